@@ -1,0 +1,19 @@
+"""What a board is, and how firmware is built, started and measured on it."""
+
+from boards.board import Board, MemoryRegion
+from boards.building import Firmware, build
+from boards.description import board_names, load_board
+from boards.port import port_files
+from boards.running import Running, start
+
+__all__ = [
+    "Board",
+    "Firmware",
+    "MemoryRegion",
+    "Running",
+    "board_names",
+    "build",
+    "load_board",
+    "port_files",
+    "start",
+]

@@ -1,0 +1,107 @@
+"""What a board is: the facts that code generation, build and start need."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Arch = Literal["host", "arm", "riscv"]
+RegionKind = Literal["ram", "flash"]
+FpuKind = Literal["single", "double"]
+RunnerKind = Literal["process", "qemu"]
+
+
+@dataclass(frozen=True)
+class MemoryRegion:
+    """Addresses [start, start + bytes) of one memory; `source` says where the numbers come from."""
+
+    name: str
+    kind: RegionKind
+    start: int
+    bytes: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A GNU compiler: ``prefix + "gcc"``, the apt package that brings it, and the flags of this core."""
+
+    prefix: str
+    package: str
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """The program that plays the board, the apt package that brings it, and its arguments."""
+
+    program: str
+    package: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Serial:
+    """The serial port as the host sees it."""
+
+    baud: int
+
+
+@dataclass(frozen=True)
+class Power:
+    """Power while the core computes, under `condition`; for estimates, which are printed as such."""
+
+    active_mw: float
+    condition: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """One board. Sizes are bytes; what is not known is None.
+
+    `port` names the folders whose files make up the port, `port_ram_bytes` is all static RAM of the port
+    (receive ring, counters), and the first RAM region holds data and stack.
+    """
+
+    id: str
+    name: str
+    vendor: str
+    mcu: str
+    core: str
+    arch: Arch
+    clock_hz: int | None
+    fpu: FpuKind | None
+    dsp: bool
+    mve: bool
+    regions: tuple[MemoryRegion, ...]
+    stack_bytes: int
+    rx_ring_bytes: int
+    port_ram_bytes: int
+    compiler: Compiler
+    port: tuple[Path, ...]
+    runners: tuple[RunnerKind, ...]
+    emulator: Emulator | None
+    serial: Serial | None
+    power: Power | None
+    sources: Mapping[str, str]
+
+    @property
+    def main_ram(self) -> MemoryRegion:
+        """The region that holds initialised data, zeroed data and the stack."""
+        return next(region for region in self.regions if region.kind == "ram")
+
+    @property
+    def flash(self) -> MemoryRegion:
+        """The region that holds code and constants."""
+        return next(region for region in self.regions if region.kind == "flash")
+
+    @property
+    def ram_bytes(self) -> int:
+        """All RAM that the board has, stack included."""
+        return sum(region.bytes for region in self.regions if region.kind == "ram")
+
+    @property
+    def flash_bytes(self) -> int:
+        """All flash that the board has."""
+        return sum(region.bytes for region in self.regions if region.kind == "flash")

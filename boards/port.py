@@ -1,0 +1,38 @@
+"""The files of a project's ``port/`` folder: the board's C, and what is generated from its description."""
+
+from boards.board import Board
+from boards.linker import link_script
+from fieldtune.errors import BoardError
+
+
+def port_files(board: Board) -> dict[str, str]:
+    """Return file name -> text: the port's C files, ``port_config.h`` and, on bare metal, ``link.ld``.
+
+    Raises:
+        BoardError: two folders of the port have a file of the same name.
+    """
+    files: dict[str, str] = {}
+    for folder in board.port:
+        for path in sorted(folder.iterdir()):
+            if path.suffix not in (".c", ".h"):
+                continue
+            if path.name in files:
+                raise BoardError(
+                    f"the port of {board.id} has two files {path.name}; rename the one in {folder}"
+                )
+            files[path.name] = path.read_text(encoding="utf-8")
+    files["port_config.h"] = _config(board)
+    if board.arch != "host":
+        files["link.ld"] = link_script(board)
+    return files
+
+
+def _config(board: Board) -> str:
+    values = {"FT_PORT_STACK_BYTES": board.stack_bytes, "FT_PORT_RX_RING": board.rx_ring_bytes}
+    if board.clock_hz is not None:
+        values["FT_PORT_CLOCK_HZ"] = board.clock_hz
+    if board.serial is not None:
+        values["FT_PORT_BAUD"] = board.serial.baud
+    lines = [f"#define {name} {value}u" for name, value in values.items()]
+    head = f"/* Generated from the description of {board.id}. */"
+    return "\n".join([head, "#ifndef FT_PORT_CONFIG_H", "#define FT_PORT_CONFIG_H", *lines, "#endif", ""])

@@ -1,0 +1,57 @@
+/* From reset to main, and what happens when the firmware faults. Symbols come from the generated link.ld. */
+#include <string.h>
+#include "port.h"
+#include "hardware.h"
+
+typedef struct {
+    uint8_t *start, *end;
+} range_t;
+
+extern uint32_t ft_stack_low[], ft_stack_high[];
+extern uint8_t ft_data_start[], ft_data_end[];
+extern const uint8_t ft_data_image[];
+extern const range_t ft_zero_table[], ft_zero_table_end[];
+
+int main(void);
+
+void ft_start(void) {
+    uint32_t *const live = __builtin_frame_address(0);
+    /* Everything from some words below this frame upwards is in use by now. */
+    for (volatile uint32_t *word = ft_stack_low; word < live - 32; word++) {
+        *word = FT_STACK_PAINT;
+    }
+    memcpy(ft_data_start, ft_data_image, (size_t)(ft_data_end - ft_data_start));
+    for (const range_t *range = ft_zero_table; range < ft_zero_table_end; range++) {
+        memset(range->start, 0, (size_t)(range->end - range->start));
+    }
+    main();
+    ft_port_reset();
+    for (;;) {
+    }
+}
+
+void ft_port_stack(const uint32_t **low, const uint32_t **high) {
+    *low = ft_stack_low;
+    *high = ft_stack_high;
+}
+
+static void send_text(const char *text) {
+    for (; *text != '\0'; text++) {
+        ft_hw_send((uint8_t)*text);
+    }
+}
+
+void ft_fault(const char *what, uint32_t address) {
+    ft_hw_send(0); /* zero bytes delimit frames: the host takes what is between them for text */
+    send_text("fault: ");
+    send_text(what);
+    send_text(" at 0x");
+    for (int shift = 28; shift >= 0; shift -= 4) {
+        ft_hw_send((uint8_t) "0123456789abcdef"[(address >> shift) & 0xF]);
+    }
+    ft_hw_send('\n');
+    ft_hw_send(0);
+    ft_port_reset();
+    for (;;) {
+    }
+}

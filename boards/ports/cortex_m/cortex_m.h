@@ -1,0 +1,42 @@
+/* The registers of an Armv7-M core that the ports use (Armv7-M Architecture Reference Manual, B3). */
+#ifndef FT_CORTEX_M_H
+#define FT_CORTEX_M_H
+
+#include <stdint.h>
+
+#define FT_REGISTER(address) (*(volatile uint32_t *)(address))
+
+#define SYSTICK_CTRL  FT_REGISTER(0xE000E010u)
+#define SYSTICK_LOAD  FT_REGISTER(0xE000E014u)
+#define SYSTICK_VALUE FT_REGISTER(0xE000E018u)
+#define NVIC_ENABLE   ((volatile uint32_t *)0xE000E100u)
+#define NVIC_DISABLE  ((volatile uint32_t *)0xE000E180u)
+#define SCB_ICSR      FT_REGISTER(0xE000ED04u)
+#define SCB_AIRCR     FT_REGISTER(0xE000ED0Cu)
+#define SCB_SHCSR     FT_REGISTER(0xE000ED24u)
+#define SCB_CPACR     FT_REGISTER(0xE000ED88u)
+#define MPU_CTRL      FT_REGISTER(0xE000ED94u)
+#define MPU_NUMBER    FT_REGISTER(0xE000ED98u)
+#define MPU_BASE      FT_REGISTER(0xE000ED9Cu)
+#define MPU_ATTRIBUTE FT_REGISTER(0xE000EDA0u)
+
+typedef void (*ft_handler_t)(void);
+
+static inline void ft_nvic_enable(unsigned interrupt) {
+    NVIC_ENABLE[interrupt / 32] = 1u << (interrupt % 32);
+}
+
+static inline void ft_nvic_disable(unsigned interrupt) {
+    NVIC_DISABLE[interrupt / 32] = 1u << (interrupt % 32);
+}
+
+/* The vectors after the sixteen of the core; each board's part places its own in section .interrupts. */
+#define FT_INTERRUPTS __attribute__((used, section(".interrupts"))) const ft_handler_t
+
+/* Reset: the first code to run. */
+void ft_entry(void);
+
+/* SysTick's handler: a board that does not use the timer leaves it to the fault handler. */
+void ft_systick_handler(void);
+
+#endif

@@ -1,0 +1,125 @@
+"""Firmware at work on this computer: as a process, or on an emulated board."""
+
+import contextlib
+import os
+import re
+import select
+import shutil
+import subprocess
+import time
+import tty
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from boards.board import Board
+from fieldtune.errors import BoardError
+
+START_SECONDS = 20.0  # a loaded computer takes its time; an answer normally comes within 0.1 s
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started firmware; `url` is what pyserial opens."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self.process.poll() is None
+
+    def last_words(self) -> str:
+        """Return what the process has printed since it started: a sanitizer's or the emulator's complaint."""
+        assert self.process.stdout is not None
+        printed = b""
+        while select.select([self.process.stdout], [], [], 0)[0]:
+            chunk = os.read(self.process.stdout.fileno(), 65536)
+            if not chunk:
+                break
+            printed += chunk
+        return printed.decode(errors="replace")
+
+    def kill(self) -> None:
+        """End it at once, as pulling the plug would."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def start(firmware_elf: Path, board: Board, *, icount: int | None = None) -> Iterator[Running]:
+    """Start `firmware_elf` and yield it; it is gone when the block ends, however it ends.
+
+    With ``icount=N`` an emulated board takes 2^N ns of its own time for every instruction, so that its ticks
+    count instructions: ``ticks * 1e9 / (ticks_hz * 2**N)``. Call it from a thread that outlives the firmware:
+    the system ends the firmware together with the thread that started it. What a host sends before the
+    firmware has set up its UART is lost, as on any board.
+
+    Raises:
+        BoardError: the board cannot be started here, its emulator is missing, or nothing starts.
+    """
+    command = _command(firmware_elf, board, icount)
+    with contextlib.ExitStack() as cleanup:
+        process = subprocess.Popen(
+            [*_die_with_parent(), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is the host's, which may still want to talk to the board
+        )
+        cleanup.enter_context(process)
+        cleanup.callback(process.kill)
+        device = _device(process, board)
+        # Held open, so that the terminal never hangs up when a host closes it: QEMU would take up to a second
+        # to notice the next host.
+        held = os.open(device, os.O_RDWR | os.O_NOCTTY)
+        cleanup.callback(os.close, held)
+        tty.setraw(held)
+        yield Running(url=device, process=process)
+
+
+def _command(elf: Path, board: Board, icount: int | None) -> list[str]:
+    if not elf.is_file():
+        raise BoardError(f"there is no firmware {elf}; build it first")
+    if "process" in board.runners:
+        if icount is not None:
+            raise BoardError(
+                f"board {board.id} counts no instructions; take an emulated board such as mps2_an500"
+            )
+        return [str(elf.resolve())]
+    emulator = board.emulator if "qemu" in board.runners else None
+    if emulator is None:
+        raise BoardError(f"board {board.id} is not emulated; connect it and name its port with --port")
+    program = shutil.which(emulator.program)
+    if program is None:
+        raise BoardError(
+            f"the emulator {emulator.program} for board {board.id} is not installed; "
+            f"install it, for example with: apt-get install {emulator.package}"
+        )
+    command = [program, *emulator.arguments, "-kernel", str(elf), "-serial", "pty"]
+    command += ["-display", "none", "-monitor", "none"]
+    return command if icount is None else [*command, "-icount", f"shift={icount}"]
+
+
+def _die_with_parent() -> list[str]:
+    """Return the words before a command that end it when this process is killed (util-linux)."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+
+
+def _device(process: "subprocess.Popen[bytes]", board: Board) -> str:
+    """Return the terminal's path, which both the native port and QEMU print when they have it."""
+    assert process.stdout is not None
+    deadline = time.monotonic() + START_SECONDS
+    printed = b""
+    while time.monotonic() < deadline:
+        ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+        chunk = os.read(process.stdout.fileno(), 4096) if ready else b""
+        printed += chunk
+        found = re.search(rb"(/dev/pts/\d+)\s", printed)
+        if found:
+            return found[1].decode()
+        if ready and not chunk:
+            break
+    reason = printed.decode(errors="replace").strip() or "it printed nothing"
+    raise BoardError(f"the firmware for board {board.id} does not start: {reason}")

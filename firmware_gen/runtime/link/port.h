@@ -1,0 +1,42 @@
+/* What a board gives to the firmware: bytes, time, a painted stack and a restart.
+ *
+ * A port implements these nine functions and nothing else. All are called from the main program only,
+ * never from an interrupt, and ft_port_init comes before all others.
+ */
+#ifndef FT_PORT_H
+#define FT_PORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The stack is filled with this word at reset; the words that still hold it were never used. */
+#define FT_STACK_PAINT 0xC0DEC0DEu
+
+/* Clocks, UART, timer and interrupts. */
+void ft_port_init(void);
+
+/* Copies at most `max` bytes that have arrived to `data` and returns how many; 0 when there are none. */
+size_t ft_port_read(uint8_t *data, size_t max);
+
+/* Sends `count` bytes; returns when all are handed over to the transmitter, so `data` may be reused. */
+void ft_port_write(const uint8_t *data, size_t count);
+
+/* Sleeps until a byte may have arrived. May return early; never sleeps while a byte waits to be read. */
+void ft_port_idle(void);
+
+/* Free-running counter; does not wrap in practice. */
+uint64_t ft_port_ticks(void);
+
+/* Ticks in a second; 0 when unknown. */
+uint32_t ft_port_ticks_hz(void);
+
+/* How often the receiver lost bytes since start: at least one byte each time. */
+uint32_t ft_port_overruns(void);
+
+/* The painted stack: words in [*low, *high). It grows down from *high. */
+void ft_port_stack(const uint32_t **low, const uint32_t **high);
+
+/* Starts the firmware anew, as after power-on: nothing that was in RAM is used again. Does not return. */
+void ft_port_reset(void);
+
+#endif

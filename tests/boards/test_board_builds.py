@@ -1,0 +1,256 @@
+"""Builds: what is measured, what is refused, and what a failed build leaves behind."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import serial
+
+from boards import Firmware, board_names, build, load_board, port_files, start
+from fieldtune.errors import BoardError
+
+BARE_METAL = [name for name in board_names() if name != "native"]
+
+MINIMAL = """
+#include "port.h"
+{arrays}
+int main(void) {{
+    ft_port_init();
+    for (;;) {{
+        ft_port_idle();
+        {body}
+    }}
+}}
+"""
+
+
+def own_board(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", BARE_METAL)
+def test_ram_of_the_model_is_counted_to_the_byte(
+    tmp_path: Path, write_project: Callable[..., Path], name: str
+) -> None:
+    board = load_board(name)
+    place = f'__attribute__((section(".ft_ram.{board.main_ram.name}"), aligned(8)))'
+    arrays = f"static unsigned char arena[5000] {place};"
+    source = MINIMAL.format(arrays=arrays, body="ft_port_read(arena, sizeof arena);")
+    firmware = build(write_project(tmp_path / "project", board, source), board)
+    assert 0 <= firmware.ram_bytes - (5000 + board.port_ram_bytes) < 8  # the arena's alignment
+    assert firmware.symbols["arena"] == 5000
+    assert firmware.data_bytes == 0  # an arena of zeros takes no flash
+    assert firmware.elf.stat().st_size < 100_000
+
+
+def test_arrays_go_to_the_ram_region_that_they_name(
+    tmp_path: Path, write_project: Callable[..., Path]
+) -> None:
+    psram = '[regions.psram]\nkind = "ram"\nstart = 0x60000000\nbytes = 0x1000000\nsource = "QEMU"\n'
+    board = load_board(own_board(tmp_path, f'extends = "mps2_an500"\nid = "with_psram"\n{psram}'))
+    arrays = (
+        'static unsigned char far[6000000] __attribute__((section(".ft_ram.psram")));\n'
+        "static unsigned char near[100];"
+    )
+    body = """
+        if (ft_port_read(near, 1) == 1) {
+            const unsigned char *const place = far;
+            const unsigned char top = (unsigned char)((unsigned long)place >> 24);
+            const unsigned char answer[] = {top, far[near[0] * 60000]};
+            far[near[0] * 60000] = 7;
+            ft_port_write(answer, 2);
+        }
+    """
+    source = MINIMAL.format(arrays=arrays, body=body)
+    firmware = build(write_project(tmp_path / "project", board, source), board)
+    assert firmware.ram_bytes >= 6_000_100
+    with start(firmware.elf, board) as running, serial.Serial(running.url, timeout=1) as port:
+        answer = b""
+        while not answer:
+            port.write(b"\x05")
+            answer = port.read(2)
+        assert answer == b"\x60\x00"  # in the region, and zero after reset
+
+
+@pytest.mark.parametrize("name", BARE_METAL)
+def test_firmware_that_exceeds_the_ram_is_refused(
+    tmp_path: Path, write_project: Callable[..., Path], name: str
+) -> None:
+    board = load_board(name)
+    left = board.main_ram.bytes - board.stack_bytes - board.port_ram_bytes
+    arrays = f"static unsigned char arena[{left + 1000}];"
+    project = write_project(
+        tmp_path / "p", board, MINIMAL.format(arrays=arrays, body="ft_port_read(arena, sizeof arena);")
+    )
+    with pytest.raises(
+        BoardError, match=rf"does not fit into {name}: region 'ram' is 1,0\d\d bytes too small"
+    ):
+        build(project, board)
+    assert not (project / "build" / "firmware.elf").exists()
+
+
+def test_process_that_exceeds_the_described_ram_is_refused(
+    tmp_path: Path, write_project: Callable[..., Path]
+) -> None:
+    board = load_board(
+        own_board(tmp_path, 'extends = "native"\nid = "tight"\n[regions.ram]\nbytes = 300000\n')
+    )
+    source = MINIMAL.format(arrays="static unsigned char a[50000];", body="ft_port_read(a, sizeof a);")
+    with pytest.raises(BoardError, match=r"does not fit into tight: it needs 31\d,\d\d\d bytes"):
+        build(write_project(tmp_path / "project", board, source), board)
+
+
+def test_nothing_is_built_twice(tmp_path: Path, write_project: Callable[..., Path]) -> None:
+    board = load_board("native")
+    project = write_project(tmp_path / "project", board)
+    first = build(project, board)
+    made = first.elf.stat().st_ino
+    assert build(project, board) == first
+    assert first.elf.stat().st_ino == made
+    (project / "main.c").write_text((project / "main.c").read_text() + "\n/* changed */\n")
+    build(project, board)
+    assert first.elf.stat().st_ino != made
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_the_same_sources_give_the_same_bytes(
+    tmp_path: Path, write_project: Callable[..., Path], name: str
+) -> None:
+    board = load_board(name)
+    one, two = (build(write_project(tmp_path / folder, board), board).elf for folder in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_compile_error_is_one_sentence_and_leaves_the_old_firmware(
+    tmp_path: Path, write_project: Callable[..., Path]
+) -> None:
+    board = load_board("mps2_an500")
+    project = write_project(tmp_path / "project", board)
+    before = build(project, board).elf.read_bytes()
+    (project / "main.c").write_text("int main(void) { return nothing; }\n")
+    with pytest.raises(
+        BoardError, match=r"does not compile: main\.c:1:\d+: error: .nothing. undeclared"
+    ) as caught:
+        build(project, board)
+    assert "\n" not in str(caught.value)
+    assert (project / "build" / "firmware.elf").read_bytes() == before
+    assert "nothing" in (project / "build" / "compiler.log").read_text()
+    assert not list((project / "build").glob(".objects-*"))
+
+
+def test_missing_compiler_names_its_package(
+    tmp_path: Path, write_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = load_board("mps2_an500")
+    project = write_project(tmp_path / "project", board)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BoardError, match=r"arm-none-eabi-gcc .* apt-get install gcc-arm-none-eabi"):
+        build(project, board)
+
+
+def test_missing_emulator_names_its_package(
+    echo_firmware: Callable[[str], Firmware], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elf = echo_firmware("qemu_riscv32").elf
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with (
+        pytest.raises(BoardError, match=r"qemu-system-riscv32 .* apt-get install qemu-system-misc"),
+        start(elf, load_board("qemu_riscv32")),
+    ):
+        pass
+
+
+def test_board_that_is_not_emulated_cannot_be_started(tmp_path: Path) -> None:
+    board = load_board(own_board(tmp_path, 'extends = "netduinoplus2"\nid = "real"\nrunners = []\n'))
+    elf = tmp_path / "firmware.elf"
+    elf.touch()
+    with pytest.raises(BoardError, match="real is not emulated; connect it"), start(elf, board):
+        pass
+
+
+def test_firmware_that_does_not_start_says_why(tmp_path: Path) -> None:
+    elf = tmp_path / "firmware.elf"
+    shutil.copy("/bin/false", elf)
+    with pytest.raises(BoardError, match="does not start"), start(elf, load_board("native")):
+        pass
+
+
+def test_native_counts_no_instructions(echo_firmware: Callable[[str], Firmware]) -> None:
+    elf = echo_firmware("native").elf
+    with (
+        pytest.raises(BoardError, match="counts no instructions"),
+        start(elf, load_board("native"), icount=0),
+    ):
+        pass
+
+
+def test_sanitizers_stop_a_write_outside_an_array(tmp_path: Path, write_project: Callable[..., Path]) -> None:
+    board = load_board("native")
+    body = """
+        unsigned char at;
+        if (ft_port_read(&at, 1) == 1) {
+            area[at] = at;
+            ft_port_write(&at, 1);
+        }
+    """
+    source = MINIMAL.format(arrays="static volatile unsigned char area[16];", body=body)
+    firmware = build(write_project(tmp_path / "project", board, source), board, sanitize=True)
+    with start(firmware.elf, board) as running:
+        port = serial.Serial(running.url, timeout=30)
+        port.write(b"\x0f")
+        assert port.read(1) == b"\x0f"
+        port.write(b"\x10")
+        running.process.wait(timeout=30)
+        assert "index 16 out of bounds" in running.last_words() or "buffer-overflow" in running.last_words()
+
+
+def test_sanitizers_are_refused_elsewhere(tmp_path: Path, write_project: Callable[..., Path]) -> None:
+    board = load_board("mps2_an386")
+    with pytest.raises(BoardError, match="native only"):
+        build(write_project(tmp_path / "project", board), board, sanitize=True)
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_port_is_clean_under_strict_warnings(
+    tmp_path: Path, write_project: Callable[..., Path], name: str
+) -> None:
+    board = load_board(name)
+    project = write_project(tmp_path / "project", board)
+    strict = [
+        "-Wall",
+        "-Wextra",
+        "-Wconversion",
+        "-Wsign-conversion",
+        "-Wshadow",
+        "-Wstrict-prototypes",
+        "-Werror",
+    ]
+    command = [f"{board.compiler.prefix}gcc", "-std=gnu99", "-O2", *board.compiler.flags, *strict]
+    command += ["-ffreestanding"] if board.arch != "host" else []
+    for source in sorted((project / "port").glob("*.c")):
+        output = os.devnull
+        done = subprocess.run(
+            [*command, "-I", "port", "-I", "runtime/link", "-c", str(source), "-o", output],
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", BARE_METAL)
+def test_bare_metal_firmware_needs_no_c_library(
+    tmp_path: Path, write_project: Callable[..., Path], name: str
+) -> None:
+    board = load_board(name)
+    firmware = build(write_project(tmp_path / "project", board), board)
+    loaded = [line for line in firmware.map.read_text().splitlines() if line.startswith("LOAD ")]
+    archives = {Path(line.split()[1]).name for line in loaded if line.endswith(".a")}
+    assert archives <= {"libgcc.a"}
+    assert "link.ld" in port_files(board)

@@ -1,0 +1,126 @@
+"""Board descriptions are read strictly, and a wrong one is named precisely."""
+
+from pathlib import Path
+
+import pytest
+
+from boards import board_names, load_board
+from boards.description import SHIPPED
+from fieldtune.errors import BoardError
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_shipped_board_is_valid_and_named_as_its_file(name: str) -> None:
+    board = load_board(name)
+    assert board.id == name
+    assert board.stack_bytes + board.port_ram_bytes < board.main_ram.bytes
+    assert board.rx_ring_bytes <= max(board.port_ram_bytes, 4096)
+    assert all(region.source for region in board.regions)
+
+
+def test_all_promised_boards_are_there() -> None:
+    assert board_names() == ["mps2_an386", "mps2_an500", "native", "netduinoplus2", "qemu_riscv32"]
+
+
+def test_netduinoplus2_is_planned_for_the_real_part() -> None:
+    assert load_board("netduinoplus2").ram_bytes == 128 * 1024
+
+
+def test_unknown_name_comes_with_the_closest_ones() -> None:
+    with pytest.raises(BoardError, match=r"no board 'mps2_an501' \(did you mean mps2_an500"):
+        load_board("mps2_an501")
+
+
+def test_missing_file_is_named() -> None:
+    with pytest.raises(BoardError, match=r"no board file nowhere/x\.toml"):
+        load_board("nowhere/x.toml")
+
+
+def test_own_board_changes_only_what_it_says(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        'extends = "mps2_an500"\nid = "small"\n[regions.ram]\nbytes = 262144\nsource = "my data sheet"\n',
+    )
+    mine, base = load_board(path), load_board("mps2_an500")
+    assert mine.id == "small"
+    assert mine.ram_bytes == 262144
+    assert mine.main_ram.start == base.main_ram.start
+    assert mine.compiler == base.compiler
+    assert mine.flash == base.flash
+
+
+def test_own_board_may_extend_a_file_and_bring_its_own_port(tmp_path: Path) -> None:
+    (tmp_path / "uart").mkdir()
+    (tmp_path / "base.toml").write_text('extends = "mps2_an386"\nid = "base"\nstack_bytes = 2048\n')
+    path = write(tmp_path, 'extends = "base.toml"\nport = ["bare_metal", "cortex_m", "./uart"]\n')
+    board = load_board(path)
+    assert board.stack_bytes == 2048
+    assert board.port[-1] == tmp_path / "uart"
+
+
+def test_circle_of_extends_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, 'extends = "mine.toml"\n')
+    with pytest.raises(BoardError, match="'extends' leads back"):
+        load_board(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("stack_byte = 4096", r"'stack_byte' is not a key .*did you mean stack_bytes"),
+        ('stack_bytes = "4K"', r"'stack_bytes' must be a whole number, 512 or more, not '4K'"),
+        ("stack_bytes = true", r"'stack_bytes' must be a whole number"),
+        ("stack_bytes = 4097", r"'stack_bytes' must be a multiple of 8"),
+        ("rx_ring_bytes = 3000", r"'rx_ring_bytes' must be a power of two"),
+        ('arch = "avr"', r"'arch' must be \"host\", \"arm\" or \"riscv\", not 'avr'"),
+        ('dsp = "yes"', r"'dsp' must be true or false"),
+        ('port = ["mps9"]', r"'port' names 'mps9'"),
+        ('port = "mps2"', r"'port' must be a list of strings"),
+        ('runners = ["jtag"]', r"'runners' must be \"process\" or \"qemu\", not 'jtag'"),
+        ("name = 5", r"'name' must be a string, not 5"),
+        ("regions = 5", r"'regions' must be a table"),
+        ('[regions.ram]\nkind = "rom"', r"'regions\.ram\.kind' must be \"ram\" or \"flash\""),
+        ("[regions.ram]\nsize = 5", r"'regions\.ram\.size' is not a key"),
+        ("[regions.ram]\nstart = 0x1000", r"lies inside region"),
+        (
+            '[regions.ccm]\nkind = "ram"\nstart = 0x10000000\nbytes = 65536',
+            r"'regions\.ccm\.source' is missing",
+        ),
+        (
+            '[regions.my-ram]\nkind = "ram"\nstart = 1\nbytes = 1\nsource = "x"',
+            r"regions\.my-ram.*C identifier",
+        ),
+        ('[compiler]\nflag = "-O9"', r"'compiler\.flag' is not a key .*did you mean flags"),
+        (
+            '[power]\nactive_mw = 0\ncondition = "x"\nsource = "y"',
+            r"'power\.active_mw' must be a number above 0",
+        ),
+        ("extends_ = [", r"is not valid TOML"),
+        ("[serial]\nbaud = 0", r"'serial\.baud' must be a whole number, 1 or more"),
+    ],
+)
+def test_wrong_description_names_file_and_key(tmp_path: Path, text: str, problem: str) -> None:
+    path = write(tmp_path, f'extends = "mps2_an500"\n{text}\n')
+    with pytest.raises(BoardError, match=problem) as caught:
+        load_board(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["id", "core", "arch", "port", "stack_bytes", "runners", "port_ram_bytes"])
+def test_missing_key_is_named(tmp_path: Path, key: str) -> None:
+    lines = (SHIPPED / "mps2_an500.toml").read_text().splitlines()
+    path = write(tmp_path, "\n".join(line for line in lines if not line.startswith(f"{key} ")))
+    with pytest.raises(BoardError, match=f"'{key}' is missing"):
+        load_board(path)
+
+
+def test_number_without_a_source_is_refused(tmp_path: Path) -> None:
+    lines = (SHIPPED / "mps2_an500.toml").read_text().replace("[sources]\nclock_hz", "[sources]\nother")
+    with pytest.raises(BoardError, match=r"'sources\.clock_hz' is missing"):
+        load_board(write(tmp_path, lines))
