@@ -1,0 +1,421 @@
+"""The link's message table: the one place that says what host and board tell each other.
+
+The host packs and unpacks payloads with it; `protocol_header` prints it as ``runtime/link/protocol.h``, which
+the firmware library compiles against. `docs/protocol.md` states the rules of the exchange.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from fieldtune.errors import LinkError
+
+PROTOCOL_VERSION: Final = 1
+REPLY: Final = 0x80
+"""A reply's type is its request's type with this bit set; the board alone sends types with this bit."""
+
+MAX_PAYLOAD: Final = 1024
+"""Largest payload of a frame, in bytes, unless a project is generated with another."""
+
+MAX_LOSSES: Final = 8
+"""Losses that a STEP reply has room for, unless a project is generated with another number."""
+
+FRAME_OVERHEAD: Final = 7
+"""Bytes of a frame besides its payload, before COBS: type u8, seq u16, crc32 u32."""
+
+Role = Literal["input", "label", "mask", "output", "weight", "state", "gradient"]
+ROLES: Final[tuple[Role, ...]] = ("input", "label", "mask", "output", "weight", "state", "gradient")
+DTYPES: Final = ("f32", "u8", "i8", "i32", "bits")
+"""Names of ft_role_t and ft_dtype_t in ``runtime/model_api.h``, in their order."""
+
+_CONTEXT_BYTES: Final = 51
+_ENCODER_BYTES: Final = 268
+"""Sizes on a 32-bit board of what ft_firmware_t holds before its replies, and of ft_encoder_t."""
+
+_SCALARS = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "f32": "f"}
+_TAILS = {"bytes": 1, "text": 1, "f32[]": 4}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One value in a payload.
+
+    `type` is u8, u16, u32, u64, f32, or an array of fixed length such as ``u16[3]``; the last field of a
+    payload may be what is left of it: bytes, text (UTF-8), f32[].
+    """
+
+    name: str
+    type: str
+    meaning: str
+
+    @property
+    def is_tail(self) -> bool:
+        """Whether the field takes what is left of the payload."""
+        return self.type in _TAILS
+
+    @property
+    def format(self) -> str:
+        """Format for `struct`, without byte order."""
+        base, _, length = self.type.partition("[")
+        return length.rstrip("]") + _SCALARS[base]
+
+    @property
+    def size(self) -> int:
+        """Size in bytes; 0 for a tail."""
+        return 0 if self.is_tail else struct.calcsize("<" + self.format)
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The fields of one direction of a message, packed without gaps, little endian."""
+
+    fields: tuple[Field, ...] = ()
+
+    @property
+    def fixed_size(self) -> int:
+        """Bytes of all fields but the tail."""
+        return sum(field.size for field in self.fields)
+
+    @property
+    def has_tail(self) -> bool:
+        """Whether the payload's length varies."""
+        return bool(self.fields) and self.fields[-1].is_tail
+
+    def offsets(self) -> Iterator[tuple[Field, int]]:
+        """Every field with its offset in the payload."""
+        offset = 0
+        for field in self.fields:
+            yield field, offset
+            offset += field.size
+
+    def pack(self, **values: Any) -> bytes:
+        """Payload with these values, one a field.
+
+        Raises `struct.error` or `KeyError` when a value is missing or out of range: the caller's defect.
+        """
+        return b"".join(_pack_field(field, values[field.name]) for field in self.fields)
+
+    def unpack(self, payload: bytes) -> dict[str, Any]:
+        """Values by field name; an array becomes a tuple, text a str.
+
+        Raises LinkError when the length is impossible.
+        """
+        tail = len(payload) - self.fixed_size
+        unit = _TAILS[self.fields[-1].type] if self.has_tail else 0
+        if tail < 0 or (tail % unit if unit else tail):
+            raise LinkError(
+                f"The board sent a payload of {len(payload)} bytes where {self.fixed_size} were due; "
+                "build and flash its firmware anew with this version of Fieldtune."
+            )
+        return {field.name: _unpack_field(field, payload, offset) for field, offset in self.offsets()}
+
+
+def _pack_field(field: Field, value: Any) -> bytes:
+    if field.type == "bytes":
+        return bytes(value)
+    if field.type == "text":
+        return str(value).encode()
+    if field.type == "f32[]":
+        return struct.pack(f"<{len(value)}f", *value)
+    return struct.pack("<" + field.format, *(value if "[" in field.type else (value,)))
+
+
+def _unpack_field(field: Field, payload: bytes, offset: int) -> Any:
+    if field.type == "bytes":
+        return payload[offset:]
+    if field.type == "text":
+        text = payload[offset:].decode(errors="replace")
+        # It may end on a terminal: no control characters.
+        return "".join(character if character.isprintable() else "\ufffd" for character in text)
+    if field.type == "f32[]":
+        return struct.unpack(f"<{(len(payload) - offset) // 4}f", payload[offset:])
+    values = struct.unpack_from("<" + field.format, payload, offset)
+    return values if "[" in field.type else values[0]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One row of the table.
+
+    A `command` changes something or takes long: the host sends one at a time and the board runs each once.
+    The others say the same thing however often they arrive, so several may be on their way at once. The board
+    announces a `long` command with BUSY.
+    """
+
+    name: str
+    code: int
+    meaning: str
+    request: Payload = Payload()
+    reply: Payload = Payload()
+    command: bool = True
+    long: bool = False
+
+    @property
+    def reply_code(self) -> int:
+        """Type of the reply's frame."""
+        return self.code | REPLY
+
+
+def _fields(*fields: tuple[str, str, str]) -> Payload:
+    return Payload(tuple(Field(*field) for field in fields))
+
+
+HELLO = Message(
+    "hello",
+    0x01,
+    "Opens a session. Changes nothing else on the board.",
+    _fields(
+        ("protocol", "u16", "version that the host speaks"),
+        ("session", "u32", "number of the session, newer than the board's last"),
+    ),
+    _fields(
+        ("protocol", "u16", "version that the board speaks"),
+        ("max_payload", "u16", "largest payload either side may send"),
+        ("window", "u16", "encoded bytes of requests that may be without an answer"),
+        ("tensor_count", "u16", "tensors that TENSOR describes"),
+        ("loss_count", "u16", "losses in a STEP reply"),
+        ("trainable", "u8", "0: the firmware only infers"),
+        ("model_hash", "u32", "of the network"),
+        ("plan_hash", "u32", "of the memory plan"),
+        ("step", "u32", "number of training steps done"),
+        ("ticks_hz", "u32", "ticks a second, 0: unknown"),
+        ("model", "text", "name of the network"),
+    ),
+)
+TENSOR = Message(
+    "tensor",
+    0x02,
+    "Describes one tensor.",
+    _fields(("index", "u16", "from 0 to tensor_count - 1")),
+    _fields(
+        ("role", "u8", "ft_role_t"),
+        ("dtype", "u8", "ft_dtype_t"),
+        ("shape", "u16[3]", "height, width, channels"),
+        ("bytes", "u32", "size"),
+        ("name", "text", "name, as in plan.json"),
+    ),
+    command=False,
+)
+WRITE = Message(
+    "write",
+    0x03,
+    "Writes a piece of an input, label, mask, weight or state.",
+    _fields(
+        ("tensor", "u16", "index"),
+        ("offset", "u32", "of the first byte"),
+        ("data", "bytes", "what to write there"),
+    ),
+    command=False,
+)
+READ = Message(
+    "read",
+    0x04,
+    "Reads a piece of any tensor.",
+    _fields(
+        ("tensor", "u16", "index"),
+        ("offset", "u32", "of the first byte"),
+        ("count", "u16", "bytes, at most max_payload"),
+    ),
+    _fields(("data", "bytes", "count bytes")),
+    command=False,
+)
+INFER = Message(
+    "infer",
+    0x10,
+    "Computes the outputs from the inputs.",
+    reply=_fields(("ticks", "u64", "what the inference took")),
+    long=True,
+)
+STEP = Message(
+    "step",
+    0x11,
+    "Trains on the sample that was written. Runs only when the board has done `step` steps.",
+    _fields(("step", "u32", "index of this step")),
+    _fields(
+        ("step", "u32", "index of this step"),
+        ("ticks", "u64", "what it took"),
+        ("losses", "f32[]", "loss_count losses, before the update"),
+    ),
+    long=True,
+)
+HYPER = Message(
+    "hyper",
+    0x12,
+    "Sets the hyperparameters of the steps to come.",
+    _fields(
+        ("lr", "f32", "learning rate; 0 after a restart"),
+        ("momentum", "f32", ""),
+        ("weight_decay", "f32", ""),
+        ("clip_norm", "f32", "0: gradients are not clipped"),
+        ("accumulate", "u32", "samples an update, at least 1"),
+    ),
+)
+RESET_WEIGHTS = Message("reset_weights", 0x13, "Initial weights, zero optimizer state, step 0.")
+SET_STEP = Message(
+    "set_step",
+    0x14,
+    "Sets the number of steps done, after weights and state were written.",
+    _fields(("step", "u32", "steps done")),
+)
+MEMORY = Message(
+    "memory",
+    0x15,
+    "What the firmware used so far.",
+    reply=_fields(
+        ("stack_bytes", "u32", "size of the stack, 0: unknown"),
+        ("stack_used", "u32", "most that was ever used"),
+        ("arena_intact", "u8", "0: something wrote outside the arena"),
+        ("rx_overruns", "u32", "bytes that the receiver lost"),
+        ("bad_frames", "u32", "frames that arrived damaged"),
+    ),
+)
+SYNC = Message("sync", 0x16, "Does nothing; older frames that are still on their way become stale.")
+REBOOT = Message("reboot", 0x17, "Starts the board anew, after the reply.")
+
+LOG = Message("log", 0xE0, "A line for the log.", reply=_fields(("text", "text", "without a line end")))
+BUSY = Message("busy", 0xE1, "The command with this seq has begun and takes its time.")
+ERROR = Message(
+    "error",
+    0xE2,
+    "The request with this seq was refused.",
+    reply=_fields(
+        ("request", "u8", "its type"),
+        ("code", "u8", "why"),
+        ("detail", "u32", "a number that goes with the code"),
+    ),
+)
+
+REQUESTS: Final = (
+    HELLO,
+    TENSOR,
+    WRITE,
+    READ,
+    INFER,
+    STEP,
+    HYPER,
+    RESET_WEIGHTS,
+    SET_STEP,
+    MEMORY,
+    SYNC,
+    REBOOT,
+)
+"""What the host may send."""
+
+NOTICES: Final = (LOG, BUSY, ERROR)
+"""What the board sends besides replies; `reply` holds the fields."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a board refuses a request. `sentence` may show the ERROR's {detail}."""
+
+    name: str
+    code: int
+    sentence: str
+
+
+NO_SESSION = Refusal("no_session", 1, "it has started anew and knows of no session")
+OLD_SESSION = Refusal("old_session", 2, "it is in session {detail}, which is not older")
+BAD_PROTOCOL = Refusal("bad_protocol", 3, "its firmware speaks protocol {detail}")
+UNKNOWN_TYPE = Refusal("unknown_type", 4, "it does not know such a request")
+BAD_LENGTH = Refusal("bad_length", 5, "the payload should have {detail} bytes")
+NO_TENSOR = Refusal("no_tensor", 6, "it has only {detail} tensors")
+OUT_OF_RANGE = Refusal("out_of_range", 7, "the tensor has only {detail} bytes")
+READ_ONLY = Refusal("read_only", 8, "a tensor of that role cannot be written")
+NOT_TRAINABLE = Refusal("not_trainable", 9, "its firmware was generated without an update and only infers")
+WRONG_STEP = Refusal("wrong_step", 10, "it has done {detail} steps")
+BAD_VALUE = Refusal("bad_value", 11, "a value is out of range")
+
+REFUSALS: Final = (
+    NO_SESSION,
+    OLD_SESSION,
+    BAD_PROTOCOL,
+    UNKNOWN_TYPE,
+    BAD_LENGTH,
+    NO_TENSOR,
+    OUT_OF_RANGE,
+    READ_ONLY,
+    NOT_TRAINABLE,
+    WRONG_STEP,
+    BAD_VALUE,
+)
+
+
+def protocol_header(max_payload: int = MAX_PAYLOAD, max_losses: int = MAX_LOSSES) -> str:
+    """Text of ``runtime/link/protocol.h``: the table as C constants, and the sizes of this project's buffers.
+
+    Args:
+        max_payload: bytes, at least 64; the firmware keeps one frame of that size.
+        max_losses: at least the number of losses that the model's step writes, at most 60.
+    """
+    if not (64 <= max_payload <= 0xFFFF - FRAME_OVERHEAD and 1 <= max_losses <= 60):
+        raise ValueError(f"max_payload {max_payload} or max_losses {max_losses} is out of range")
+    sections = [
+        _section(
+            "Sizes of this project's link",
+            [
+                ("FT_PROTOCOL_VERSION", str(PROTOCOL_VERSION), ""),
+                ("FT_MAX_PAYLOAD", str(max_payload), "bytes"),
+                ("FT_MAX_LOSSES", str(max_losses), ""),
+            ],
+        ),
+        _section("Types of frames", _type_lines()),
+        _section("Why a request is refused (FT_ERROR_REPLY_CODE)", _refusal_lines()),
+        *(_section(f"{m.name.upper()}: {m.meaning}", _payload_lines(m)) for m in REQUESTS + NOTICES),
+    ]
+    body = "\n".join(section for section in sections if section)
+    return (
+        "/* Generated by firmware_gen/protocol.py, where the messages are described: do not edit. */\n"
+        f"#ifndef FT_PROTOCOL_H\n#define FT_PROTOCOL_H\n\n{body}\n#endif\n"
+    )
+
+
+def link_ram_bytes(max_payload: int = MAX_PAYLOAD, max_losses: int = MAX_LOSSES) -> int:
+    """Size of the firmware library's context, which is all its static RAM, on a 32-bit board."""
+    replies = MEMORY.reply.fixed_size + STEP.reply.fixed_size + 4 * max_losses
+    state = _round_up(_CONTEXT_BYTES + replies, 2)
+    decoder = _round_up(max_payload + FRAME_OVERHEAD, 2) + 4
+    return _round_up(state + decoder, 4) + _ENCODER_BYTES
+
+
+def _round_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _type_lines() -> list[tuple[str, str, str]]:
+    requests = [
+        (f"FT_MSG_{m.name.upper()}", f"0x{m.code:02x}", "command" if m.command else "") for m in REQUESTS
+    ]
+    notices = [(f"FT_MSG_{m.name.upper()}", f"0x{m.code:02x}", "from the board") for m in NOTICES]
+    return [*requests, *notices, ("FT_MSG_REPLY", f"0x{REPLY:02x}", "set in a reply's type")]
+
+
+def _refusal_lines() -> list[tuple[str, str, str]]:
+    return [
+        (f"FT_REFUSED_{r.name.upper()}", str(r.code), r.sentence.format(detail="[detail]")) for r in REFUSALS
+    ]
+
+
+def _payload_lines(message: Message) -> list[tuple[str, str, str]]:
+    lines = []
+    for direction, payload in (("REQUEST", message.request), ("REPLY", message.reply)):
+        prefix = f"FT_{message.name.upper()}_{direction}"
+        for field, offset in payload.offsets():
+            comment = f"{field.type}: {field.meaning}" if field.meaning else field.type
+            lines.append((f"{prefix}_{field.name.upper()}", str(offset), comment))
+        if payload.fields:
+            lines.append(
+                (f"{prefix}_SIZE", str(payload.fixed_size), "at least" if payload.has_tail else "exactly")
+            )
+    return lines
+
+
+def _section(title: str, lines: list[tuple[str, str, str]]) -> str:
+    if not lines:
+        return ""
+    width = max(len(name) for name, _, _ in lines)
+    texts = [f"#define {n:<{width}} {v}" + (f" /* {c} */" if c else "") for n, v, c in lines]
+    return "\n".join([f"/* {title} */", *texts, ""])

@@ -1,0 +1,72 @@
+/* The firmware library: what a board answers to a host. docs/protocol.md states the rules.
+ *
+ *     static ft_firmware_t firmware;
+ *     ft_firmware_init(&firmware, &ft_model, &port);
+ *     for (;;) {
+ *         while (count > 0) {                                      // bytes that have arrived
+ *             size_t taken = ft_firmware_feed(&firmware, data, count);
+ *             ft_firmware_poll(&firmware);                         // may take as long as a training step
+ *             data += taken, count -= taken;
+ *         }
+ *     }
+ *
+ * No allocation, no recursion, no libc besides memcpy and memset; all state is in the context. Whatever bytes
+ * are fed, the library writes only to its context and inside the tensors of role INPUT, LABEL, MASK, WEIGHT
+ * and STATE.
+ */
+#ifndef FT_FIRMWARE_H
+#define FT_FIRMWARE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "../model_api.h"
+#include "frame.h"
+#include "protocol.h"
+
+/* What the library needs of a board; all functions are required. port.h says what each promises. */
+typedef struct {
+    void (*write)(const uint8_t *data, size_t count);
+    uint64_t (*ticks)(void);
+    uint32_t (*ticks_hz)(void);
+    uint32_t (*overruns)(void);
+    void (*stack)(const uint32_t **low, const uint32_t **high);
+    void (*reset)(void);
+    uint16_t window; /* bytes that may arrive while nothing is fed and none is lost */
+} ft_firmware_port_t;
+
+/* Its members are the library's own business. firmware_gen.protocol.link_ram_bytes gives its size. */
+typedef struct {
+    const ft_model_t *model;
+    const ft_firmware_port_t *port;
+    ft_hyper_t hyper;
+    uint32_t step;    /* training steps done */
+    uint32_t session; /* 0: none since the start */
+    uint32_t bad_frames;
+    const uint8_t *reply; /* to the last command; sent again when that command comes again */
+    uint16_t last_seq;    /* of the last command */
+    uint8_t last_type;
+    uint8_t reply_type;
+    uint8_t reply_bytes;
+    uint8_t frame_waits;
+    uint8_t short_reply[FT_MEMORY_REPLY_SIZE];
+    uint8_t step_reply_bytes; /* 0: the last step is not known */
+    uint8_t step_reply[FT_STEP_REPLY_SIZE + 4 * FT_MAX_LOSSES];
+    ft_decoder_t decoder;
+    ft_encoder_t encoder;
+} ft_firmware_t;
+
+/* Resets the model. `model` and `port` must outlive the context. When the model has more than FT_MAX_LOSSES
+ * losses, steps are refused: generate protocol.h with more. */
+void ft_firmware_init(ft_firmware_t *firmware, const ft_model_t *model, const ft_firmware_port_t *port);
+
+/* Takes bytes up to the end of a frame and returns how many; 0 while a frame waits for ft_firmware_poll.
+ * Short. */
+size_t ft_firmware_feed(ft_firmware_t *firmware, const uint8_t *data, size_t count);
+
+/* Answers the frame that waits, if one does; infers or trains when it says so. */
+void ft_firmware_poll(ft_firmware_t *firmware);
+
+/* Sends a line to the host's log: at most FT_MAX_PAYLOAD bytes of text. Not from an interrupt. */
+void ft_firmware_log(ft_firmware_t *firmware, const char *text);
+
+#endif

@@ -1,0 +1,59 @@
+/* What a generated model shows to the firmware.
+ *
+ * `ft_model` in the generated model.c is the only object that the firmware library needs. Tensors lie in RAM
+ * that the model owns; two of them may share bytes when their lifetimes never meet. Values are little endian,
+ * activations HWC. The host's copy of the two enumerations is in firmware_gen/protocol.py.
+ */
+#ifndef FT_MODEL_API_H
+#define FT_MODEL_API_H
+
+#include <stdint.h>
+
+typedef enum {
+    FT_INPUT,   /* written by the host before infer() or step() */
+    FT_LABEL,   /* what the output should be, written before step() */
+    FT_MASK,    /* which label values count, written before step() */
+    FT_OUTPUT,  /* valid after infer() or step() */
+    FT_WEIGHT,  /* a parameter that learns */
+    FT_STATE,   /* optimizer state: momentum, accumulated gradient */
+    FT_GRADIENT /* valid after step() */
+} ft_role_t;
+
+typedef enum {
+    FT_F32,
+    FT_U8,
+    FT_I8,
+    FT_I32,
+    FT_BITS /* eight values a byte, the first in bit 0 */
+} ft_dtype_t;
+
+typedef struct {
+    const char *name;
+    uint8_t *data;  /* aligned for the dtype */
+    uint32_t bytes; /* size of data */
+    uint16_t shape[3];
+    uint8_t role;  /* ft_role_t */
+    uint8_t dtype; /* ft_dtype_t */
+} ft_tensor_t;
+
+typedef struct {
+    float lr, momentum, weight_decay;
+    float clip_norm;     /* 0: gradients are not clipped */
+    uint32_t accumulate; /* samples an update, at least 1 */
+} ft_hyper_t;
+
+typedef struct {
+    const char *name;
+    uint32_t model_hash, plan_hash;
+    const ft_tensor_t *tensors;
+    uint16_t tensor_count, loss_count;
+    void (*reset)(void); /* initial weights, zero optimizer state */
+    void (*infer)(void); /* inputs -> outputs */
+    void (*step)(const ft_hyper_t *hyper,
+                 float *losses); /* one sample, fills losses[loss_count]; NULL when nothing learns */
+    int (*intact)(void);         /* 0 when something wrote outside the arena */
+} ft_model_t;
+
+extern const ft_model_t ft_model; /* defined in the generated model.c */
+
+#endif
