@@ -1,0 +1,311 @@
+"""The report of a session: one HTML page that stands alone.
+
+It is drawn from the session's files only. What a file does not say is left out, and a line says so. The same
+files give the same bytes.
+"""
+
+import statistics
+from collections.abc import Mapping
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.files import write_text
+from ondevice import report_figures as figures
+from ondevice.report_html import (
+    NBSP,
+    absent,
+    duration,
+    metres,
+    number,
+    pairs,
+    percent,
+    section,
+    table,
+    text,
+    words,
+)
+from ondevice.report_memory import memory_section
+from ondevice.session import Curve, Predictions, Session
+from zoo.metrics import depth_metrics
+
+_MOST_FRAMES = 5
+_METRICS = (("rmse", "RMSE [m]", min), ("abs_rel", "abs. rel. error", min), ("delta1", "δ1", max))
+_BASELINES = {"mean_map": "Mean depth map", "scale_only": "Untuned, scale corrected"}
+# No script, no request: what the page needs is in it.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def write_report(session_dir: Path, out: Path | None = None) -> Path:
+    """Write the report of the session in `session_dir`, finished or not.
+
+    Args:
+        session_dir: the session's folder.
+        out: the HTML file; `report.html` in the folder when None.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        UserError: there is no session, one of its files is damaged, or the report cannot be written.
+    """
+    target = out or session_dir / "report.html"
+    write_text(target, _page(Session.open(session_dir)))
+    return target
+
+
+def _page(session: Session) -> str:
+    config, curve = session.config, session.curve()
+    results, plan = session.results() or {}, session.plan() or {}
+    title = f"{_model_name(config)} on {text(config.get('board') or 'a board')}"
+    # A long name may break after an underscore.
+    heading = escape(title).replace("_", "_<wbr>")
+    style = resources.files("ondevice").joinpath("templates/report.css").read_text()
+    sections = (
+        _metrics_section(results),
+        _frames_section(session.predictions()),
+        _loss_section(curve),
+        memory_section(plan),
+        _link_section(curve, results),
+        _configuration_section(config),
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{escape(title)} · Fieldtune</title>
+<link rel="icon" href="data:,">
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+<header>
+<p class="eyebrow">Fieldtune session</p>
+<h1>{heading}</h1>
+{_lead(config, results)}
+{_tiles(results, plan, curve)}
+</header>
+{"".join(sections)}
+<footer>Drawn by Fieldtune from the session’s own files; nothing is loaded from elsewhere.</footer>
+</main>
+</body>
+</html>
+"""
+
+
+# --- the head
+
+
+def _model_name(config: Mapping[str, Any]) -> str:
+    return text(config.get("model") or "a network").removesuffix(".onnx").rsplit("/", 1)[-1]
+
+
+def _lead(config: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """Return the headline: what changed by how much, beside the baseline that looks at no image."""
+    update = text(config["update"]) if config.get("update") else ""
+    learning = f" Learning layers: <code>{escape(update)}</code>." if update else ""
+    before, after = number(results, "before", "rmse"), number(results, "after", "rmse")
+    if before is None or after is None:
+        return f'<p class="lead">There are no results yet: it still runs, or was stopped.{learning}</p>'
+    verb = "fell" if after < before else "rose" if after > before else "stayed, going"
+    says = f"On held-out frames the depth error {verb} from <strong>{metres(before)}</strong> "
+    says += f"to <strong>{metres(after)}</strong> RMSE"
+    steps, mean = number(results, "steps"), number(results, "baselines", "mean_map", "rmse")
+    says += f" in {steps:,.0f} training steps on the board." if steps is not None else "."
+    if mean:
+        side = "below" if after < mean else "above"
+        change = percent(abs(1 - after / mean))
+        says += f" That is <strong>{change} {side}</strong> the mean depth map’s {metres(mean)}."
+    return f'<p class="lead">{says}{learning}</p>'
+
+
+def _tiles(results: Mapping[str, Any], plan: Mapping[str, Any], curve: Curve) -> str:
+    """Return the numbers that matter, those that are known."""
+    tiles = []
+    for name, key, say in (
+        ("RMSE", "rmse", metres),
+        (f"Within 25{NBSP}% of the truth, δ1", "delta1", percent),
+    ):
+        before, after = number(results, "before", key), number(results, "after", key)
+        if after is not None:
+            tiles.append((name, say(after), "" if before is None else f"from {say(before)}"))
+    ram, seconds = number(plan, "ram_bytes"), _seconds(curve, results)
+    if ram is not None:
+        tiles.append(("RAM to train", f"{ram / 1024:,.1f}{NBSP}K", f"{ram:,.0f} bytes, static"))
+    if seconds is not None:
+        tiles.append(("Training time", duration(seconds), _rate(curve)))
+    cells = "".join(
+        f'<div><dt>{escape(name)}</dt><dd class="value">{escape(value)}</dd><dd>{escape(more)}</dd></div>'
+        for name, value, more in tiles
+    )
+    return f'<dl class="tiles">{cells}</dl>' if tiles else ""
+
+
+# --- the sections
+
+
+def _metrics_section(results: Mapping[str, Any]) -> str:
+    baselines = results.get("baselines") or {}
+    names = {"before": "Untuned network", "after": "Tuned on the board"}
+    metrics = {label: results[key] for key, label in names.items() if results.get(key)}
+    tuned = list(metrics).index(names["after"]) if names["after"] in metrics else -1
+    metrics |= {_BASELINES.get(name, words(name)): values for name, values in baselines.items()}
+    if not metrics:
+        return section("Accuracy", absent("metrics", "results.json is not there or holds none"))
+    columns = [_metric_column([number(m, key) for m in metrics.values()], best) for key, _, best in _METRICS]
+    rows = [(escape(name), *(column[k] for column in columns)) for k, name in enumerate(metrics)]
+    caption = (
+        "Over all known pixels of the held-out frames. RMSE and relative error: lower is better. "
+        f"δ1, the share of pixels within 25{NBSP}% of the truth: higher is better. "
+        "The best of each column is bold."
+    )
+    return section(
+        "Accuracy", table(("Depth from", *(label for _, label, _ in _METRICS)), rows, caption, tuned)
+    )
+
+
+def _metric_column(values: list[float | None], best: Any) -> list[str]:
+    """Return a column's cells, `best` (min or max) of them bold."""
+    top = best((value for value in values if value is not None), default=None)
+    cells = ["–" if value is None else f"{value:.3f}" for value in values]
+    return [
+        f"<strong>{cell}</strong>" if value is not None and value == top else cell
+        for cell, value in zip(cells, values, strict=True)
+    ]
+
+
+def _frames_section(predictions: Predictions | None) -> str:
+    title = "Held-out frames"
+    if predictions is None:
+        return section(title, absent("images", "predictions.npz is not in the session"))
+    usable = [k for k in range(len(predictions.truth)) if (predictions.truth[k] > 0).any()]
+    if not usable:
+        return section(title, absent("images", "no frame in predictions.npz has known depth"))
+    known = predictions.truth > 0
+    truths = predictions.truth[known]
+    errors = np.abs(predictions.after[known] - truths)
+    depths = _round_range(float(np.percentile(truths, 1)), float(np.percentile(truths, 99)))
+    # Errors up to what all but the worst of the tuned network's are; the untuned network's may be far beyond.
+    finite = errors[np.isfinite(errors)]
+    worst = _round_range(0.0, float(np.percentile(finite, 98)) if finite.size else 1.0)[1]
+    frames = "".join(
+        _frame(predictions, usable[k], depths, worst) for k in _spread(len(usable), _MOST_FRAMES)
+    )
+    scales = (
+        figures.colour_bar("Depth", *depths, figures.DEPTH_COLOURS),
+        figures.colour_bar("Absolute error", 0.0, worst, figures.ERROR_COLOURS),
+        '<div class="unknown">Unknown<div class="bar"></div></div>',
+    )
+    intro = (
+        "<p>The network never trained on these. All images share the two scales; what lies beyond a scale "
+        "has the colour of its end.</p>"
+    )
+    return section(
+        title, intro, f'<div class="scales">{"".join(scales)}</div><div class="frames">{frames}</div>'
+    )
+
+
+def _frame(predictions: Predictions, k: int, depths: tuple[float, float], worst: float) -> str:
+    truth = predictions.truth[k]
+    known = truth > 0
+    cells = [
+        ("Camera", "what the camera saw", predictions.rgb[k]),
+        ("True depth", "true depth", _depth_image(truth, known, depths)),
+    ]
+    errors = []
+    for name, depth in (("Untuned", predictions.before[k]), ("Tuned", predictions.after[k])):
+        rmse = metres(depth_metrics(depth, truth).rmse)
+        errors.append(f"{rmse} {name.lower()}")
+        beyond = np.mean((depth < depths[0]) | (depth > depths[1]))
+        caption = f"{name}, off the scale" if beyond > 0.5 else name
+        error = figures.coloured(np.abs(depth - truth), known, 0.0, worst, figures.ERROR_COLOURS)
+        cells.append((caption, f"{name.lower()} network’s depth", _depth_image(depth, depth > 0, depths)))
+        cells.append((f"{name}: error", f"{name.lower()} network’s error, RMSE {rmse}", error))
+    items = "".join(
+        f"<li>{figures.image(rgb, f'Frame {k + 1}: {alt}')}{escape(caption)}</li>"
+        for caption, alt, rgb in cells
+    )
+    return (
+        f'<article class="frame"><h3>Frame {k + 1}: RMSE {", ".join(errors)}</h3><ul>{items}</ul></article>'
+    )
+
+
+def _depth_image(
+    depth: NDArray[np.float32], known: NDArray[np.bool_], depths: tuple[float, float]
+) -> NDArray[np.uint8]:
+    return figures.coloured(depth, known, *depths, figures.DEPTH_COLOURS)
+
+
+def _loss_section(curve: Curve) -> str:
+    if not curve.step.size:
+        return section("Loss", absent("loss curve", "curve.csv is not there or holds no steps"))
+    columns = zip(curve.loss_names, curve.losses.T, strict=True)
+    return section("Loss", *(figures.loss_curve(name, curve.step, loss) for name, loss in columns))
+
+
+def _link_section(curve: Curve, results: Mapping[str, Any]) -> str:
+    rows = []
+    seconds, resent = _seconds(curve, results), number(results, "resent_frames")
+    if seconds is not None:
+        rows.append(("Training time", duration(seconds)))
+    if curve.step.size:
+        rows.append(("Speed", _rate(curve)))
+        rows.append(("Median step", f"{1000 * statistics.median(curve.seconds):,.1f}{NBSP}ms"))
+        rows.append(("Slowest step", f"{1000 * curve.seconds.max():,.1f}{NBSP}ms"))
+    if resent is not None or curve.step.size:
+        rows.append(("Frames sent again", f"{curve.resent.sum() if resent is None else resent:,.0f}"))
+    if curve.step.size:
+        rows.append(
+            ("Steps with a frame sent again", f"{np.count_nonzero(curve.resent):,} of {curve.step.size:,}")
+        )
+    return section("Link", pairs(rows) if rows else absent("link statistics", "nothing was sent yet"))
+
+
+def _configuration_section(config: Mapping[str, Any]) -> str:
+    options = [(_option(key), text(value)) for key, value in config.items() if not isinstance(value, Mapping)]
+    groups = {"Options": options} | {
+        words(key): [(_option(name), text(item)) for name, item in value.items()]
+        for key, value in config.items()
+        if isinstance(value, Mapping)
+    }
+    columns = [f"<div><h3>{escape(name)}</h3>{pairs(rows)}</div>" for name, rows in groups.items() if rows]
+    if "versions" not in config:
+        columns.append(absent("versions of machine and tools", "session.json does not say them"))
+    return section("Configuration", f'<div class="columns">{"".join(columns)}</div>')
+
+
+def _option(key: str) -> str:
+    return key.replace("_", " ")
+
+
+# --- numbers
+
+
+def _seconds(curve: Curve, results: Mapping[str, Any]) -> float | None:
+    """Return the training time: what the results say, or the sum of the steps so far."""
+    seconds = number(results, "seconds")
+    return float(curve.seconds.sum()) if seconds is None and curve.step.size else seconds
+
+
+def _rate(curve: Curve) -> str:
+    seconds = float(curve.seconds.sum())
+    return f"{curve.step.size / seconds:.3g} steps a second" if seconds > 0 else ""
+
+
+def _round_range(low: float, high: float) -> tuple[float, float]:
+    """Return round ends that include `low` and `high`."""
+    step = 10.0 ** np.floor(np.log10(max(high - low, 1e-3))) / 2
+    first = np.floor(low / step)
+    return float(first * step), float(max(np.ceil(high / step), first + 1) * step)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Return up to `most` numbers below `count`, evenly spread."""
+    return sorted({round(k) for k in np.linspace(0, count - 1, min(most, count))})

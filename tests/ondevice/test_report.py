@@ -1,0 +1,235 @@
+"""The report says what the session's files say, and nothing else."""
+
+import argparse
+import base64
+import io
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from recorded import CONFIG, RESULTS, plan
+
+from fieldtune.commands import report as command
+from fieldtune.errors import UserError
+from ondevice import report_figures as figures
+from ondevice.report import write_report
+from ondevice.session import Session
+
+
+class Page(HTMLParser):
+    """Reads a page, checks that tags nest, and keeps text and attributes."""
+
+    VOID = frozenset({"meta", "link", "img", "wbr", "br"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text, self.elements = "", list[tuple[str, dict[str, str | None]]]()
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data.replace("\u00a0", " ")
+
+
+def page(session: Path, out: Path) -> Page:
+    return Page(write_report(session, out).read_text())
+
+
+# --- content
+
+
+def test_the_headline_compares_before_after_and_the_mean_map(finished: Path, tmp_path: Path) -> None:
+    text = page(finished, tmp_path / "r.html").text
+    assert "upydnet_source on mps2_an500" in text
+    assert "the depth error fell from 8.486 m to 0.355 m RMSE in 120 training steps" in text
+    assert "4.8 % below the mean depth map’s 0.373 m" in text
+    assert "Learning layers: decoder0*, ups0*" in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [(0.5, 0.6, "rose from 0.500 m to 0.600 m"), (0.5, 0.5, "stayed, going from 0.500 m to 0.500 m")],
+)
+def test_the_headline_does_not_hide_a_failure(tmp_path: Path, before: float, after: float, says: str) -> None:
+    with Session.create(tmp_path / "s", CONFIG) as session:
+        baselines = {"mean_map": {"rmse": 0.4}}
+        session.finish({"before": {"rmse": before}, "after": {"rmse": after}, "baselines": baselines})
+    text = page(tmp_path / "s", tmp_path / "r.html").text
+    assert says in text
+    assert f"{100 * (after / 0.4 - 1):.1f} % above the mean depth map’s" in text
+
+
+def test_every_metric_is_in_the_table_and_the_best_is_bold(finished: Path, tmp_path: Path) -> None:
+    html = write_report(finished, tmp_path / "r.html").read_text()
+    for metrics in (RESULTS["before"], RESULTS["after"], *RESULTS["baselines"].values()):
+        for value in metrics.values():
+            assert f">{value:.3f}</" in html
+    bold = re.findall(r'<td class="number"><strong>([\d.]+)</strong>', html)
+    assert bold == ["0.355", "0.165", "0.735"]
+
+
+def test_memory_link_and_configuration_are_said(finished: Path, tmp_path: Path) -> None:
+    text = page(finished, tmp_path / "r.html").text
+    memory = plan()
+    for size in (
+        memory["ram_bytes"],
+        memory["arena_bytes"],
+        2048,
+        489_120,
+        79_760_000,
+        127_000,
+        8_000,
+        2_000,
+    ):
+        assert f"{size:,}" in text
+    assert "Frames sent again7" in text
+    assert "Steps with a frame sent again3 of 120" in text
+    assert "2 min 28 s" in text
+    for value in ("0x8c1d23aa", "qemu-system-arm", "8.2.2", "decoder0.conv0.weight, ups0.bias"):
+        assert value in text
+
+
+def test_the_loss_that_is_drawn_is_the_loss_that_was_recorded(finished: Path, tmp_path: Path) -> None:
+    html = write_report(finished, tmp_path / "r.html").read_text()
+    curve = Session.open(finished).curve()
+    points = re.search(r'class="raw"[^>]*points="([^"]*)"', html)
+    assert points is not None
+    drawn = np.array([[float(cell) for cell in point.split(",")] for point in points[1].split()])
+    assert drawn.shape == (120, 2)
+    np.testing.assert_allclose(drawn[:, 0], curve.step / 120 * 1000, atol=0.06)
+    # On a linear axis from 0, height is loss times one factor.
+    factor = (1000 - drawn[:, 1]) / curve.losses[:, 0]
+    np.testing.assert_allclose(factor, factor[0], rtol=2e-3)
+
+
+def test_images_are_decoded_to_what_the_session_holds(finished: Path, tmp_path: Path) -> None:
+    elements = page(finished, tmp_path / "r.html").elements
+    images = [attributes for tag, attributes in elements if tag == "img"]
+    assert len(images) == 5 * 6
+    assert all(image["alt"] for image in images)
+    decoded = [np.asarray(Image.open(io.BytesIO(base64.b64decode(i["src"].split(",")[1])))) for i in images]
+    predictions = Session.open(finished).predictions()
+    assert predictions is not None
+    np.testing.assert_array_equal(decoded[0], predictions.rgb[0])
+    np.testing.assert_array_equal(decoded[-6], predictions.rgb[6])
+    unknown = predictions.truth[0] == 0
+    grey = (decoded[1] == figures.UNKNOWN_RGB).all(-1)
+    np.testing.assert_array_equal(grey, unknown)
+    np.testing.assert_array_equal((decoded[5] == figures.UNKNOWN_RGB).all(-1), unknown)
+
+
+def test_the_same_session_gives_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    first = write_report(finished, tmp_path / "first.html")
+    copy = shutil.copytree(finished, tmp_path / "elsewhere")
+    assert write_report(copy) == copy / "report.html"
+    assert (copy / "report.html").read_bytes() == first.read_bytes()
+
+
+def test_what_a_session_says_is_text_never_markup(awkward: Path, tmp_path: Path) -> None:
+    read = page(awkward, tmp_path / "r.html")
+    assert "script" not in {tag for tag, _ in read.elements}
+    assert read.text.count("<script>alert('&')</script>") >= 6
+
+
+def test_nothing_is_loaded_from_elsewhere(finished: Path, tmp_path: Path) -> None:
+    for tag, attributes in page(finished, tmp_path / "r.html").elements:
+        for name in ("src", "href", "srcset", "xlink:href"):
+            assert (attributes.get(name) or "data:").startswith(("data:", "#")), (tag, attributes)
+    html = (tmp_path / "r.html").read_text()
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+# --- what is missing or damaged
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        ("results.json", "This report has no metrics"),
+        ("predictions.npz", "This report has no images"),
+        ("curve.csv", "This report has no loss curve"),
+        ("plan.json", "This report has no memory plan"),
+    ],
+)
+def test_a_part_without_its_file_is_left_out_and_named(
+    finished: Path, tmp_path: Path, missing: str, says: str
+) -> None:
+    copy = shutil.copytree(finished, tmp_path / "session")
+    (copy / missing).unlink()
+    text = page(copy, tmp_path / "r.html").text
+    assert text.count("This report has no ") == 1
+    assert says in text
+
+
+def test_a_session_that_has_only_begun_has_a_report(begun: Path, tmp_path: Path) -> None:
+    text = page(begun, tmp_path / "r.html").text
+    assert "net on a board" in text
+    assert "There are no results yet" in text
+    assert text.count("This report has no ") == 6
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        {"ram_bytes": 10},
+        {"ram": {}, "tensors": [], "steps": []},
+        {"ram": {"arena": 0}, "tensors": [{"name": "a", "bytes": 0, "offset": 0, "first": 0, "last": 0}]},
+        {"ram": {"other": 5}, "tensors": [{"name": "a"}], "trained": []},
+    ],
+)
+def test_a_plan_may_lack_anything(tmp_path: Path, memory: dict[str, Any]) -> None:
+    with Session.create(tmp_path / "s", CONFIG) as session:
+        session.save_plan(memory)
+    assert "Memory" in page(tmp_path / "s", tmp_path / "r.html").text
+
+
+def test_a_network_that_diverged_is_reported(tmp_path: Path) -> None:
+    nan = float("nan")
+    with Session.create(tmp_path / "s", CONFIG) as session:
+        for step in range(1, 11):
+            session.record_step(step, {"depth": 1.0 if step < 4 else nan, "class": nan}, 0.1, 0)
+        depth = np.ones((1, 4, 4))
+        session.save_predictions(np.zeros((1, 4, 4, 3)), depth, depth, depth * nan)
+        session.finish({"before": {"rmse": 1.0}, "after": {"rmse": nan}, "steps": 10})
+    text = page(tmp_path / "s", tmp_path / "r.html").text
+    assert "7 of 10 values are not finite" in text
+    assert "none of its values is finite" in text
+    assert "nan m tuned" in text
+
+
+def test_a_damaged_file_is_an_error_that_names_it_and_leaves_no_report(
+    finished: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(finished, tmp_path / "session")
+    (copy / "predictions.npz").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"predictions\.npz is damaged"):
+        write_report(copy)
+    assert not (copy / "report.html").exists()
+
+
+def test_the_command_writes_where_it_is_told(finished: Path, tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    assert command.run(parser.parse_args([str(finished), "-o", str(tmp_path / "sub" / "page.html")])) == 0
+    assert (tmp_path / "sub" / "page.html").read_text().startswith("<!DOCTYPE html>")
+    with pytest.raises(UserError, match="holds no session"):
+        command.run(parser.parse_args([str(tmp_path)]))
