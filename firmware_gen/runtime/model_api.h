@@ -13,7 +13,7 @@ typedef enum {
     FT_INPUT,   /* written by the host before infer() or step() */
     FT_LABEL,   /* what the output should be, written before step() */
     FT_MASK,    /* which label values count, written before step() */
-    FT_OUTPUT,  /* valid after infer() or step() */
+    FT_OUTPUT,  /* valid after infer(); step() reuses the bytes */
     FT_WEIGHT,  /* a parameter that learns */
     FT_STATE,   /* optimizer state: momentum, accumulated gradient */
     FT_GRADIENT /* valid after step() */

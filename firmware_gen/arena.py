@@ -1,0 +1,83 @@
+"""Offsets for buffers whose lifetimes are known, so that buffers alive at the same time do not overlap."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+# Tries of the local search that follows the greedy orders; it stops early at the lower bound.
+TRIES = 300
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Storage that is needed from step `first` to step `last`, both included; -1: before the first step."""
+
+    name: str
+    bytes: int
+    first: int
+    last: int
+
+    def meets(self, other: Buffer) -> bool:
+        """Tell whether both are needed at some step."""
+        return self.first <= other.last and other.first <= self.last
+
+
+def peak_bytes(buffers: Iterable[Buffer]) -> int:
+    """Return the most bytes that are alive at one step: no placement needs less."""
+    changes: dict[int, int] = {}
+    for buffer in buffers:
+        changes[buffer.first] = changes.get(buffer.first, 0) + buffer.bytes
+        changes[buffer.last + 1] = changes.get(buffer.last + 1, 0) - buffer.bytes
+    peak = alive = 0
+    for step in sorted(changes):
+        alive += changes[step]
+        peak = max(peak, alive)
+    return peak
+
+
+def place(buffers: Sequence[Buffer]) -> Mapping[str, int]:
+    """Return an offset in bytes for every buffer; deterministic.
+
+    First fit in several orders (Pisarchyk & Lee 2020 call the first "greedy by size"), then a seeded local
+    search that moves single buffers within the best order.
+    """
+    bound = peak_bytes(buffers)
+    orders = [
+        sorted(buffers, key=lambda b: (-b.bytes, b.first, b.name)),
+        sorted(buffers, key=lambda b: (-(b.last - b.first), -b.bytes, b.name)),
+        sorted(buffers, key=lambda b: (-b.bytes * (b.last - b.first + 1), b.name)),
+        sorted(buffers, key=lambda b: (b.first, -b.bytes, b.name)),
+    ]
+    order = min(orders, key=lambda order: extent(buffers, _first_fit(order)))
+    best = _first_fit(order)
+    rng = random.Random(0)
+    for _ in range(TRIES):
+        if extent(buffers, best) == bound:
+            break
+        trial = list(order)
+        trial.insert(rng.randrange(len(trial)), trial.pop(rng.randrange(len(trial))))
+        offsets = _first_fit(trial)
+        if extent(buffers, offsets) <= extent(buffers, best):
+            order, best = trial, offsets
+    return best
+
+
+def extent(buffers: Iterable[Buffer], offsets: Mapping[str, int]) -> int:
+    """Return the bytes from 0 to the end of the highest buffer."""
+    return max((offsets[b.name] + b.bytes for b in buffers), default=0)
+
+
+def _first_fit(order: Sequence[Buffer]) -> dict[str, int]:
+    offsets: dict[str, int] = {}
+    placed: list[Buffer] = []
+    for buffer in order:
+        at = 0
+        for other in sorted((p for p in placed if p.meets(buffer)), key=lambda p: offsets[p.name]):
+            if at + buffer.bytes <= offsets[other.name]:
+                break
+            at = max(at, offsets[other.name] + other.bytes)
+        offsets[buffer.name] = at
+        placed.append(buffer)
+    return offsets

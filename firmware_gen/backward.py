@@ -1,0 +1,166 @@
+"""Reverse-mode differentiation when the code is generated.
+
+The training graph is the forward graph, the losses, and for everything between a loss and the lowest layer
+that learns the operators that carry the gradient. Nothing below the lowest learning layer has a backward,
+and a frozen layer keeps no input. Input gradients come before the weight update of the same layer, which
+changes what they read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from fieldtune.errors import ModelError
+from firmware_gen.graph import DType, Graph, Op, Shape, Tensor, check
+from firmware_gen.operators import OPERATORS
+from firmware_gen.operators.loss import LossAttrs
+from firmware_gen.update import UpdatePlan, trained_constants
+
+LABEL_OF_PIXEL = ("cross_entropy",)  # losses whose label is one class a pixel
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """A loss on one output of the network; its label and mask become inputs of the firmware."""
+
+    output: str
+    kind: str
+
+
+def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan) -> Graph:
+    """Return `graph` with losses, gradients and updates.
+
+    Raises:
+        ModelError: no loss depends on anything that learns, or a loss does not suit its output.
+        UserError: a pattern of the plan matches nothing.
+    """
+    trained = trained_constants(graph, plan)
+    return check(_Tape(graph, trained, plan).run(losses))
+
+
+class _Tape:
+    """Collects backward operators; the `Tape` that operators see."""
+
+    def __init__(self, graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> None:
+        self.graph = graph
+        self._trained = trained
+        self._plan = plan
+        self._tensors = dict(graph.tensors)
+        self._forward = {op.outputs[0]: op for op in graph.ops}
+        self._ops: list[Op] = []
+        self._updates: list[Op] = []
+        self._contributions: dict[str, list[str]] = {}
+        self._wanted = self._depends_on_trained()
+
+    def run(self, losses: tuple[LossSpec, ...]) -> Graph:
+        labels, masks = [], []
+        for index, loss in enumerate(losses):
+            label, mask = self._add_loss(loss, index)
+            labels.append(label)
+            masks.append(mask)
+        reached = False
+        for op in reversed(self.graph.ops):
+            if op.outputs[0] in self._contributions and self._differentiable(op):
+                reached = True
+                OPERATORS[op.kind].backward(op, self)
+                self._ops.extend(self._updates)
+                self._updates = []
+        if not reached:
+            layers = ", ".join(self._trained) or "any layer"
+            raise ModelError(f"no loss of {self.graph.name} depends on {layers}: nothing would learn")
+        forward = [self._forward[op.outputs[0]] for op in self.graph.ops]
+        return dataclasses.replace(
+            self.graph,
+            ops=(*forward, *self._ops),
+            tensors=self._tensors,
+            labels=tuple(labels),
+            masks=tuple(masks),
+            trained=self._trained,
+            state=self._state(),
+        )
+
+    def _state(self) -> dict[str, Tensor]:
+        kinds = [
+            *(["gradient"] if self._plan.keep_gradients else []),
+            *(["velocity"] if self._plan.momentum else []),
+        ]
+        return {
+            f"{kind}.{name}": Tensor(f"{kind}.{name}", self.graph.constants[name].shape)
+            for kind in kinds
+            for name in self._trained
+        }
+
+    def _depends_on_trained(self) -> set[str]:
+        wanted: set[str] = set()
+        for op in self.graph.ops:
+            if any(name in self._trained for name in op.constants) or wanted.intersection(op.inputs):
+                wanted.update(op.outputs)
+        return wanted
+
+    def _differentiable(self, op: Op) -> bool:
+        return op.outputs[0] in self._wanted
+
+    def _add_loss(self, loss: LossSpec, index: int) -> tuple[str, str]:
+        prediction = loss.output
+        last = self.graph.producer(prediction)
+        height, width, channels = self.graph.shape(prediction)
+        if loss.kind == "cross_entropy":
+            if last is not None and last.kind == "softmax":
+                prediction = last.inputs[0]  # the loss takes logits; through the softmax it would lose digits
+            if channels < 2:
+                raise ModelError(
+                    f"output {loss.output} of {self.graph.name} has {channels} channel: "
+                    "cross_entropy needs one a class"
+                )
+        per_pixel = loss.kind in LABEL_OF_PIXEL
+        shape: Shape = (height, width, 1 if per_pixel else channels)
+        label, mask = f"{loss.output}.label", f"{loss.output}.mask"
+        self._tensors[label] = Tensor(label, shape, "i32" if per_pixel else "f32")
+        self._tensors[mask] = Tensor(mask, shape, "u8")
+        op = Op("loss", loss.output, (prediction, label, mask), (), LossAttrs(loss.kind, index))
+        op = dataclasses.replace(op, phase="loss")
+        if prediction in self._wanted:
+            self.contribute(prediction, op)
+        else:
+            self.add(op, like=prediction)  # nothing below learns, but the host sees the value
+        return label, mask
+
+    # What operators ask for: see firmware_gen.operators.base.Tape.
+
+    def gradient(self, tensor: str) -> str:
+        parts = self._contributions[tensor]
+        while len(parts) > 1:
+            first, second = parts[0], parts[1]
+            total = self.add(Op("add", f"sum.{tensor}", (first, second), ()), like=tensor)
+            parts[:2] = [total]
+        return parts[0]
+
+    def wants(self, tensor: str) -> bool:
+        return tensor in self._wanted
+
+    def learns(self, constant: str) -> bool:
+        return constant in self._trained
+
+    def add(self, op: Op, like: str) -> str:
+        name = f"grad.{op.name}.{len(self._ops)}"
+        self._tensors[name] = Tensor(name, self._tensors[like].shape)
+        phase = op.phase if op.phase != "forward" else "backward"
+        self._ops.append(dataclasses.replace(op, outputs=(name,), phase=phase))
+        return name
+
+    def contribute(self, tensor: str, op: Op) -> None:
+        self._contributions.setdefault(tensor, []).append(self.add(op, like=tensor))
+
+    def update(self, op: Op, scratch: int) -> None:
+        names: tuple[str, ...] = ()
+        if not self._plan.keep_gradients:
+            names = (f"slice.{op.constants[0]}",)
+            self._tensors[names[0]] = Tensor(names[0], (1, 1, scratch))
+        self._updates.append(dataclasses.replace(op, scratch=names, phase="update"))
+
+    def save(self, op: Op, name: str, count: int, dtype: DType) -> str:
+        self._tensors[name] = Tensor(name, (1, 1, count), dtype)
+        current = self._forward[op.outputs[0]]
+        self._forward[op.outputs[0]] = dataclasses.replace(current, outputs=(*current.outputs, name))
+        return name

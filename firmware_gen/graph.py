@@ -1,0 +1,159 @@
+"""The network as a list of operators over named tensors.
+
+Activations are feature maps of (rows, columns, channels), vectors are (1, 1, channels). The same graph
+describes inference and, after :mod:`firmware_gen.backward`, a training step: gradients are tensors, and
+what computes them are operators.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.errors import FieldtuneError
+
+Shape = tuple[int, int, int]
+DType = Literal["f32", "u8", "i8", "i32", "bits"]
+Phase = Literal["forward", "loss", "backward", "update"]
+Array = NDArray[np.float32]
+
+ITEM_BITS: Mapping[str, int] = {"f32": 32, "i32": 32, "u8": 8, "i8": 8, "bits": 1}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value that operators write and read: rows, columns, channels."""
+
+    name: str
+    shape: Shape
+    dtype: DType = "f32"
+
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the values when they lie densely."""
+        return (self.count * ITEM_BITS[self.dtype] + 7) // 8
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A weight or bias. `value` is in the kernels' order: convolutions (rows, columns, in, out).
+
+    `source_axes` leads back to the model file: ``value.transpose(source_axes).reshape(source_shape)`` is
+    the array that stands there under `name`; None when the value is a product of folding and stands
+    nowhere.
+    """
+
+    name: str
+    value: Array
+    source_axes: tuple[int, ...] | None = None
+    source_shape: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> Shape:
+        """Taps, in, out of a weight; 1, 1, count of a bias: how the firmware's tensor table has it."""
+        if self.value.ndim == 4:
+            rows, columns, inner, outer = self.value.shape
+            return rows * columns, inner, outer
+        return 1, 1, self.value.size
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator. `attrs` is the operator's own frozen dataclass; `scratch` lives only while it runs."""
+
+    kind: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: object = None
+    constants: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
+    phase: Phase = "forward"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Operators in an order in which they can run. All lists keep the order of the model file."""
+
+    name: str
+    ops: tuple[Op, ...]
+    tensors: Mapping[str, Tensor]
+    constants: Mapping[str, Constant]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+    trained: tuple[str, ...] = ()  # constants that learn
+    state: Mapping[str, Tensor] = field(default_factory=dict)  # gradients and velocities that outlive a step
+
+    def with_ops(self, ops: Iterable[Op], **changes: object) -> Graph:
+        """Return a copy with other operators; tensors and constants that none uses any more are dropped."""
+        graph = dataclasses.replace(self, ops=tuple(ops), **changes)  # type: ignore[arg-type]
+        named = {name for op in graph.ops for name in (*op.inputs, *op.outputs, *op.scratch)}
+        named.update(graph.inputs, graph.outputs, graph.labels, graph.masks)
+        used = {name for op in graph.ops for name in op.constants}
+        return dataclasses.replace(
+            graph,
+            tensors={name: tensor for name, tensor in graph.tensors.items() if name in named},
+            constants={name: constant for name, constant in graph.constants.items() if name in used},
+        )
+
+    def producer(self, tensor: str) -> Op | None:
+        """Return the operator that writes `tensor`, None for an input."""
+        return next((op for op in self.ops if tensor in op.outputs), None)
+
+    def consumers(self, tensor: str) -> list[Op]:
+        """Return the operators that read `tensor`."""
+        return [op for op in self.ops if tensor in op.inputs]
+
+    def shape(self, tensor: str) -> Shape:
+        """Return the shape of `tensor`."""
+        return self.tensors[tensor].shape
+
+    def fingerprint(self) -> int:
+        """Return 32 bits that change when any operator, shape or weight changes."""
+        digest = hashlib.sha256()
+        for op in self.ops:
+            digest.update(repr(op).encode())
+        for name, tensor in sorted(self.tensors.items()):
+            digest.update(f"{name} {tensor.shape} {tensor.dtype}".encode())
+        for name, constant in sorted(self.constants.items()):
+            digest.update(f"{name} {constant.value.shape}".encode())
+            digest.update(np.ascontiguousarray(constant.value).tobytes())
+        return zlib.crc32(digest.digest())
+
+
+def check(graph: Graph) -> Graph:
+    """Return `graph` if every name is defined before it is used, once; every pass must keep this so.
+
+    Raises:
+        FieldtuneError: a pass or importer has made an inconsistent graph (a defect of ours).
+    """
+    known = {*graph.inputs, *graph.labels, *graph.masks}
+    for op in graph.ops:
+        for name in op.inputs:
+            if name not in known:
+                raise FieldtuneError(f"operator {op.name} reads {name}, which nothing has written")
+        for name in op.outputs:
+            if name in known:
+                raise FieldtuneError(f"operator {op.name} writes {name} a second time")
+            known.add(name)
+        for name in op.constants:
+            if name not in graph.constants:
+                raise FieldtuneError(f"operator {op.name} uses the constant {name}, which does not exist")
+    for name in (*known, *graph.outputs):
+        if name not in graph.tensors:
+            raise FieldtuneError(f"the tensor {name} has no description")
+    return graph

@@ -1,0 +1,76 @@
+"""Activations that stand alone, and the gradient of all of them (C: kernels/activation.h)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from firmware_gen.graph import Op
+from firmware_gen.operators.base import Emitter, Operator, Tape
+from firmware_gen.window import Activation
+
+if TYPE_CHECKING:
+    from firmware_gen.schedule import Step
+
+
+def activation_gradient(name: str, y: str, activation: Activation, tape: Tape) -> str:
+    """Add dy * slope(y) to the tape; return the tensor that holds it."""
+    return tape.add(Op("activation_grad", name, (tape.gradient(y), y), (), activation), like=y)
+
+
+def _attrs(op: Op) -> Activation:
+    assert isinstance(op.attrs, Activation)
+    return op.attrs
+
+
+class ActivationOp(Operator):
+    """y = activation(x)."""
+
+    kind = "activation"
+
+    def overwrites(self, op: Op) -> tuple[int, ...]:
+        return (0,)
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        x, y = op.inputs[0], op.outputs[0]
+        if tape.wants(x):
+            tape.contribute(x, Op("activation_grad", op.name, (tape.gradient(y), y), (), _attrs(op)))
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        x, y = step.op.inputs[0], step.op.outputs[0]
+        return (
+            f"ft_activation_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
+            f"    {_attrs(step.op).c()}, {step.rows[0]}, {step.rows[1]});"
+        )
+
+
+class ActivationBits(Operator):
+    """One bit a value: whether the gradient passes. Stands in for an output that nothing else keeps."""
+
+    kind = "activation_bits"
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        y, bits = step.op.inputs[0], step.op.outputs[0]
+        return (
+            f"ft_activation_bits_f32({c.pointer(y)}, {c.map(y)}, {c.pointer(bits)},\n"
+            f"    {_attrs(step.op).c()}, 0, {step.graph.shape(y)[0]});"
+        )
+
+
+class ActivationGrad(Operator):
+    """dx = dy * slope, the slope from the output y or from its bits."""
+
+    kind = "activation_grad"
+
+    def overwrites(self, op: Op) -> tuple[int, ...]:
+        return (0,)
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        dy, saved = step.op.inputs
+        dx = step.op.outputs[0]
+        tail = f"    {c.pointer(dx)}, {c.map(dx)}, {_attrs(step.op).c()}, {step.rows[0]}, {step.rows[1]});"
+        if step.graph.tensors[saved].dtype == "bits":
+            return f"ft_activation_grad_bits_f32({c.pointer(dy)}, {c.map(dy)}, {c.pointer(saved)},\n" + tail
+        return (
+            f"ft_activation_grad_f32({c.pointer(dy)}, {c.map(dy)}, {c.pointer(saved)}, {c.map(saved)},\n"
+            + tail
+        )

@@ -1,0 +1,102 @@
+"""What an operator is to the generator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from firmware_gen.graph import DType, Graph, Op
+
+if TYPE_CHECKING:
+    from firmware_gen.schedule import Step
+
+
+class Tape(Protocol):
+    """What an operator's backward may ask and add; see :mod:`firmware_gen.backward`."""
+
+    graph: Graph
+
+    def gradient(self, tensor: str) -> str:
+        """Return the tensor that holds dLoss/d`tensor`; all its contributions have been added."""
+
+    def wants(self, tensor: str) -> bool:
+        """Tell whether something that learns lies at or below `tensor`."""
+
+    def learns(self, constant: str) -> bool:
+        """Tell whether the update plan trains `constant`."""
+
+    def add(self, op: Op, like: str) -> str:
+        """Add a backward operator with one output of the shape of `like`; return the output's name."""
+
+    def contribute(self, tensor: str, op: Op) -> None:
+        """Add a backward operator whose output is a contribution to the gradient of `tensor`."""
+
+    def update(self, op: Op, scratch: int) -> None:
+        """Add an operator that applies or keeps its constant's gradient, made in `scratch` floats."""
+
+    def save(self, op: Op, name: str, count: int, dtype: DType) -> str:
+        """Let the forward operator `op` write one more output for the backward pass; return its name."""
+
+
+class Emitter(Protocol):
+    """What an operator may ask for while it prints its C call; see :mod:`firmware_gen.emit`."""
+
+    def pointer(self, tensor: str) -> str:
+        """Return the typed C pointer to logical row 0 of `tensor`."""
+
+    def map(self, tensor: str, channels: int | None = None) -> str:
+        """Return the ft_map_t literal of `tensor`, or of that many of its channels."""
+
+    def inside(self, part: str, whole: str) -> bool:
+        """Tell whether the plan placed `part` among the channels of `whole`."""
+
+    def weight(self, constant: str, axes: tuple[int, ...] | None = None) -> str:
+        """Return the C pointer to `constant`; a frozen one lies in flash with its axes permuted to `axes`."""
+
+    def learns(self, constant: str) -> bool:
+        """Tell whether `constant` lies in RAM in its own order."""
+
+    def table(self, name: str, c_type: str, rows: Sequence[str]) -> str:
+        """Return the name of a constant table with these initializers."""
+
+    def gradient(self, constant: str) -> str | None:
+        """Return the C pointer to the kept gradient of `constant`, None when it is applied at once."""
+
+    def velocity(self, constant: str) -> str:
+        """Return the C pointer to the momentum of `constant`, NULL when there is none."""
+
+
+class Operator:
+    """One kind of operator. Subclasses override what differs from an elementwise forward operator."""
+
+    kind: ClassVar[str]
+
+    def macs(self, op: Op, graph: Graph) -> int:
+        """Return the multiply-accumulates, taps in the padding counted as in the literature."""
+        return 0
+
+    def overwrites(self, op: Op) -> tuple[int, ...]:
+        """Return which inputs the first output may be stored over, value by value."""
+        return ()
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        """Add the operators that carry the gradient from the outputs to the inputs and weights."""
+        raise AssertionError(f"{op.name}: {op.kind} has no backward")
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        """Return the C statements that run `step`."""
+        raise AssertionError(f"{self.kind} has no C")
+
+
+@dataclass(frozen=True)
+class Channels:
+    """A range of channels."""
+
+    first: int
+    end: int
+
+    @property
+    def count(self) -> int:
+        """Number of channels."""
+        return self.end - self.first

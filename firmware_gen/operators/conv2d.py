@@ -1,0 +1,232 @@
+"""Convolution, transposed convolution and fully connected layers (C: kernels/conv2d.h).
+
+Weights are (rows, columns, in of a group, out) for a convolution and (rows, columns, in, out of a group)
+for a transposed one, which is the order that both forward kernels read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from firmware_gen.graph import Graph, Op
+from firmware_gen.operators.activation import activation_gradient
+from firmware_gen.operators.base import Channels, Emitter, Operator, Tape
+from firmware_gen.window import LINEAR, Activation, Window
+
+if TYPE_CHECKING:
+    from firmware_gen.schedule import Step
+
+# Weight gradients that are applied at once pass through a slice of about this many bytes.
+SLICE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class ConvAttrs:
+    """Attributes of a (transposed) convolution."""
+
+    window: Window
+    groups: int = 1
+    transposed: bool = False
+    activation: Activation = LINEAR
+
+
+@dataclass(frozen=True)
+class ConvGradAttrs:
+    """Input gradient of a convolution for a range of the input's channels."""
+
+    conv: ConvAttrs
+    channels: Channels
+    accumulate: bool = False  # add to what the output holds
+
+
+def _conv_literal(conv: ConvAttrs, taken: int, given: int, strides: tuple[int, int, int, int]) -> str:
+    """Return the ft_conv_t that sums `taken` channels of each group to `given`."""
+    numbers = ", ".join(map(str, (conv.groups, taken, given, *strides)))
+    return f"(ft_conv_t){{{conv.window.c()}, {numbers}}}"
+
+
+class Conv2d(Operator):
+    """y = activation(bias + x * w); constants: weight and, if there is one, bias."""
+
+    kind = "conv2d"
+
+    def macs(self, op: Op, graph: Graph) -> int:
+        attrs = _attrs(op)
+        weight = graph.constants[op.constants[0]].value
+        height, width, _ = graph.shape(op.inputs[0] if attrs.transposed else op.outputs[0])
+        return int(weight.size) * height * width
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        attrs = _attrs(op)
+        x, y = op.inputs[0], op.outputs[0]
+        dy = tape.gradient(y)
+        if attrs.activation != LINEAR:
+            dy = activation_gradient(op.name, y, attrs.activation, tape)
+        linear = replace(attrs, activation=LINEAR)
+        if tape.wants(x):
+            channels = Channels(0, tape.graph.shape(x)[2])
+            grad = ConvGradAttrs(linear, channels)
+            tape.contribute(x, Op("conv_grad_input", op.name, (dy,), (), grad, op.constants[:1]))
+        weight, *bias = op.constants
+        shape = tape.graph.constants[weight].value.shape
+        if tape.learns(weight):
+            size = slice_channels(shape) * shape[3]
+            tape.update(Op("conv_update", op.name, (x, dy), (), linear, (weight,)), scratch=size)
+        if bias and tape.learns(bias[0]):
+            size = tape.graph.constants[bias[0]].value.size
+            tape.update(Op("bias_update", op.name, (dy,), (), None, (bias[0],)), scratch=size)
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        op, attrs = step.op, _attrs(step.op)
+        weight, *bias = op.constants
+        shape = step.graph.constants[weight].value.shape
+        start = ("FT_FROM_BIAS", c.weight(bias[0])) if bias else ("FT_FROM_ZERO", "NULL")
+        kernel = "ft_conv2d_transpose_f32" if attrs.transposed else "ft_conv2d_f32"
+        conv = _forward_literal(attrs, shape)
+        x, y = op.inputs[0], op.outputs[0]
+        return (
+            f"{kernel}({c.pointer(x)}, {c.map(x)}, {c.weight(weight)}, {start[1]}, {start[0]},\n"
+            f"    {c.pointer(y)}, {c.map(y)}, {conv},\n"
+            f"    {attrs.activation.c()}, {step.rows[0]}, {step.rows[1]});"
+        )
+
+
+def _attrs(op: Op) -> ConvAttrs:
+    assert isinstance(op.attrs, ConvAttrs)
+    return op.attrs
+
+
+def _forward_literal(attrs: ConvAttrs, shape: tuple[int, ...]) -> str:
+    _, _, inner, outer = shape
+    if attrs.transposed:
+        taken = inner // attrs.groups
+        return _conv_literal(attrs, taken, outer, (inner * outer, taken * outer, outer, 1))
+    given = outer // attrs.groups
+    return _conv_literal(attrs, inner, given, (inner * outer, given, outer, 1))
+
+
+class ConvGradInput(Operator):
+    """dx = dy * w, gathered by the opposite kernel with the weights' in and out exchanged."""
+
+    kind = "conv_grad_input"
+
+    def macs(self, op: Op, graph: Graph) -> int:
+        assert isinstance(op.attrs, ConvGradAttrs)
+        conv, channels = op.attrs.conv, op.attrs.channels
+        kernel_y, kernel_x, _, outer = graph.constants[op.constants[0]].value.shape
+        dy, dx = graph.shape(op.inputs[0]), graph.shape(op.outputs[0])
+        height, width, _ = dx if conv.transposed else dy
+        per_channel = outer if conv.transposed else outer // conv.groups
+        return int(kernel_y * kernel_x * per_channel) * channels.count * height * width
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        op = step.op
+        assert isinstance(op.attrs, ConvGradAttrs)
+        conv, channels = op.attrs.conv, op.attrs.channels
+        name = op.constants[0]
+        _, _, inner, outer = step.graph.constants[name].value.shape
+        packed = not c.learns(name)  # a frozen weight can lie in flash in the order of this loop
+        if conv.transposed:
+            # w[tap][in][out of a group]; taken: out, given: in of a group.
+            taken, given = outer, inner // conv.groups
+            group, w_in, w_out = given * outer, 1, outer
+            if packed:
+                w_in, w_out, group = inner, 1, given
+        else:
+            # w[tap][in of a group][out]; taken: out of a group, given: in of a group.
+            taken, given = outer // conv.groups, inner
+            group, w_in, w_out = taken, 1, outer
+            if packed:
+                w_in, w_out, group = inner, 1, taken * inner
+        if conv.groups == 1:
+            given = channels.count
+        weight = c.weight(name, (0, 1, 3, 2))
+        offset = f" + {channels.first * w_out}" if channels.first else ""
+        literal = _conv_literal(conv, taken, given, (inner * outer, group, w_in, w_out))
+        kernel = "ft_conv2d_f32" if conv.transposed else "ft_conv2d_transpose_f32"
+        dy, dx = op.inputs[0], op.outputs[0]
+        start = "FT_FROM_OUTPUT" if op.attrs.accumulate else "FT_FROM_ZERO"
+        return (
+            f"{kernel}({c.pointer(dy)}, {c.map(dy)}, {weight}{offset}, NULL, {start},\n"
+            f"    {c.pointer(dx)}, {c.map(dx)}, {literal},\n"
+            f"    {LINEAR.c()}, {step.rows[0]}, {step.rows[1]});"
+        )
+
+    def overwrites(self, op: Op) -> tuple[int, ...]:
+        # An accumulating gradient continues in the tensor that it adds to, its second input.
+        assert isinstance(op.attrs, ConvGradAttrs)
+        return (1,) if op.attrs.accumulate else ()
+
+
+def slice_channels(shape: tuple[int, ...], limit: int = SLICE_BYTES) -> int:
+    """Return how many weight rows of one tap (a divisor of them all) a slice of about `limit` bytes holds."""
+    _, _, inner, outer = shape
+    return next((rows for rows in range(inner, 0, -1) if inner % rows == 0 and rows * outer * 4 <= limit), 1)
+
+
+class ConvUpdate(Operator):
+    """Weight gradients: added to the kept gradients, or applied at once, slice by slice; inputs x, dy."""
+
+    kind = "conv_update"
+
+    def macs(self, op: Op, graph: Graph) -> int:
+        attrs = _attrs(op)
+        height, width, _ = graph.shape(op.inputs[0] if attrs.transposed else op.inputs[1])
+        return int(graph.constants[op.constants[0]].value.size) * height * width
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        op, attrs = step.op, _attrs(step.op)
+        x, dy = op.inputs
+        name = op.constants[0]
+        shape = step.graph.constants[name].value.shape
+        _, _, inner, outer = shape
+        taps = attrs.window.taps
+        kernel = "ft_conv2d_transpose_grad_w_f32" if attrs.transposed else "ft_conv2d_grad_w_f32"
+        span = step.graph.shape(x if attrs.transposed else dy)[0]
+        common = f"{c.pointer(x)}, {c.map(x)}, {c.pointer(dy)}, {c.map(dy)}"
+        conv = _forward_literal(attrs, shape)
+        gradient = c.gradient(name)
+        if gradient:
+            return (
+                f"for (int tap = 0; tap < {taps}; tap++)\n"
+                f"    {kernel}({common}, {gradient} + tap * {inner * outer},\n"
+                f"        {conv}, tap, 0, {inner}, 0, {span});"
+            )
+        rows = slice_channels(shape)
+        piece = c.pointer(op.scratch[0])
+        at = f"(tap * {inner} + row) * {outer}"
+        velocity = c.velocity(name)
+        momentum = f"{velocity} + {at}" if velocity != "NULL" else "NULL"
+        return (
+            f"for (int tap = 0; tap < {taps}; tap++)\n"
+            f"    for (int row = 0; row < {inner}; row += {rows}) {{\n"
+            f"        ft_fill_zero_f32({piece}, {rows * outer});\n"
+            f"        {kernel}({common}, {piece},\n"
+            f"            {conv}, tap, row, row + {rows}, 0, {span});\n"
+            f"        ft_sgd_f32({c.weight(name)} + {at}, {momentum}, {piece}, {rows * outer},\n"
+            f"            hyper->lr, hyper->momentum, hyper->weight_decay, 1.0f);\n"
+            f"    }}"
+        )
+
+
+class BiasUpdate(Operator):
+    """Bias gradient: added to the kept one, or applied at once."""
+
+    kind = "bias_update"
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        op = step.op
+        dy, name = op.inputs[0], op.constants[0]
+        count = step.graph.constants[name].value.size
+        span = step.graph.shape(dy)[0]
+        gradient = c.gradient(name)
+        if gradient:
+            return f"ft_bias_grad_f32({c.pointer(dy)}, {c.map(dy)}, {gradient}, 0, {span});"
+        piece = c.pointer(op.scratch[0])
+        return (
+            f"ft_fill_zero_f32({piece}, {count});\n"
+            f"ft_bias_grad_f32({c.pointer(dy)}, {c.map(dy)}, {piece}, 0, {span});\n"
+            f"ft_sgd_f32({c.weight(name)}, {c.velocity(name)}, {piece}, {count},\n"
+            f"    hyper->lr, hyper->momentum, hyper->weight_decay, 1.0f);"
+        )

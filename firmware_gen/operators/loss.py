@@ -1,0 +1,42 @@
+"""Losses: the value goes to the host, the gradient starts the backward pass (C: kernels/loss.h)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from firmware_gen.graph import Op
+from firmware_gen.operators.base import Emitter, Operator
+
+if TYPE_CHECKING:
+    from firmware_gen.schedule import Step
+
+
+@dataclass(frozen=True)
+class LossAttrs:
+    """Which loss, and its place in the list of losses."""
+
+    kind: str
+    index: int
+
+
+class Loss(Operator):
+    """dp = dLoss/dprediction; inputs prediction, label, mask."""
+
+    kind = "loss"
+
+    def overwrites(self, op: Op) -> tuple[int, ...]:
+        return (0,)
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        attrs = step.op.attrs
+        assert isinstance(attrs, LossAttrs)
+        prediction, label, mask = step.op.inputs
+        dp = step.op.outputs[0]
+        function, extra = f"ft_{attrs.kind}_f32", ""
+        if attrs.kind.startswith("berhu"):
+            function, extra = "ft_berhu_f32", f", {int(attrs.kind == 'berhu_published')}"
+        return (
+            f"losses[{attrs.index}] = {function}({c.pointer(prediction)}, {c.map(prediction)},\n"
+            f"    {c.pointer(label)}, {c.pointer(mask)}, {c.pointer(dp)}, {c.map(dp)}{extra});"
+        )

@@ -1,0 +1,175 @@
+"""The memory plan: an offset for every tensor, every byte of static RAM accounted for before any build."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from boards import Board
+from fieldtune.errors import DoesNotFitError
+from fieldtune.sizes import format_size
+from firmware_gen.arena import Buffer, extent, peak_bytes, place
+from firmware_gen.flash import code_estimate, constant_bytes
+from firmware_gen.graph import Graph
+from firmware_gen.operators import OPERATORS
+from firmware_gen.protocol import MAX_LOSSES, link_ram_bytes
+from firmware_gen.schedule import Step, whole_layers
+from firmware_gen.storage import View, choose_storage
+
+GUARD_BYTES = 16  # on both sides of the arena; what ft_model_t.intact looks at
+COUNTER_BYTES = 4  # samples since the last update, where gradients are kept
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A schedule with a place for everything. All sizes in bytes."""
+
+    board: Board
+    graph: Graph
+    steps: tuple[Step, ...]
+    views: Mapping[str, View]
+    buffers: tuple[Buffer, ...]
+    offsets: Mapping[str, int]  # of buffers in the arena
+    ram: Mapping[str, int]  # what the static RAM consists of
+    flash: Mapping[str, int]  # constants exactly, code by estimate
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes that activations, gradients and scratch share."""
+        return extent(self.buffers, self.offsets)
+
+    @property
+    def ram_bytes(self) -> int:
+        """All static RAM of the firmware; the stack comes on top."""
+        return sum(self.ram.values())
+
+    def macs(self, *phases: str) -> int:
+        """Return the multiply-accumulates of one step in these phases."""
+        return sum(
+            OPERATORS[step.op.kind].macs(step.op, self.graph)
+            for step in self.steps
+            if step.op.phase in phases
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return what ``plan.json`` holds; the keys are stable."""
+        region = self.board.main_ram.name
+        return {
+            "model": self.graph.name,
+            "board": self.board.id,
+            "ram_bytes": self.ram_bytes,
+            "arena_bytes": self.arena_bytes,
+            "stack_bytes": self.board.stack_bytes,
+            "flash_bytes": sum(self.flash.values()),
+            "macs_forward": self.macs("forward"),
+            "macs_backward": self.macs("loss", "backward", "update"),
+            "ram": dict(self.ram),
+            "flash": dict(self.flash),
+            "trained": list(self.graph.trained),
+            "tensors": [
+                {
+                    "name": buffer.name,
+                    "region": region,
+                    "bytes": buffer.bytes,
+                    "offset": self.offsets[buffer.name],
+                    "first": buffer.first,
+                    "last": buffer.last,
+                }
+                for buffer in sorted(self.buffers, key=lambda b: (b.first, b.name))
+            ],
+            "steps": [f"{step.op.name} {step.op.kind}" for step in self.steps],
+            "weights": [self._weight(name) for name in self.graph.trained],
+            "model_hash": self.graph.fingerprint(),
+        }
+
+    def _weight(self, name: str) -> dict[str, Any]:
+        constant = self.graph.constants[name]
+        axes = constant.source_axes
+        return {
+            "name": name,
+            "shape": list(constant.value.shape),
+            "source_axes": None if axes is None else list(axes),
+            "source_shape": list(constant.source_shape),
+        }
+
+    def hash(self) -> int:
+        """Return 32 bits that change when anything in the plan changes."""
+        return zlib.crc32(json.dumps(self.describe(), sort_keys=True).encode())
+
+
+def make_plan(graph: Graph, board: Board, ram_limit: int | None = None) -> Plan:
+    """Plan `graph` (an inference or training graph) for `board`, within `ram_limit` bytes if given.
+
+    Raises:
+        DoesNotFitError: static RAM and stack need more than the board has, static RAM more than
+            `ram_limit`, or the constants alone more than the flash.
+    """
+    steps = whole_layers(graph)
+    storage = choose_storage(steps)
+    offsets = place(storage.buffers)
+    ram = _static_ram(graph, board, extent(storage.buffers, offsets))
+    flash = {"constants": constant_bytes(graph, steps), "code_estimate": code_estimate(steps)}
+    plan = Plan(board, graph, steps, storage.views, storage.buffers, offsets, ram, flash)
+    _check_fit(plan, ram_limit)
+    return plan
+
+
+def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
+    """Return what each part of the firmware takes."""
+    weights = sum(graph.constants[name].value.nbytes for name in graph.trained)
+    state = sum(tensor.bytes for tensor in graph.state.values())
+    if keeps_gradients(graph):
+        state += COUNTER_BYTES
+    return {
+        "arena": arena + 2 * GUARD_BYTES,
+        "weights": weights,
+        "state": state,
+        "link": link_ram_bytes(max_losses=loss_slots(graph)),
+        "port": board.port_ram_bytes,
+    }
+
+
+def loss_slots(graph: Graph) -> int:
+    """Return how many losses the link's buffers must hold."""
+    return max(MAX_LOSSES, len(graph.labels))
+
+
+def keeps_gradients(graph: Graph) -> bool:
+    """Tell whether gradients are kept over a whole step (accumulation, clipping)."""
+    return any(name.startswith("gradient.") for name in graph.state)
+
+
+def _check_fit(plan: Plan, ram_limit: int | None) -> None:
+    board = plan.board
+    what = f"{plan.graph.name} {'training' if plan.graph.trained else 'inference'}"
+    have = board.main_ram.bytes - board.stack_bytes
+    if plan.ram_bytes > have or (ram_limit is not None and plan.ram_bytes > ram_limit):
+        stack = format_size(board.stack_bytes)
+        allowed = f"{board.id} has {format_size(board.main_ram.bytes)}, {stack} of it for the stack"
+        if ram_limit is not None and ram_limit < have:
+            allowed = f"--ram allows {format_size(ram_limit)}"
+        parts = ", ".join(f"{name} {size:,}" for name, size in plan.ram.items() if size)
+        raise DoesNotFitError(
+            f"{what} needs {format_size(plan.ram_bytes)} of RAM ({parts}), but {allowed}; the peak is at "
+            f"{_peak(plan)}: train fewer or smaller layers, or take a board with more memory"
+        )
+    if plan.flash["constants"] > board.flash.bytes:
+        raise DoesNotFitError(
+            f"{what} needs {format_size(plan.flash['constants'])} of flash for its weights, but {board.id} "
+            f"has {format_size(board.flash.bytes)}; take a smaller network or a board with more flash"
+        )
+
+
+def _peak(plan: Plan) -> str:
+    """Return the step at which most is alive, and what."""
+    peak = peak_bytes(plan.buffers)
+    for index, step in enumerate(plan.steps):
+        alive = [b for b in plan.buffers if b.first <= index <= b.last]
+        if sum(b.bytes for b in alive) == peak:
+            largest = sorted(alive, key=lambda b: -b.bytes)[:3]
+            names = ", ".join(f"{b.name} {b.bytes:,} B" for b in largest)
+            return f"{step.op.name} ({step.op.kind}) with {names}"
+    return "the input"

@@ -1,0 +1,100 @@
+"""From a model file to a C project: what the commands call."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from boards import Board, port_files
+from fieldtune.errors import ModelError, UserError
+from firmware_gen.backward import LossSpec, training_graph
+from firmware_gen.emit import model_c
+from firmware_gen.graph import Graph
+from firmware_gen.importers.onnx_file import import_onnx
+from firmware_gen.passes import lighten, simplify
+from firmware_gen.passes.attach_task import attach_task
+from firmware_gen.plan import Plan, loss_slots, make_plan
+from firmware_gen.protocol import protocol_header
+from firmware_gen.update import UpdatePlan
+from zoo.task import Task, find_task
+
+RUNTIME = Path(__file__).parent / "runtime"
+PLAN_FILE = "plan.json"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model file that was read: its graph and what its inputs and outputs mean."""
+
+    graph: Graph
+    task: Task
+    path: Path
+
+
+def load_network(model: Path, task_file: Path | None = None) -> Network:
+    """Read a model and its task.
+
+    Raises:
+        ModelError: the model or its task cannot be used.
+    """
+    if not model.is_file():
+        raise ModelError(f"there is no model at {model}")
+    if model.suffix != ".onnx":
+        raise ModelError(f"{model} is no .onnx file; export the network to ONNX first (docs/your_model.md)")
+    graph = simplify(import_onnx(model))
+    task = find_task(model, task_file)
+    return Network(attach_task(graph, task), task, model)
+
+
+def plan_network(network: Network, board: Board, update: UpdatePlan, ram: int | None = None) -> Plan:
+    """Plan inference, or training if the update plan names something that learns.
+
+    Raises:
+        UserError: the plan matches nothing. DoesNotFitError: too little memory.
+    """
+    graph = network.graph
+    if update.patterns:
+        losses = tuple(LossSpec(spec.name, spec.loss) for spec in network.task.outputs)
+        graph = lighten(training_graph(graph, losses, update))
+    return make_plan(graph, board, ram)
+
+
+def write_project(plan: Plan, out: Path) -> None:
+    """Write the C project for `plan` to the folder `out`; an older project there is replaced as a whole.
+
+    Raises:
+        UserError: `out` is something else than a project, or cannot be written.
+    """
+    if out.exists() and not (out / PLAN_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is no C project; name an empty or new folder with -o")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+            fresh = Path(temporary) / "project"
+            _write_files(plan, fresh)
+            if (out / "build").is_dir():
+                (out / "build").rename(fresh / "build")  # unchanged objects need no second compilation
+            if out.exists():
+                out.rename(Path(temporary) / "old")
+            fresh.rename(out)
+    except OSError as error:
+        raise UserError(f"cannot write the C project to {out}: {error.strerror or error}") from error
+
+
+def _write_files(plan: Plan, folder: Path) -> None:
+    folder.mkdir()
+    for source in sorted(RUNTIME.rglob("*.[ch]")):
+        target = folder / "runtime" / source.relative_to(RUNTIME)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    header = protocol_header(max_losses=loss_slots(plan.graph))
+    (folder / "runtime" / "link" / "protocol.h").write_text(header)
+    (folder / "port").mkdir()
+    for name, text in port_files(plan.board).items():
+        (folder / "port" / name).write_text(text)
+    (folder / "model.c").write_text(model_c(plan))
+    described = {**plan.describe(), "plan_hash": plan.hash()}
+    (folder / PLAN_FILE).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,39 @@
+/* Stochastic gradient descent on vectors of weights. */
+#ifndef FT_UPDATE_H
+#define FT_UPDATE_H
+
+#include "ft_math.h"
+
+/* As torch.optim.SGD: g' = g * factor + weight_decay * w; v = momentum * v + g'; w -= lr * v. velocity is
+ * NULL when the plan keeps none (then v = g'). factor scales the gradient first: clipping, mean over
+ * accumulated samples. */
+FT_INLINE void ft_sgd_f32(float *w, float *velocity, const float *g, int count, float lr, float momentum,
+                          float weight_decay, float factor) {
+    for (int k = 0; k < count; k++) {
+        float step = __builtin_fmaf(weight_decay, w[k], g[k] * factor);
+        if (velocity) {
+            step = __builtin_fmaf(momentum, velocity[k], step);
+            velocity[k] = step;
+        }
+        w[k] = __builtin_fmaf(-lr, step, w[k]);
+    }
+}
+
+/* sum + g[0]^2 + g[1]^2 + ..., one chain. */
+FT_INLINE float ft_square_sum_f32(const float *g, int count, float sum) {
+    for (int k = 0; k < count; k++)
+        sum = __builtin_fmaf(g[k], g[k], sum);
+    return sum;
+}
+
+/* The factor that clips a gradient of `mean` times the norm sqrt(square_sum) to clip_norm; clip_norm <= 0:
+ * none. As torch.nn.utils.clip_grad_norm_. */
+FT_INLINE float ft_clip_factor(float square_sum, float mean, float clip_norm) {
+    if (!(clip_norm > 0.0f))
+        return mean;
+    const float norm = __builtin_sqrtf(square_sum) * mean;
+    const float clip = clip_norm / (norm + 1e-6f);
+    return clip < 1.0f ? clip * mean : mean;
+}
+
+#endif

@@ -1,0 +1,58 @@
+"""What learns, and how: the update plan."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+
+from fieldtune.errors import ModelError, UserError
+from firmware_gen.graph import Graph
+
+
+@dataclass(frozen=True)
+class UpdatePlan:
+    """Which constants learn, and what the optimizer keeps in RAM.
+
+    `patterns` are names or globs of layers ("decoder0*") or of their weights ("ups0.tconv.bias"). Values
+    such as the learning rate are no part of it: the host sends them at run time.
+    """
+
+    patterns: tuple[str, ...] = ()
+    momentum: bool = False  # a velocity for every weight that learns
+    keep_gradients: bool = False  # needed for accumulation over samples and for clipping the gradient's norm
+
+
+def parse_update(text: str | None, *, momentum: bool = False, keep_gradients: bool = False) -> UpdatePlan:
+    """Return the plan that ``--update 'decoder0*,ups0*'`` means; None or an empty text: nothing learns."""
+    patterns = tuple(part.strip() for part in (text or "").split(",") if part.strip())
+    return UpdatePlan(patterns, momentum, keep_gradients)
+
+
+def trained_constants(graph: Graph, plan: UpdatePlan) -> tuple[str, ...]:
+    """Return the constants that learn, in the order of the operators.
+
+    Raises:
+        UserError: a pattern matches nothing.
+    """
+    owners = {name: op.name for op in graph.ops for name in op.constants}
+    chosen: set[str] = set()
+    for pattern in plan.patterns:
+        hits = {
+            name
+            for name, layer in owners.items()
+            if fnmatch.fnmatchcase(layer, pattern) or fnmatch.fnmatchcase(name, pattern)
+        }
+        if not hits:
+            layers = ", ".join(dict.fromkeys(owners.values()))
+            raise UserError(
+                f"no layer or weight of {graph.name} is called '{pattern}' as the update plan has it; "
+                f"the layers are {layers}"
+            )
+        chosen |= hits
+    shared = {name for name in chosen if sum(name in op.constants for op in graph.ops) > 1}
+    if shared:
+        raise ModelError(
+            f"{', '.join(sorted(shared))} of {graph.name} is used by several layers and cannot learn; "
+            "leave it out of the update"
+        )
+    return tuple(name for name in owners if name in chosen)
