@@ -112,12 +112,15 @@ def _lead(config: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     update = text(config["update"]) if config.get("update") else ""
     learning = f" Learning layers: <code>{escape(update)}</code>." if update else ""
     before, after = number(results, "before", "rmse"), number(results, "after", "rmse")
+    steps, mean = number(results, "steps"), number(results, "baselines", "mean_map", "rmse")
     if before is None or after is None:
-        return f'<p class="lead">There are no results yet: it still runs, or was stopped.{learning}</p>'
+        says = "There are no results yet: it still runs, or was stopped."
+        if steps is not None:
+            says = f"It learned for {steps:,.0f} training steps on the board."
+        return f'<p class="lead">{says}{learning}</p>'
     verb = "fell" if after < before else "rose" if after > before else "stayed, going"
     says = f"On held-out frames the depth error {verb} from <strong>{metres(before)}</strong> "
     says += f"to <strong>{metres(after)}</strong> RMSE"
-    steps, mean = number(results, "steps"), number(results, "baselines", "mean_map", "rmse")
     says += f" in {steps:,.0f} training steps on the board." if steps is not None else "."
     if mean:
         side = "below" if after < mean else "above"

@@ -1,0 +1,88 @@
+"""Options that several subcommands share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fieldtune.sizes import parse_size
+
+if TYPE_CHECKING:
+    from firmware_gen.plan import Plan
+    from firmware_gen.project import Network
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the model file and its task."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="the network, an ONNX file")
+    parser.add_argument(
+        "--task",
+        type=Path,
+        metavar="FILE",
+        help="what its inputs and outputs mean (default: NAME.task.toml or the file)",
+    )
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """Add what a memory plan depends on."""
+    parser.add_argument(
+        "--board", required=True, help="a name that 'fieldtune boards' lists, or a board file"
+    )
+    parser.add_argument(
+        "--update", metavar="LAYERS", help="names or globs of what learns, such as 'decoder0*,ups0*'"
+    )
+    parser.add_argument("--ram", metavar="SIZE", help="hard limit on static RAM, such as 256K")
+    optimizer = parser.add_argument_group("optimizer")
+    optimizer.add_argument(
+        "--momentum", type=not_negative, default=0.0, help="momentum (keeps a velocity for each weight)"
+    )
+    optimizer.add_argument(
+        "--clip-norm", type=not_negative, default=0.0, help="limit of the gradient's norm (keeps gradients)"
+    )
+    optimizer.add_argument(
+        "--accumulate", type=positive, default=1, help="samples an update (keeps gradients)"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+
+
+def not_negative(text: str) -> float:
+    """Return the number in `text` for argparse: from 0 up, as far as the board's float32 goes."""
+    value = float(text)
+    if not 0 <= value <= 3.4e38:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 up")
+    return value
+
+
+def positive(text: str) -> int:
+    """Return the whole number in `text` for argparse: from 1 up, as far as the board's uint32 goes."""
+    value = int(text)
+    if not 1 <= value < 1 << 32:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1 up")
+    return value
+
+
+def load_model(args: argparse.Namespace) -> Network:
+    """Read the model that the options name."""
+    from firmware_gen.project import load_network
+
+    return load_network(args.model, args.task)
+
+
+def make_plan(args: argparse.Namespace, network: Network) -> Plan:
+    """Plan the network as the options say."""
+    from boards import load_board
+    from firmware_gen.project import plan_network
+    from firmware_gen.update import parse_update
+
+    update = parse_update(
+        args.update,
+        momentum=args.momentum > 0,
+        keep_gradients=args.clip_norm > 0 or args.accumulate > 1,
+    )
+    ram = None if args.ram is None else parse_size(args.ram)
+    return plan_network(network, load_board(args.board), update, ram)

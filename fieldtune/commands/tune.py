@@ -1,0 +1,150 @@
+"""``fieldtune tune MODEL --board B --data D --update LAYERS``: build, start, train on the board, report."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldtune import __version__
+from fieldtune.commands import options
+from fieldtune.console import say
+from fieldtune.errors import BoardError, FieldtuneError, LinkError, UserError
+
+if TYPE_CHECKING:
+    from firmware_gen.plan import Plan
+    from firmware_gen.project import Network
+    from ondevice.tune import TuneOptions
+    from zoo.frames import Frames
+
+NAME = "tune"
+HELP = "fine-tune a network on the board, driven from here over the serial port"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``fieldtune tune``."""
+    options.add_model(parser)
+    options.add_plan(parser)
+    parser.add_argument(
+        "--port", help="serial port of a board that runs the firmware (default: start the emulator)"
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="frames: .npz, IDSIA-µMDE csv or TUM RGB-D folder"
+    )
+    parser.add_argument(
+        "--steps", type=options.positive, default=250, help="training steps, one frame each (default 250)"
+    )
+    parser.add_argument("--test", type=int, default=50, help="last frames, held out to judge by (default 50)")
+    parser.add_argument("--lr", type=options.not_negative, default=0.01, help="learning rate (default 0.01)")
+    parser.add_argument("--weight-decay", type=options.not_negative, default=0.0, help="weight decay")
+    parser.add_argument("--shuffle", action="store_true", help="mix the frames instead of keeping file order")
+    parser.add_argument("--seed", type=int, default=0, help="of --shuffle (default 0)")
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="session folder (default: sessions/...)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the session in -o from its checkpoint"
+    )
+    options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check everything that can be checked, then train."""
+    from ondevice.device import Hyper
+    from ondevice.tune import TuneOptions
+    from zoo.frames import open_frames
+
+    if args.resume and args.out is None:
+        raise UserError("--resume needs the session's folder; give it with -o")
+    network = options.load_model(args)
+    plan = options.make_plan(args, network)
+    if not plan.graph.trained:
+        raise UserError("nothing would learn; name layers with --update, such as --update 'decoder0*,ups0*'")
+    frames = open_frames(args.data)
+    hyper = Hyper(args.lr, args.momentum, args.weight_decay, args.clip_norm, args.accumulate)
+    seed = args.seed if args.shuffle else None
+    tuning = TuneOptions(args.steps, args.test, hyper, seed, port=args.port)
+    results = tune_in_session(network, plan, frames, tuning, args.out, {"data": str(args.data)}, args.resume)
+    print_results(results, as_json=args.json)
+    return 0
+
+
+def tune_in_session(
+    network: Network,
+    plan: Plan,
+    frames: Frames,
+    tuning: TuneOptions,
+    out: Path | None,
+    origin: dict[str, Any],
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Open or create the session's folder and tune in it; `origin` says where the data came from."""
+    from ondevice.session import Session
+    from ondevice.tune import tune
+
+    tuning.check(frames)
+    config = {
+        "model": network.graph.name,
+        "board": plan.board.id,
+        "update": list(plan.graph.trained),
+        "model_hash": plan.graph.fingerprint(),
+        "plan_hash": plan.hash(),
+        **tuning.config(),
+        **origin,
+    }
+    folder = out or _default_folder(network.graph.name, plan.board.id)
+    versions = {"fieldtune": __version__, "python": platform.python_version(), "system": platform.platform()}
+    removable = not resume and not (folder.is_dir() and any(folder.iterdir()))
+    session = (
+        Session.resume(folder, config) if resume else Session.create(folder, {**config, "versions": versions})
+    )
+    say(f"session {folder}")
+    with _ends_in_a_sentence(folder, removable), session:
+        return tune(network, plan, frames, session, tuning)
+
+
+def _default_folder(model: str, board: str) -> Path:
+    return Path("sessions") / f"{model}-{board}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+@contextlib.contextmanager
+def _ends_in_a_sentence(folder: Path, removable: bool) -> Iterator[None]:
+    """Say how a session that was stopped goes on; remove one that learned nothing, if `removable`."""
+    from ondevice.session import Session, remove_session
+
+    again = f"continue with the same command, -o {folder} and --resume"
+    try:
+        yield
+    except (FieldtuneError, KeyboardInterrupt) as error:
+        begun = Session.open(folder).curve().step.size > 0
+        if removable and not begun and not _has_compiler_messages(folder / "firmware" / "build"):
+            remove_session(folder)
+        if isinstance(error, KeyboardInterrupt):
+            how = again if folder.exists() else "start it again"
+            raise UserError(f"stopped by Ctrl-C; {how}") from error
+        if begun and isinstance(error, LinkError | BoardError):
+            say(again)
+        raise
+
+
+def _has_compiler_messages(build: Path) -> bool:
+    return (build / "compiler.log").exists() and not (build / "firmware.elf").exists()
+
+
+def print_results(results: dict[str, Any], *, as_json: bool) -> None:
+    """Print what a session came to."""
+    if as_json:
+        print(json.dumps(results, indent=1))
+        return
+    for output, found in results["outputs"].items():
+        print(f"{output}:")
+        rows = {"untuned": found["before"], "tuned": found["after"], **found["baselines"]}
+        for name, metrics in rows.items():
+            values = (f"{key} {'-' if value is None else f'{value:.3f}'}" for key, value in metrics.items())
+            print(f"  {name.replace('_', ' '):<12} {'  '.join(values)}")
+    print(f"{results['steps']} steps in {results['seconds']:.1f} s; report: {results['report']}")

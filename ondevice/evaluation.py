@@ -1,0 +1,193 @@
+"""How good the network is on held-out frames, beside what is had without it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.console import progress
+from fieldtune.errors import DataError
+from firmware_gen.graph import Graph
+from ondevice.device import Device
+from ondevice.session import Predictions
+from ondevice.training_data import inputs
+from zoo.frames import Frame, Frames
+from zoo.metrics import class_metrics, depth_metrics, mean_map, scale_factor, to_depth
+from zoo.prepare import label, measured_depth, network_input
+from zoo.task import OutputSpec, Task
+from zoo.tof import TofGeometry
+
+Metrics = dict[str, float]
+Maps = NDArray[np.float32]
+
+SCALE_FRAMES = 50  # training frames from which the one factor of the scale-only baseline is taken
+SHOWN_FRAMES = 5  # held-out frames that the report shows
+
+
+class Evaluation:
+    """Compares the network before and after on the held-out frames, in every output."""
+
+    def __init__(self, task: Task, graph: Graph, training: Frames, held_out: Frames) -> None:
+        """Collect the truth of the frames, so that what cannot be judged is refused before it is trained.
+
+        Raises:
+            DataError: the held-out frames do not say what an output should be.
+        """
+        self._task, self._graph = task, graph
+        self._training, self._held_out = training, held_out
+        self._judges = {spec.name: Judge.of(spec, held_out, graph) for spec in task.outputs}
+
+    def run(
+        self, device: Device, weights: Mapping[str, NDArray[Any]], seen: Sequence[int]
+    ) -> tuple[dict[str, Any], Predictions | None]:
+        """Return ``before``, ``after`` and ``baselines`` (of the first output, and of each in ``outputs``).
+
+        Args:
+            device: a board with the plan's firmware; it is left with `weights`.
+            weights: what the board learned.
+            seen: indices of the training frames that it learned from.
+
+        Returns:
+            The results, and some held-out frames with the first depth map (None without such an output).
+        """
+        some = spread(seen, SCALE_FRAMES) if any(_is_depth(spec) for spec in self._task.outputs) else []
+        device.reset_weights()
+        before = self._predict(device, self._held_out, "judging the untuned network")
+        untuned = self._predict(device, [self._training[index] for index in some], "judging its scale")
+        device.write_tensors(weights)
+        after = self._predict(device, self._held_out, "judging the tuned network")
+        outputs = {
+            name: {
+                "before": judge.metrics(before[name]),
+                "after": judge.metrics(after[name]),
+                "baselines": judge.baselines(
+                    self._training, seen, dict(zip(some, untuned[name], strict=True)), before[name]
+                ),
+            }
+            for name, judge in self._judges.items()
+        }
+        return {**outputs[self._task.outputs[0].name], "outputs": outputs}, self._shown(before, after)
+
+    def _predict(self, device: Device, frames: Sequence[Frame], what: str) -> dict[str, Maps]:
+        """Return each output over all frames, (frames, height, width, channels)."""
+        found = [
+            device.infer(inputs(f, self._task, self._graph)) for f in progress(frames, what, len(frames))
+        ]
+        return {
+            spec.name: np.array([outputs[spec.name] for outputs in found], np.float32)
+            for spec in self._task.outputs
+        }
+
+    def _shown(self, before: Mapping[str, Maps], after: Mapping[str, Maps]) -> Predictions | None:
+        for name, judge in self._judges.items():
+            if _is_depth(judge.spec):
+                rows = spread(range(len(self._held_out)), SHOWN_FRAMES)
+                height, width, _ = self._graph.shape(name)
+                return Predictions(
+                    rgb=np.stack([network_input(self._held_out[row], height, width) for row in rows]),
+                    truth=judge.truth[rows],
+                    before=judge.depth(before[name][rows]),
+                    after=judge.depth(after[name][rows]),
+                )
+        return None
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges one output on the held-out frames.
+
+    Depth is judged in metres against the true depth, or what the ToF zones saw where a data set has no truth.
+    """
+
+    spec: OutputSpec
+    truth: NDArray[Any]
+    known: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, spec: OutputSpec, frames: Frames, graph: Graph) -> Judge:
+        """Collect the truth of `frames`.
+
+        Raises:
+            DataError: none of them says what the output should be.
+        """
+        height, width, channels = graph.shape(spec.name)
+        if _is_depth(spec):
+            truth: NDArray[Any] = _depths(frames, frames.geometry, height, width)
+            known = (truth > 0).astype(np.uint8)
+        else:
+            shape = (height, width, channels if spec.kind == "value" else 1)
+            nothing = (np.zeros(shape, np.float32), np.zeros(shape, np.uint8))
+            pairs = [label(f, spec, (height, width, channels), frames.geometry) or nothing for f in frames]
+            truth, known = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+        if not known.any():
+            raise DataError(
+                f"none of the {len(frames)} held-out frames has a known value for output {spec.name}; "
+                "hold out others with --test"
+            )
+        return cls(spec, truth, known)
+
+    def metrics(self, prediction: Maps) -> Metrics:
+        """Return the metrics of this kind of output; `prediction` is (frames, height, width, channels)."""
+        if _is_depth(self.spec):
+            return self._compare(self.depth(prediction))
+        if self.spec.kind == "value":
+            error = (prediction - self.truth)[self.known > 0]
+            return {"rmse": float(np.sqrt(np.mean(error.astype(np.float64) ** 2)))}
+        found = class_metrics(prediction.argmax(-1)[..., None], self.truth, self.known)
+        return {"accuracy": found.accuracy, "miou": found.miou}
+
+    def baselines(
+        self, training: Frames, seen: Sequence[int], untuned: Mapping[int, Maps], before: Maps
+    ) -> dict[str, Metrics]:
+        """Return what is had without tuning: the mean depth map, and the untuned network times one factor.
+
+        Args:
+            training: the frames that are not held out.
+            seen: indices of those that the board trained on; the mean map and the factor know no others.
+            untuned: the untuned network's output on some of them, (height, width, channels).
+            before: its output on the held-out frames, as :meth:`metrics` takes it.
+
+        Returns:
+            Nothing for outputs that are no depth; without what needs a depth that no frame knows.
+        """
+        if not _is_depth(self.spec):
+            return {}
+        rows = {index: row for row, index in enumerate(sorted(set(seen)))}
+        truth = _depths([training[index] for index in rows], training.geometry, *self.truth.shape[1:])
+        found = {}
+        if truth.any():
+            found["mean_map"] = self._compare(np.broadcast_to(mean_map(truth), self.truth.shape))
+        compared = truth[[rows[index] for index in untuned]]
+        if compared.any():
+            factor = np.float32(scale_factor(self.depth(np.stack([*untuned.values()])), compared))
+            limit = np.float32(self.spec.max_depth)
+            found["scale_only"] = self._compare(np.minimum(self.depth(before) * factor, limit))
+        return found
+
+    def depth(self, prediction: Maps) -> Maps:
+        """Return depth in metres, (frames, height, width)."""
+        return to_depth(prediction[..., 0], self.spec)
+
+    def _compare(self, depth: Maps) -> Metrics:
+        found = depth_metrics(depth, self.truth)
+        return {"rmse": found.rmse, "abs_rel": found.abs_rel, "delta1": found.delta1}
+
+
+def _is_depth(spec: OutputSpec) -> bool:
+    return spec.kind in ("depth", "disparity")
+
+
+def _depths(frames: Sequence[Frame], geometry: TofGeometry, height: int, width: int) -> Maps:
+    return np.stack([measured_depth(frame, height, width, geometry) for frame in frames])
+
+
+def spread(indices: Sequence[int], most: int) -> list[int]:
+    """Return at most `most` of the indices, evenly spaced."""
+    unique = sorted(set(indices))
+    if len(unique) <= most:
+        return unique
+    return [unique[round(k * (len(unique) - 1) / (most - 1))] for k in range(most)]

@@ -1,0 +1,173 @@
+"""The training loop: every step and checkpoint of a session, whatever becomes of the cable."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.console import progress, say
+from fieldtune.errors import DataError, LinkError, UserError
+from ondevice.device import Device, Hyper
+from ondevice.link import RefusedError
+from ondevice.session import Session
+from ondevice.training_data import Sample, TrainingSamples
+from zoo.frames import Frames
+from zoo.task import Task
+
+T = TypeVar("T")
+
+RECONNECT_SECONDS = 10.0  # a pulled cable may come back
+RECONNECTIONS = 5  # for one exchange; a line on which it never succeeds is no line
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How a session trains."""
+
+    steps: int
+    test: int  # the last frames of the data set, never trained on
+    hyper: Hyper
+    shuffle_seed: int | None = None
+    checkpoint_every: int = 25  # steps
+    port: str | None = None  # a board that runs the firmware already
+
+    def check(self, frames: Frames) -> None:
+        """Raise UserError or DataError when the options do not go together with the data."""
+        if self.steps < 1:
+            raise UserError(f"--steps is {self.steps}; give at least 1")
+        if self.test < 0:
+            raise UserError(f"--test is {self.test}; give 0 or more")
+        if len(frames) <= self.test:
+            raise DataError(
+                f"the data set has {len(frames)} frames and --test {self.test} holds out all of them; "
+                "give fewer held-out frames"
+            )
+
+    def config(self) -> dict[str, Any]:
+        """Return what a resumed session must have been made with."""
+        return {
+            "steps": self.steps,
+            "test": self.test,
+            **dataclasses.asdict(self.hyper),
+            "shuffle_seed": self.shuffle_seed,
+        }
+
+
+class Trainer:
+    """Trains on the board from the session's checkpoint, or from the initial weights.
+
+    Attributes:
+        seen: index of the frame of every step so far, from the session's first.
+    """
+
+    def __init__(self, device: Device, session: Session, task: Task, options: TuneOptions) -> None:
+        """Train nothing yet."""
+        self.seen: list[int] = []
+        self._device, self._session = device, session
+        self._steps, self._hyper = options.steps, options.hyper
+        self._loss_names = [spec.name for spec in task.outputs]
+        self._checkpoint_every = options.checkpoint_every
+        # A firmware that was started from here does not come back by itself.
+        self._patience = RECONNECT_SECONDS if options.port else 0.0
+
+    def run(self, samples: TrainingSamples) -> dict[str, NDArray[Any]]:
+        """Train from where the session stands to its last step; return the weights that learned.
+
+        Raises:
+            LinkError: the board does not answer any more, or has lost what it learned.
+            UserError: training diverges.
+        """
+        start = self._restore()
+        # Right after an update no gradient waits on the board, so that a checkpoint needs none.
+        period = math.ceil(self._checkpoint_every / self._hyper.accumulate) * self._hyper.accumulate
+        walk = enumerate(itertools.islice(samples, self._steps))
+        for step, (index, sample) in progress(walk, "training", self._steps):
+            self.seen.append(index)
+            if step < start:
+                continue  # a resumed session walks the same frames up to its checkpoint
+            self._train_on(step, sample)
+            done = step + 1
+            if done % period == 0 or done == self._steps:
+                self._session.save_checkpoint(done, self._read(done, "weight", "state"))
+        if samples.skipped:
+            say(f"passed over {len(samples.skipped)} frames without a valid label")
+        return self._read(self._steps, "weight")
+
+    def _restore(self) -> int:
+        """Bring the board to where the session stands; return the steps done."""
+        checkpoint = self._session.load_checkpoint()
+        self._device.reset_weights()
+        self._device.set_hyper(self._hyper)
+        if checkpoint is None:
+            return 0
+        self._device.write_tensors(checkpoint.arrays)
+        self._device.set_step(checkpoint.step)
+        say(f"continuing after step {checkpoint.step}")
+        return checkpoint.step
+
+    def _train_on(self, step: int, sample: Sample) -> None:
+        def exchange() -> tuple[float, ...]:
+            self._device.put_sample(sample)
+            return self._device.step(step).losses
+
+        began, resent = time.monotonic(), self._device.link.resent_frames
+        self._session.record_sample(step + 1, sample)
+        # A step that the board has done already is told again, not done again.
+        losses = self._across_reconnections(exchange, (step, step + 1))
+        for name, loss in zip(self._loss_names, losses, strict=True):
+            self._check_finite(step + 1, f"the loss of {name}", loss)
+        self._session.record_step(
+            step + 1,
+            dict(zip(self._loss_names, losses, strict=True)),
+            time.monotonic() - began,
+            self._device.link.resent_frames - resent,
+        )
+
+    def _read(self, done: int, *roles: Any) -> dict[str, NDArray[Any]]:
+        """Read tensors after `done` steps."""
+        arrays = self._across_reconnections(lambda: self._device.read_role(*roles), (done,))
+        for name, array in arrays.items():
+            self._check_finite(done, name, array)
+        return arrays
+
+    def _check_finite(self, step: int, what: str, values: Any) -> None:
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"training diverges: {what} is not finite at step {step}; "
+                f"begin again with a smaller --lr than {self._hyper.lr:g}, or with --clip-norm"
+            )
+
+    def _across_reconnections(self, exchange: Callable[[], T], steps: tuple[int, ...]) -> T:
+        """Return what `exchange` returns, asked again after the cable was pulled and came back.
+
+        `steps` are the numbers of steps that the board may have done: with another it has started anew.
+        """
+        for _ in range(RECONNECTIONS):
+            try:
+                return exchange()
+            except RefusedError:
+                raise
+            except LinkError as error:
+                self._session.log(str(error))
+                self._reconnect(steps, error)
+        return exchange()
+
+    def _reconnect(self, steps: tuple[int, ...], error: LinkError) -> None:
+        try:
+            hello = self._device.reconnect(self._patience)
+        except LinkError:
+            raise error from None
+        if hello.step not in steps:
+            raise LinkError(
+                f"the board has started anew at step {steps[0] + 1} and lost what it learned; "
+                "run the same command with --resume to continue from the checkpoint"
+            ) from error
+        self._device.set_hyper(self._hyper)

@@ -1,0 +1,105 @@
+"""Samples for the board: what a frame becomes on its way to inputs, labels and masks."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.errors import DataError, ModelError
+from firmware_gen.graph import Graph
+from zoo.frames import Frame, Frames
+from zoo.prepare import label, network_input
+from zoo.task import Task
+from zoo.tof import TofGeometry
+
+Sample = Mapping[str, NDArray[Any]]
+
+
+def inputs(frame: Frame, task: Task, graph: Graph) -> dict[str, NDArray[Any]]:
+    """Return the frame as each image input of the network, uint8 (height, width, 3).
+
+    Raises:
+        ModelError: an input is no colour image.
+    """
+    arrays = {}
+    for spec in task.inputs:
+        height, width, channels = graph.shape(spec.name)
+        if channels != 3:
+            raise ModelError(
+                f"input '{spec.name}' of {graph.name} has {channels} channels; "
+                "frames are colour images with 3"
+            )
+        arrays[spec.name] = network_input(frame, height, width)
+    return arrays
+
+
+def sample(frame: Frame, task: Task, graph: Graph, geometry: TofGeometry) -> Sample | None:
+    """Return inputs, labels and masks of one frame, by the board's names; None when no output has a label."""
+    labels: dict[str, NDArray[Any]] = {}
+    found = False
+    for spec, name, mask_name in zip(task.outputs, graph.labels, graph.masks, strict=True):
+        known = label(frame, spec, graph.shape(spec.name), geometry)
+        described = graph.tensors[name]
+        dtype = np.int32 if described.dtype == "i32" else np.float32
+        if known is None:
+            labels[name] = np.zeros(described.shape, dtype)
+            labels[mask_name] = np.zeros(described.shape, np.uint8)
+        else:
+            found = True
+            labels[name] = known[0].astype(dtype).reshape(described.shape)
+            labels[mask_name] = known[1].reshape(described.shape)
+    return {**inputs(frame, task, graph), **labels} if found else None
+
+
+class TrainingSamples:
+    """The samples of a session in the order of its steps: file order or shuffled, wrapping round.
+
+    Frames without a valid label are passed over and listed in `skipped`.
+    """
+
+    def __init__(self, frames: Frames, task: Task, graph: Graph, shuffle_seed: int | None = None) -> None:
+        """Use `frames` (none of them held out); a seed shuffles each round anew."""
+        self._frames, self._task, self._graph = frames, task, graph
+        self._seed = shuffle_seed
+        self.skipped: set[str] = set()
+
+    def __iter__(self) -> Iterator[tuple[int, Sample]]:
+        """Yield (index of the frame, sample) without end.
+
+        Raises:
+            DataError: a whole round brought no valid label.
+        """
+        for number in itertools.count():
+            empty = True
+            for index in self._order(number):
+                frame = self._frames[index]
+                ready = sample(frame, self._task, self._graph, self._frames.geometry)
+                if ready is None:
+                    self.skipped.add(frame.name)
+                else:
+                    empty = False
+                    yield index, ready
+            if empty:
+                raise DataError(
+                    f"none of the {len(self._frames)} training frames has a valid label; "
+                    "check the sensor's status codes, its range and the geometry (docs/your_data.md)"
+                )
+
+    def check(self) -> None:
+        """Look for the first sample.
+
+        Raises:
+            DataError: no frame has a valid label, or the frames lack what a label is made from.
+        """
+        next(iter(self))
+
+    def _order(self, number: int) -> list[int]:
+        order = list(range(len(self._frames)))
+        if self._seed is not None:
+            random.Random(f"{self._seed}/{number}").shuffle(order)
+        return order

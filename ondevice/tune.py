@@ -1,0 +1,98 @@
+"""Fine-tuning on the board: the session from the first frame to the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.console import say
+from fieldtune.errors import BoardError
+from firmware_gen.plan import Plan
+from firmware_gen.project import Network
+from firmware_gen.weights import to_source, write_tuned_onnx
+from ondevice.device import Device
+from ondevice.evaluation import Evaluation
+from ondevice.session import Session
+from ondevice.training import Trainer, TuneOptions
+from ondevice.training_data import TrainingSamples
+from ondevice.workbench import open_board, open_twin
+from zoo.frames import Frames
+
+Arrays = dict[str, NDArray[Any]]
+
+__all__ = ["TuneOptions", "tune"]
+
+
+def tune(
+    network: Network, plan: Plan, frames: Frames, session: Session, options: TuneOptions
+) -> dict[str, Any]:
+    """Train on the board, judge on the held-out frames, leave everything in the session; return its results.
+
+    The data are looked at before anything is built.
+
+    Raises:
+        UserError: what its message says (BoardError, DataError, LinkError); the session can be resumed.
+    """
+    options.check(frames)
+    split = len(frames) - options.test
+    samples = TrainingSamples(frames[:split], network.task, plan.graph, options.shuffle_seed)
+    samples.check()
+    evaluation = (
+        Evaluation(network.task, plan.graph, frames[:split], frames[split:]) if options.test else None
+    )
+    session.save_plan({**plan.describe(), "plan_hash": plan.hash()})
+    with open_board(plan, session.path / "firmware", options.port, session.log) as device:
+        trainer = Trainer(device, session, network.task, options)
+        weights = trainer.run(samples)
+        used = _memory_used(device, session)
+        _save_weights(network, plan, session, weights)
+        judged: dict[str, Any] = {"before": {}, "after": {}, "baselines": {}, "outputs": {}}
+        if evaluation:
+            with open_twin(plan, device, session.log) as judge:
+                judged, shown = evaluation.run(judge, weights, trainer.seen)
+            if shown:
+                session.save_predictions(shown.rgb, shown.truth, shown.before, shown.after)
+    return _finish(
+        session, {"steps": options.steps, **judged, **used, "skipped_frames": len(samples.skipped)}
+    )
+
+
+def _memory_used(device: Device, session: Session) -> dict[str, int]:
+    memory = device.memory()
+    if not memory.arena_intact:
+        raise BoardError(
+            f"the firmware of {device.hello.model} wrote outside its arena; "
+            f"please report this with {session.path}"
+        )
+    return {"stack_bytes": memory.stack_bytes, "stack_used": memory.stack_used}
+
+
+def _save_weights(network: Network, plan: Plan, session: Session, weights: Arrays) -> None:
+    constants = plan.graph.constants
+    before = {name: to_source(constants[name], constants[name].value) for name in weights}
+    after = {name: to_source(constants[name], value) for name, value in weights.items()}
+    session.save_weights("before", before)
+    session.save_weights("after", after)
+    if not write_tuned_onnx(network.path, plan.graph, after, session.path / "tuned.onnx"):
+        say("the model's batch normalization is folded, so the tuned weights are only in weights_after.npz")
+
+
+def _finish(session: Session, results: dict[str, Any]) -> dict[str, Any]:
+    """Write results and report; return the results as JSON has them, without NaN."""
+    from ondevice.report import write_report
+
+    curve = session.curve()
+    session.finish(
+        {
+            **results,
+            "seconds": round(float(np.sum(curve.seconds)), 3),
+            "resent_frames": int(np.sum(curve.resent)),
+            "report": str(session.path / "report.html"),
+        }
+    )
+    write_report(session.path)
+    written = session.results()
+    assert written is not None
+    return written

@@ -1,0 +1,87 @@
+"""A board at work: firmware built from a plan, started where that can be done, and opened as a Device."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import boards
+from boards import Running, load_board
+from fieldtune.console import detail, say
+from fieldtune.errors import BoardError, LinkError
+from firmware_gen.plan import Plan, make_plan
+from firmware_gen.project import write_project
+from ondevice.device import Device
+
+ANY_BAUD = 115200  # where the port is no real line
+END_SECONDS = 0.5  # a process that is gone is known to be
+
+
+@contextlib.contextmanager
+def open_board(
+    plan: Plan, project: Path, port: str | None = None, log: Callable[[str], None] | None = None
+) -> Iterator[Device]:
+    """Write the C project for `plan`, build it, start it and yield the open Device.
+
+    With `port` the board is taken as it is, flashed with this plan's firmware before; nothing is built.
+
+    Raises:
+        BoardError: a tool is missing, the build fails, or the board runs another firmware.
+        LinkError: the port cannot be opened or does not answer.
+    """
+    board = plan.board
+    if port is not None:
+        baud = board.serial.baud if board.serial else ANY_BAUD
+        with Device.open(port, baud=baud, plan_hash=plan.hash(), log=log) as device:
+            yield device
+        return
+    if not board.runners:
+        raise BoardError(f"{board.id} cannot be started from here; give the serial port it is at with --port")
+    write_project(plan, project)
+    say(f"building firmware for {board.id}")
+    firmware = boards.build(project, board)
+    detail(f"{firmware.elf}: {firmware.flash_bytes:,} B flash, {firmware.ram_bytes:,} B static RAM")
+    with boards.start(firmware.elf, board) as running:
+        try:
+            with Device.open(running.url, plan_hash=plan.hash(), log=log) as device:
+                yield device
+        except LinkError as error:
+            if not _has_ended(running):
+                raise
+            raise BoardError(
+                f"the firmware that was started for {board.id} has ended{_last_words(running)}; "
+                "start it again, with --resume if training had begun"
+            ) from error
+
+
+@contextlib.contextmanager
+def open_twin(plan: Plan, device: Device, log: Callable[[str], None] | None = None) -> Iterator[Device]:
+    """Yield board `native` with the same network: it gives the bits of `device`, and faster.
+
+    Without a compiler for it, `device` itself is yielded.
+    """
+    native = load_board("native")
+    if plan.board.id == native.id or not shutil.which(f"{native.compiler.prefix}gcc"):
+        yield device
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="fieldtune-") as folder,
+        open_board(make_plan(plan.graph, native), Path(folder) / "native", log=log) as twin,
+    ):
+        yield twin
+
+
+def _has_ended(running: Running) -> bool:
+    """Tell whether the process has ended, which the system knows a moment after its terminal is gone."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        running.process.wait(END_SECONDS)
+    return not running.alive()
+
+
+def _last_words(running: Running) -> str:
+    *_, line = running.last_words().strip().split("\n")
+    return f" ({line})" if line else ""
