@@ -1,0 +1,153 @@
+"""Many generated models in one program, run on this computer under the sanitizers."""
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from boards.building import JOBS, LANGUAGE, OPTIMIZATION, SANITIZERS
+from firmware_gen.emit import model_c
+from firmware_gen.graph import Tensor
+from firmware_gen.plan import Plan
+
+HERE = Path(__file__).parent
+RUNTIME = HERE.parents[1] / "firmware_gen" / "runtime"
+NUMPY_TYPES = {"f32": "<f4", "i32": "<i4", "u8": "u1"}
+HYPER = np.dtype(
+    [("lr", "<f4"), ("momentum", "<f4"), ("weight_decay", "<f4"), ("clip_norm", "<f4"), ("accumulate", "<u4")]
+)
+
+Lanes = Literal["scalar", "avx2"]
+
+
+def lanes_here() -> tuple[Lanes, ...]:
+    """Return the code paths of lanes.h that this computer can run."""
+    flags = Path("/proc/cpuinfo").read_text().split() if platform.machine() == "x86_64" else []
+    return ("scalar", "avx2") if {"avx2", "fma"} <= set(flags) else ("scalar",)
+
+
+def compile_program(sources: Sequence[Path], program: Path, lanes: Lanes, specialise: bool) -> Path:
+    """Compile `sources` with the project's flags and the sanitizers.
+
+    Unless the kernels are to be specialised for every layer, as in firmware, they are compiled as ordinary
+    functions and without optimization, which takes a tenth of the time.
+    """
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("needs gcc")
+    flags = [*LANGUAGE, *SANITIZERS, *(["-mavx2", "-mfma"] if lanes == "avx2" else [])]
+    if not specialise:
+        flags = ["-O0" if flag == OPTIMIZATION else flag for flag in flags]
+        flags.append("-Dalways_inline=unused")  # the attribute in FT_INLINE
+    objects = [program.with_name(f"{program.name}.{source.stem}.o") for source in sources]
+
+    def compile_one(source: Path, out: Path) -> None:
+        _run([compiler, *flags, "-I", str(RUNTIME), "-c", str(source), "-o", str(out)])
+
+    with ThreadPoolExecutor(JOBS) as pool:
+        list(pool.map(compile_one, sources, objects))
+    _run([compiler, *flags, *map(str, objects), "-lm", "-o", str(program)])
+    return program
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+class Fleet:
+    """Commands for several models, sent to one program; `run` returns the answers in the order of asking."""
+
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        self._plans = list(plans)
+        self._commands: list[bytes] = []
+        self._answers: list[tuple[np.dtype[Any], tuple[int, ...]]] = []
+
+    def build(self, folder: Path, lanes: Lanes = "scalar", specialise: bool = False) -> Path:
+        """Write and compile the models; return the program."""
+        folder.mkdir(parents=True, exist_ok=True)
+        sources = [HERE / "driver.c"]
+        for index, plan in enumerate(self._plans):
+            source = folder / f"m{index}.c"
+            source.write_text(model_c(plan, symbol=f"m{index}"))
+            sources.append(source)
+        table = folder / "models.c"
+        names = [f"m{index}" for index in range(len(self._plans))]
+        table.write_text(
+            '#include "model_api.h"\n'
+            + "".join(f"extern const ft_model_t {name};\n" for name in names)
+            + f"const ft_model_t *const models[] = {{{', '.join('&' + name for name in names)}}};\n"
+        )
+        return compile_program([*sources, table], folder / lanes, lanes, specialise)
+
+    def reset(self, model: int) -> None:
+        """Initial weights, zero state and arena."""
+        self._command("r", model)
+
+    def infer(self, model: int) -> None:
+        """Run the forward pass."""
+        self._command("i", model)
+
+    def step(self, model: int, accumulate: int = 1, **hyper: float) -> int:
+        """Run one training step; return the number of the answer that holds the losses."""
+        packed = np.zeros((), HYPER)
+        for name, value in {**hyper, "accumulate": accumulate}.items():
+            packed[name] = value
+        self._command("s", model, packed.tobytes())
+        count = sum(step.op.kind == "loss" for step in self._plans[model].steps)
+        return self._answer(np.dtype("<f4"), (count,))
+
+    def write(self, model: int, name: str, values: np.ndarray) -> None:
+        """Write a tensor, whatever the shape of `values`."""
+        tensor = self._tensor(model, name)
+        packed = np.ascontiguousarray(values, NUMPY_TYPES[tensor.dtype])
+        assert packed.nbytes == tensor.bytes, name
+        self._command("w", model, _named(name) + packed.tobytes())
+
+    def read(self, model: int, name: str) -> int:
+        """Read a tensor; return the number of the answer."""
+        tensor = self._tensor(model, name)
+        self._command("g", model, _named(name))
+        return self._answer(np.dtype(NUMPY_TYPES[tensor.dtype]), tensor.shape)
+
+    def intact(self, model: int) -> int:
+        """Ask whether the arena's guards are untouched; return the number of the answer."""
+        self._command("k", model)
+        return self._answer(np.dtype("u1"), ())
+
+    def run(self, program: Path) -> list[np.ndarray]:
+        """Run the commands from the start; return the answers."""
+        done = subprocess.run(
+            [program], input=b"".join(self._commands), capture_output=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        values, at = [], 0
+        for dtype, shape in self._answers:
+            count = int(np.prod(shape))
+            values.append(np.frombuffer(done.stdout, dtype, count, at).reshape(shape))
+            at += count * dtype.itemsize
+        assert at == len(done.stdout)
+        return values
+
+    def _command(self, code: str, model: int, rest: bytes = b"") -> None:
+        self._commands.append(code.encode() + model.to_bytes(2, "little") + rest)
+
+    def _answer(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+        self._answers.append((dtype, shape))
+        return len(self._answers) - 1
+
+    def _tensor(self, model: int, name: str) -> Tensor:
+        graph = self._plans[model].graph
+        if name in graph.constants:
+            return Tensor(name, (1, 1, graph.constants[name].value.size))
+        return graph.state[name] if name in graph.state else graph.tensors[name]
+
+
+def _named(name: str) -> bytes:
+    return len(name.encode()).to_bytes(1, "little") + name.encode()

@@ -1,0 +1,127 @@
+"""Runs a plan's steps on tags instead of values, byte for byte: a tensor that is overwritten too early shows.
+
+It knows views, offsets and operators' inputs and outputs, and nothing of how the planner chose them.
+"""
+
+import numpy as np
+
+from firmware_gen.graph import ITEM_BITS, Graph, Op
+from firmware_gen.operators import OPERATORS
+from firmware_gen.operators.base import Channels
+from firmware_gen.plan import Plan
+
+NOBODY = -1
+
+
+class MemoryModel:
+    """The arena, each byte labelled with the value that it belongs to."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._graph = plan.graph
+        self._memory = np.full(plan.arena_bytes, NOBODY, np.int64)
+        self._makers = {name: op for op in self._graph.ops for name in op.outputs}
+        self._tags: dict[str, np.ndarray] = {}
+        self._next = 0
+
+    def run(self, *phases: str) -> None:
+        """Let the host write, run the steps of these phases, and let the host read the outputs."""
+        graph = self._graph
+        for name in (*graph.inputs, *graph.labels, *graph.masks):
+            self._write(name)
+        for step in self._plan.steps:
+            if step.op.phase in phases:
+                self._step(step.op)
+
+    def assert_holds(self, name: str) -> None:
+        """Assert that `name` lies where the plan says, whole."""
+        found = self._memory[self._bytes(name)]
+        assert (found == self.tags(name)[..., None]).all(), f"{name} has been overwritten"
+
+    def assert_dense(self, name: str) -> None:
+        """Assert that the host can read `name` from its buffer's offset on."""
+        where = self._bytes(name).ravel()
+        start = self._plan.offsets[self._plan.views[name].buffer]
+        assert (where == start + np.arange(where.size)).all(), f"{name} is not dense"
+
+    def _step(self, op: Op) -> None:
+        for name in op.inputs:
+            self.assert_holds(name)
+        if op.kind == "slice":
+            return  # a view: nothing runs
+        before = {name: self._bytes(name) for name in op.inputs}
+        for name in op.outputs:
+            self._check_overlap(op, name, before)
+        for name in (*op.outputs, *op.scratch):
+            self._write(name)
+
+    def _check_overlap(self, op: Op, output: str, before: dict[str, np.ndarray]) -> None:
+        written = self._bytes(output)
+        allowed = OPERATORS[op.kind].overwrites(op) if output == op.outputs[0] else ()
+        for k, name in enumerate(op.inputs):
+            if not np.intersect1d(written, before[name]).size:
+                continue
+            if op.kind == "concat":
+                shared = np.isin(before[name], written)
+                assert shared.all(), f"{name} lies half in {output}"
+                assert (self.tags(name)[..., None] == self._tags_at(output, before[name])).all()
+            else:
+                same = any(np.array_equal(written, before[op.inputs[a]]) for a in allowed)
+                assert same, f"{op.name} ({op.kind}) writes {output} over its input {name}, number {k}"
+                assert np.array_equal(written, before[name]), f"{output} and {name} overlap, shifted"
+
+    def _tags_at(self, output: str, where: np.ndarray) -> np.ndarray:
+        table = dict(
+            zip(
+                self._bytes(output).ravel().tolist(),
+                np.broadcast_to(self.tags(output)[..., None], self._bytes(output).shape).ravel().tolist(),
+                strict=True,
+            )
+        )
+        return np.array([table[address] for address in where.ravel().tolist()]).reshape(where.shape)
+
+    def _write(self, name: str) -> None:
+        where = self._bytes(name)
+        assert where.min() >= 0
+        assert where.max() < self._memory.size, f"{name} lies outside of the arena"
+        self._memory[where] = self.tags(name)[..., None]
+
+    def tags(self, name: str) -> np.ndarray:
+        """Return the labels of the values of `name`; slices and concatenations have those of their parts."""
+        if name not in self._tags:
+            self._tags[name] = self._new_tags(name)
+        return self._tags[name]
+
+    def _new_tags(self, name: str) -> np.ndarray:
+        op = self._makers.get(name)
+        if op is not None and op.kind == "slice":
+            assert isinstance(op.attrs, Channels)
+            return self.tags(op.inputs[0])[:, :, op.attrs.first : op.attrs.end]
+        if op is not None and op.kind == "concat":
+            return np.concatenate([self.tags(x) for x in op.inputs], axis=2)
+        shape = _packed_shape(self._graph, name)
+        count = int(np.prod(shape))
+        self._next += count
+        return np.arange(self._next - count, self._next).reshape(shape)
+
+    def _bytes(self, name: str) -> np.ndarray:
+        """Return the addresses of all bytes: (rows, columns, channels, bytes of a value)."""
+        tensor, view = self._graph.tensors[name], self._plan.views[name]
+        start = self._plan.offsets[view.buffer]
+        if tensor.dtype == "bits":
+            assert view.channel == 0
+            return start + np.arange(tensor.bytes).reshape(1, 1, -1, 1)
+        rows, columns, channels = (np.arange(n) for n in tensor.shape)
+        items = (
+            view.channel
+            + rows[:, None, None] * view.row
+            + columns[None, :, None] * view.pixel
+            + channels[None, None, :]
+        )
+        size = ITEM_BITS[tensor.dtype] // 8
+        return start + items[..., None] * size + np.arange(size)
+
+
+def _packed_shape(graph: Graph, name: str) -> tuple[int, int, int]:
+    tensor = graph.tensors[name]
+    return (1, 1, tensor.bytes) if tensor.dtype == "bits" else tensor.shape

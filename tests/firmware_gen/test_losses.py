@@ -1,0 +1,48 @@
+"""Losses with masks, their values and gradients, against float64 autograd."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from drawing import LONG, SHORT, Draw, distinct, new_net, sizes, stem
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import LOSSES
+from proof import Case, prove
+
+MASKED = (0.0, 0.3, 0.95, 1.0)  # shares of unknown positions; 1: no valid label at all
+
+
+@st.composite
+def losses(draw: Draw, kind: str) -> Case:
+    """One loss, or two on two outputs; at times one of them depends on nothing that learns."""
+    net = new_net(draw)
+    x = stem(draw, net, draw(st.integers(1, 6)), sizes(draw, (1, 1), net))
+    for k in range(draw(st.integers(1, 2))):
+        this = kind if k == 0 else draw(st.sampled_from(sorted(LOSSES)))
+        channels = draw(st.integers(2 if this == "cross_entropy" else 1, 6))
+        head = net.conv(x, channels, (3, 3), pads=(1, 1, 1, 1), name=f"head{k}")
+        if this == "cross_entropy" and draw(st.booleans()):
+            head = net.softmax(head)
+        net.loss(head, this, draw(st.sampled_from(MASKED)))
+    return Case(net, draw(st.sampled_from((("*",), ("stem",), ("head0",)))))
+
+
+def test_losses_and_gradients_equal_autograd(folders: Iterator[Path]) -> None:
+    @SHORT
+    @given(st.tuples(*(losses(kind) for kind in sorted(LOSSES) for _ in range(4))))
+    def check(cases: tuple[Case, ...]) -> None:
+        prove(distinct(cases), next(folders))
+
+    check()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", sorted(LOSSES))
+def test_losses_and_gradients_equal_autograd_at_length(kind: str, folders: Iterator[Path]) -> None:
+    @LONG
+    @given(st.lists(losses(kind), min_size=25, max_size=25))
+    def check(cases: list[Case]) -> None:
+        prove(distinct(cases), next(folders), specialise=True)
+
+    check()

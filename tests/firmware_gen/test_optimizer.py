@@ -1,0 +1,134 @@
+"""Stochastic gradient descent on the board against torch.optim.SGD over several steps."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from fleet import Fleet
+from networks import Array, Net
+from proof import error, hwc
+
+from firmware_gen.plan import Plan
+from firmware_gen.update import UpdatePlan
+from firmware_gen.weights import to_source
+
+STEPS = 6
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Hyper-parameters of a run; `kept`: the plan keeps gradients over the step."""
+
+    lr: float = 0.05
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+    accumulate: int = 1
+    kept: bool = False
+
+
+RULES = (
+    Rule(),
+    Rule(weight_decay=0.1),
+    Rule(momentum=0.9),
+    Rule(momentum=0.9, weight_decay=0.1),
+    Rule(kept=True),
+    Rule(momentum=0.9, weight_decay=0.1, kept=True),
+    Rule(clip_norm=0.3, kept=True),
+    Rule(clip_norm=1e6, kept=True),
+    Rule(accumulate=3, kept=True),
+    Rule(momentum=0.5, weight_decay=0.1, clip_norm=0.3, accumulate=2, kept=True),
+)
+
+
+def network() -> Net:
+    net = Net(seed=7)
+    x = net.input(2, 7, 5)
+    x = net.conv(x, 6, (3, 3), (2, 2), (1, 1, 1, 1), name="first")
+    x = net.activation(x, "LeakyRelu", high=0.1)
+    x = net.conv(x, 6, (3, 3), (1, 1), (1, 1, 1, 1), groups=6)
+    x = net.linear(net.flatten(x), 4, "gemm_transposed")
+    net.loss(x, "mse", masked=0.0)
+    return net
+
+
+def predict(x: torch.Tensor, w: dict[str, torch.Tensor]) -> torch.Tensor:
+    x = F.leaky_relu(F.conv2d(x, w["first.weight"], w["first.bias"], 2, 1), float(np.float32(0.1)))
+    x = F.conv2d(x, w["conv2.weight"], w["conv2.bias"], 1, 1, groups=6)
+    return F.linear(x.flatten(1), w["fc4.weight"], w["fc4.bias"])
+
+
+def samples() -> list[tuple[Array, Array]]:
+    rng = np.random.default_rng(1)
+    return [
+        (rng.standard_normal((1, 2, 7, 5)).astype(np.float32), rng.standard_normal((1, 4)).astype(np.float32))
+        for _ in range(STEPS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, dict[Rule, dict[str, Array]]]:
+    """The weights after every rule's run, by name, in the board's layout."""
+    folder, net = tmp_path_factory.mktemp("optimizer"), network()
+    kinds = [(momentum, kept) for momentum in (False, True) for kept in (False, True)]
+    plans = [net.plan(folder, UpdatePlan(("*",), momentum, kept)) for momentum, kept in kinds]
+    fleet = Fleet(plans)
+    asked: dict[Rule, dict[str, int]] = {}
+    for rule in RULES:
+        model = kinds.index((rule.momentum > 0, rule.kept))
+        fleet.reset(model)
+        for image, target in samples():
+            fleet.write(model, "input0", hwc(image))
+            fleet.write(model, f"{net.outputs[0]}.label", hwc(target))
+            fleet.write(model, f"{net.outputs[0]}.mask", np.ones((1, 1, 4)))
+            fleet.step(
+                model,
+                rule.accumulate,
+                lr=rule.lr,
+                momentum=rule.momentum,
+                weight_decay=rule.weight_decay,
+                clip_norm=rule.clip_norm,
+            )
+        asked[rule] = {name: fleet.read(model, name) for name in plans[model].graph.trained}
+    values = fleet.run(fleet.build(folder))
+    return plans[0], {rule: {name: values[k] for name, k in found.items()} for rule, found in asked.items()}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_weights_after_several_steps_equal_torch(
+    rule: Rule, runs: tuple[Plan, dict[Rule, dict[str, Array]]]
+) -> None:
+    """The gradient of an update over k samples is the mean of the k gradients, clipped as one."""
+    plan, found = runs
+    start = {name: p.value.detach().clone() for name, p in network().parameters.items()}
+    weights = {name: value.clone().requires_grad_() for name, value in start.items()}
+    optimizer = torch.optim.SGD(
+        weights.values(), lr=rule.lr, momentum=rule.momentum, weight_decay=rule.weight_decay
+    )
+    for count, (image, target) in enumerate(samples(), 1):
+        output = predict(torch.tensor(image).double(), weights)
+        (F.mse_loss(output, torch.tensor(target).double()) / rule.accumulate).backward()
+        if count % rule.accumulate == 0:
+            if rule.clip_norm > 0:
+                torch.nn.utils.clip_grad_norm_(weights.values(), rule.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+    for name, weight in weights.items():
+        constant = plan.graph.constants[name]
+        ours = to_source(constant, found[rule][name].astype(np.float32)) - start[name].numpy()
+        assert error(ours, (weight.detach() - start[name]).numpy()) < 1e-4, name
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_weights_updated_at_once_have_the_bits_of_kept_gradients(
+    momentum: float, runs: tuple[Plan, dict[Rule, dict[str, Array]]]
+) -> None:
+    decay = 0.1 if momentum else 0.0
+    at_once, kept = (
+        runs[1][Rule(momentum=momentum, weight_decay=decay, kept=kept)] for kept in (False, True)
+    )
+    assert at_once.keys() == kept.keys()
+    for name, values in at_once.items():
+        assert values.tobytes() == kept[name].tobytes(), name
