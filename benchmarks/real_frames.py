@@ -1,10 +1,10 @@
 """Fine-tuning on real frames: mean and spread over runs from weights perturbed by 1e-6.
 
-    python benchmarks/real_frames.py MODEL.onnx FRAMES.npz [--runs 5] [--board native] [-- further options of tune]
+    python benchmarks/real_frames.py MODEL.onnx FRAMES.npz [--runs 5] [--board native]
 
-Training this network is chaotic, so one run says little; the first run is unperturbed. Each run is the command
-`fieldtune tune` with --json. Prints RMSE [m], abs_rel and delta1 on the held-out frames of every run, their mean, and the
-baselines.
+Training this network is chaotic, so one run says little; the first run is unperturbed. Each run is the
+command `fieldtune tune` with --json. Prints RMSE [m], abs_rel and delta1 on the held-out frames of every
+run, their mean, and the baselines.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TRAINED = ("decoder0", "ups0")
 
 
 def perturbed(model: Path, seed: int, out: Path) -> Path:
-    """Write `model` with its trained weights multiplied by 1 + 1e-6 n, n standard normal; seed 0 changes nothing."""
+    """Write `model` with its trained weights multiplied by 1 + 1e-6 n, n standard normal; seed 0: as is."""
     proto = onnx.load(model)
     rng = np.random.default_rng(seed)
     for initializer in proto.graph.initializer:
@@ -39,29 +39,30 @@ def perturbed(model: Path, seed: int, out: Path) -> Path:
     return out
 
 
-def tune(model: Path, data: Path, board: str, out: Path, options: list[str]) -> dict[str, Any]:
+def tune(model: Path, data: Path, board: str, out: Path) -> dict[str, Any]:
     """Run ``fieldtune tune`` and return its JSON."""
     command = [sys.executable, "-m", "fieldtune", "tune", str(model), "--board", board, "--data", str(data)]
     command += ["--update", UPDATE, "--lr", "0.05", "--steps", "250", "--test", "100", "--json", "-q"]
-    result = subprocess.run([*command, "-o", str(out), *options], stdout=subprocess.PIPE, check=True)
+    result = subprocess.run([*command, "-o", str(out)], stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(result.stdout)
     return found
 
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--board", default="native")
-    parser.add_argument("options", nargs="*", help="passed on to fieldtune tune")
     args = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(args.runs):
             model = perturbed(args.model, seed, Path(folder) / f"run{seed}.onnx")
-            results = tune(model, args.data, args.board, Path(folder) / f"session{seed}", args.options)
+            results = tune(model, args.data, args.board, Path(folder) / f"session{seed}")
             rows.append([results["after"][key] for key in METRICS])
             if seed == 0:
                 for name, metrics in {"untuned": results["before"], **results["baselines"]}.items():

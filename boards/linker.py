@@ -3,7 +3,8 @@
 from boards.board import Board, MemoryRegion
 
 # The stack lies at the bottom of the main RAM, so that an overflow runs into what is below it (nothing, or
-# read-only memory) and faults, instead of overwriting the model.
+# read-only memory) and faults, instead of overwriting the model. Zeroed data is sorted by alignment, so that
+# no padding comes between it: the memory plan counts none.
 _SCRIPT = """\
 /* Generated from the description of {id}. */
 MEMORY
@@ -49,7 +50,8 @@ SECTIONS
     .bss (NOLOAD) : ALIGN(4)
     {{
         ft_bss_start = .;
-        *(.bss .bss.* .sbss .sbss.* COMMON)
+        *(SORT_BY_ALIGNMENT(.bss) SORT_BY_ALIGNMENT(.bss.*))
+        *(SORT_BY_ALIGNMENT(.sbss) SORT_BY_ALIGNMENT(.sbss.*) COMMON)
 {own_main}
         . = ALIGN(4);
         ft_bss_end = .;

@@ -307,8 +307,8 @@ def remove_session(path: Path) -> None:
     """Delete the session in the folder `path` with all its files; without a folder there is nothing to do.
 
     Raises:
-        UserError: the folder holds something else than a session, another process writes to it, or it cannot be
-            deleted.
+        UserError: the folder holds something else than a session, another process writes to it, or it
+            cannot be deleted.
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return

@@ -45,6 +45,11 @@ class TuneOptions:
             raise UserError(f"--steps is {self.steps}; give at least 1")
         if self.test < 0:
             raise UserError(f"--test is {self.test}; give 0 or more")
+        if self.steps % self.hyper.accumulate:
+            raise UserError(
+                f"--steps is {self.steps}, no multiple of --accumulate {self.hyper.accumulate}: "
+                "the last samples would never reach the weights"
+            )
         if len(frames) <= self.test:
             raise DataError(
                 f"the data set has {len(frames)} frames and --test {self.test} holds out all of them; "

@@ -73,7 +73,5 @@ def _available(name: str) -> Board:
     missing = [package for program, package in tools.items() if not shutil.which(program)]
     if name != BOARD or not missing:
         return board
-    say(
-        f"{' and '.join(missing)} not installed: the demo runs the same C as a process on this computer instead"
-    )
+    say(f"{' and '.join(missing)} not installed: the demo runs the same C as a process on this computer")
     return load_board("native")

@@ -158,6 +158,7 @@ def tune_words(changes: Sequence[str] = (), **replaced: str) -> list[str]:
         ({"momentum": "-1"}, "--momentum: -1 is no number"),
         ({"weight-decay": "inf"}, "--weight-decay: inf"),
         ({"accumulate": "0"}, "--accumulate: 0 is no number from 1 up"),
+        ({"steps": "5", "accumulate": "2"}, "--steps is 5, no multiple of --accumulate 2"),
         ({"steps": "0"}, "--steps: 0 is no number from 1 up"),
         ({"test": "8"}, "the data set has 8 frames and --test 8 holds out all of them"),
         ({"test": "-1"}, "--test is -1; give 0 or more"),
