@@ -58,8 +58,9 @@ def write_tuned_onnx(model: Path, graph: Graph, weights: Weights, out: Path) -> 
     proto = onnx.load(model)
     for initializer in proto.graph.initializer:
         if initializer.name in weights:
-            tensor = numpy_helper.from_array(weights[initializer.name], initializer.name)
-            initializer.CopyFrom(tensor)
+            kind = numpy_helper.to_array(initializer).dtype
+            tuned = weights[initializer.name].astype(kind)
+            initializer.CopyFrom(numpy_helper.from_array(tuned, initializer.name))
     present = {initializer.name for initializer in proto.graph.initializer}
     if not present.issuperset(weights):
         return False

@@ -43,6 +43,7 @@ class Net:
     """
 
     def __init__(self, seed: int, rank: int = 4, opset: int = 19) -> None:
+        self.seed = seed
         self.rng = np.random.default_rng(seed)
         self.rank = rank
         self.opset = opset

@@ -1,4 +1,4 @@
-"""One training step of µPyD-Net on the native board against float64 autograd, along PyTorch's own training run."""
+"""Training steps of µPyD-Net on the native board against float64 autograd, along PyTorch's own run."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

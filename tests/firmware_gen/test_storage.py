@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from memory_model import MemoryModel
 from networks import Net
 from proof import Case
-from test_operators import anything, joined, poolings, reshapings, standing_alone
+from test_operators import FAMILIES
 
 from boards import load_board
 from firmware_gen.arena import peak_bytes
@@ -23,7 +23,7 @@ from firmware_gen.plan import Plan, make_plan
 from firmware_gen.update import UpdatePlan
 
 MANY = settings(SHORT, max_examples=60)
-NETWORKS = st.one_of(anything(), joined(), poolings(), reshapings(), standing_alone())
+NETWORKS = st.one_of(*(strategy for family in FAMILIES.values() for strategy in family))
 
 
 def check(plan: Plan) -> None:

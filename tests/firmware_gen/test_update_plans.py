@@ -100,6 +100,13 @@ def test_a_frozen_layer_keeps_no_input_and_bits_instead_of_its_output(graph: Gra
     assert read_late == {"encoder.1": "f32", "up.bits": "bits", "decoder.0.bits": "bits"}
 
 
+def test_an_output_that_is_kept_anyway_serves_its_activation_too(graph: Graph) -> None:
+    trained = train(graph, "decoder.0", "decoder.1")  # decoder.1 keeps the output of decoder.0 as its input
+    assert not steps(trained, "activation_bits")
+    (grad,) = steps(trained, "activation_grad")
+    assert grad.inputs[1] == "decoder.0"
+
+
 def test_a_learning_bias_alone_keeps_no_input(graph: Graph) -> None:
     trained = train(graph, "decoder.1.bias")
     read = {name for op in trained.ops if op.phase in BACKWARD for name in op.inputs}
