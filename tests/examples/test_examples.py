@@ -74,7 +74,7 @@ def test_labels_of_ones_own_teach_the_board(workplace: Path) -> None:
     )
     losses = [float(loss) for loss in re.findall(r"loss (\S+)", printed)]
     assert len(losses) == 12
-    assert np.mean(losses[-3:]) < 0.5 * losses[0]
+    assert np.mean(losses[-3:]) < 0.7 * losses[0]
     initial = {item.name: onnx.numpy_helper.to_array(item) for item in _initializers(workplace)}
     with np.load(workplace / "learned.npz") as learned:
         assert len(learned) == 8

@@ -145,7 +145,7 @@ def tune_words(changes: Sequence[str] = (), **replaced: str) -> list[str]:
         # the plan
         (
             {"update": "decoder*"},
-            "no layer or weight is called 'decoder.'.*the layers of tiny are enc0, enc1, up",
+            "no layer or weight of tiny is called 'decoder.'.*the layers are enc0, enc1, up",
         ),
         ({"update": ","}, "nothing would learn; name layers with --update"),
         ({"ram": "8K"}, r"tiny training needs .* B .*of RAM \(arena .*--ram allows 8,192 B"),

@@ -7,8 +7,8 @@ import pytest
 from drawing import LONG, SHORT, Draw, new_net, sizes, stem, worth_compiling
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import LOSSES
 from proof import Case, prove
+from references import LOSSES
 
 MASKED = (0.0, 0.3, 0.95, 1.0)  # shares of unknown positions; 1: no valid label at all
 

@@ -7,7 +7,8 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import Net, resize_matrix
+from networks import Net
+from references import resize_matrix
 
 from firmware_gen.operators.resize import COORDINATES, ROUNDINGS, ResizeAttrs, positions
 from firmware_gen.window import Window
