@@ -37,7 +37,6 @@ class ConvGradAttrs:
 
     conv: ConvAttrs
     channels: Channels
-    accumulate: bool = False  # add to what the output holds
 
 
 def _conv_literal(conv: ConvAttrs, taken: int, given: int, strides: tuple[int, int, int, int]) -> str:
@@ -81,12 +80,12 @@ class Conv2d(Operator):
         op, attrs = step.op, _attrs(step.op)
         weight, *bias = op.constants
         shape = step.graph.constants[weight].value.shape
-        start = ("FT_FROM_BIAS", c.weight(bias[0])) if bias else ("FT_FROM_ZERO", "NULL")
+        start = c.weight(bias[0]) if bias else "NULL"
         kernel = "ft_conv2d_transpose_f32" if attrs.transposed else "ft_conv2d_f32"
         conv = _forward_literal(attrs, shape)
         x, y = op.inputs[0], op.outputs[0]
         return (
-            f"{kernel}({c.pointer(x)}, {c.map(x)}, {c.weight(weight)}, {start[1]}, {start[0]},\n"
+            f"{kernel}({c.pointer(x)}, {c.map(x)}, {c.weight(weight)}, {start},\n"
             f"    {c.pointer(y)}, {c.map(y)}, {conv},\n"
             f"    {attrs.activation.c()}, {step.rows[0]}, {step.rows[1]});"
         )
@@ -146,17 +145,11 @@ class ConvGradInput(Operator):
         literal = _conv_literal(conv, taken, given, (inner * outer, group, w_in, w_out))
         kernel = "ft_conv2d_f32" if conv.transposed else "ft_conv2d_transpose_f32"
         dy, dx = op.inputs[0], op.outputs[0]
-        start = "FT_FROM_OUTPUT" if op.attrs.accumulate else "FT_FROM_ZERO"
         return (
-            f"{kernel}({c.pointer(dy)}, {c.map(dy)}, {weight}{offset}, NULL, {start},\n"
+            f"{kernel}({c.pointer(dy)}, {c.map(dy)}, {weight}{offset}, NULL,\n"
             f"    {c.pointer(dx)}, {c.map(dx)}, {literal},\n"
             f"    {LINEAR.c()}, {step.rows[0]}, {step.rows[1]});"
         )
-
-    def overwrites(self, op: Op) -> tuple[int, ...]:
-        # An accumulating gradient continues in the tensor that it adds to, its second input.
-        assert isinstance(op.attrs, ConvGradAttrs)
-        return (1,) if op.attrs.accumulate else ()
 
 
 def slice_channels(shape: tuple[int, ...], limit: int = SLICE_BYTES) -> int:

@@ -5,7 +5,7 @@
  * pixel. So the input gradient of either is the other one with the strides of the weights exchanged, and four
  * functions serve both passes.
  *
- * Order of summation, part of the contract: start value (bias, what y holds, or 0), then tap by tap in
+ * Order of summation, part of the contract: bias or 0, then tap by tap in
  * ascending order, channel by channel; padded taps are left out. Weight gradients: what g holds, then pixel
  * by pixel in raster order.
  */
@@ -27,19 +27,15 @@ FT_INLINE int ft_is_depthwise(ft_conv_t conv) {
     return conv.groups > 1 && conv.in == 1 && conv.out == 1;
 }
 
-/* What a sum starts from. */
-typedef enum { FT_FROM_ZERO, FT_FROM_BIAS, FT_FROM_OUTPUT } ft_start_t;
-
 /* `pixels` x `vectors` outputs. x points at the first tap of the first pixel; neighbouring pixels lie x_pixel
- * apart in x and y_pixel apart in y; start points at the start values, start_pixel apart (NULL: 0). Constant
- * pixels, vectors. */
-FT_INLINE void ft_conv_block_f32(const float *x, int x_pixel, ft_map_t xm, const float *w, const float *start,
-                                 int start_pixel, float *y, int y_pixel, ft_conv_t conv, ft_taps_t rows,
-                                 ft_taps_t cols, ft_activation_t act, int pixels, int vectors, int count) {
+ * apart in x and y_pixel apart in y; bias: NULL or the start values. Constant pixels, vectors. */
+FT_INLINE void ft_conv_block_f32(const float *x, int x_pixel, ft_map_t xm, const float *w, const float *bias,
+                                 float *y, int y_pixel, ft_conv_t conv, ft_taps_t rows, ft_taps_t cols,
+                                 ft_activation_t act, int pixels, int vectors, int count) {
     ft_vec acc[FT_BLOCK][FT_VECTORS];
     FT_EACH(p, pixels)
         FT_EACH(v, vectors)
-            acc[p][v] = start ? ft_gather(start + p * start_pixel + v * FT_LANES, 1, count) : ft_splat(0.0f);
+            acc[p][v] = bias ? ft_gather(bias + v * FT_LANES, 1, count) : ft_splat(0.0f);
     for (int j = 0; j < rows.n; j++) {
         const float *x_row = x + j * rows.i_step * xm.row;
         const int tap_row = (rows.k + j * rows.k_step) * conv.window.kernel_x;
@@ -66,13 +62,12 @@ FT_INLINE void ft_conv_block_f32(const float *x, int x_pixel, ft_map_t xm, const
 
 /* All output channels of `pixels` neighbouring pixels. */
 FT_INLINE void ft_conv_pixels_f32(const float *x, int x_pixel, ft_map_t xm, const float *w, const float *bias,
-                                  ft_start_t from, float *y, int y_pixel, ft_conv_t conv, ft_taps_t rows,
-                                  ft_taps_t cols, ft_activation_t act, int pixels) {
+                                  float *y, int y_pixel, ft_conv_t conv, ft_taps_t rows, ft_taps_t cols,
+                                  ft_activation_t act, int pixels) {
     x += rows.i * xm.row + cols.i * xm.pixel;
     if (ft_is_depthwise(conv)) {
-        const float *start = from == FT_FROM_BIAS ? bias : (from == FT_FROM_OUTPUT ? y : NULL);
-        ft_depthwise_pixels_f32(x, x_pixel, xm, w, conv.groups, start, from == FT_FROM_OUTPUT ? y_pixel : 0,
-                                y, y_pixel, conv.window.kernel_x, rows, cols, act, pixels);
+        ft_depthwise_pixels_f32(x, x_pixel, xm, w, conv.groups, bias, y, y_pixel, conv.window.kernel_x, rows,
+                                cols, act, pixels);
         return;
     }
     for (int n = 0; n < conv.groups; n++) {
@@ -82,30 +77,29 @@ FT_INLINE void ft_conv_pixels_f32(const float *x, int x_pixel, ft_map_t xm, cons
             const int channel = n * conv.out + o;
             const float *wo = w + n * conv.w_group + o * conv.w_out;
             float *yo = y + channel;
-            const float *start = from == FT_FROM_BIAS ? bias + channel : (from == FT_FROM_OUTPUT ? yo : NULL);
-            const int start_pixel = from == FT_FROM_OUTPUT ? y_pixel : 0;
+            const float *start = bias ? bias + channel : NULL;
             if (left >= FT_VECTORS * FT_LANES) {
-                ft_conv_block_f32(xg, x_pixel, xm, wo, start, start_pixel, yo, y_pixel, conv, rows, cols, act,
-                                  pixels, FT_VECTORS, FT_LANES);
+                ft_conv_block_f32(xg, x_pixel, xm, wo, start, yo, y_pixel, conv, rows, cols, act, pixels,
+                                  FT_VECTORS, FT_LANES);
                 o += FT_VECTORS * FT_LANES;
             } else if (left >= FT_LANES) {
-                ft_conv_block_f32(xg, x_pixel, xm, wo, start, start_pixel, yo, y_pixel, conv, rows, cols, act,
-                                  pixels, 1, FT_LANES);
+                ft_conv_block_f32(xg, x_pixel, xm, wo, start, yo, y_pixel, conv, rows, cols, act, pixels, 1,
+                                  FT_LANES);
                 o += FT_LANES;
             } else {
-                ft_conv_block_f32(xg, x_pixel, xm, wo, start, start_pixel, yo, y_pixel, conv, rows, cols, act,
-                                  pixels, 1, left);
+                ft_conv_block_f32(xg, x_pixel, xm, wo, start, yo, y_pixel, conv, rows, cols, act, pixels, 1,
+                                  left);
                 o += left;
             }
         }
     }
 }
 
-/* y[y0..y1) = activation(start + sum of x * w), direct or transposed window. x and y do not overlap. `bias`
- * is read only when `from` is FT_FROM_BIAS. No scratch. */
-FT_INLINE void ft_conv_gather_f32(const float *x, ft_map_t xm, const float *w, const float *bias,
-                                  ft_start_t from, float *y, ft_map_t ym, ft_conv_t conv, ft_activation_t act,
-                                  int y0, int y1, int transposed) {
+/* y[y0..y1) = activation(bias + sum of x * w), direct or transposed window. bias may be NULL. x and y do not
+ * overlap. No scratch. */
+FT_INLINE void ft_conv_gather_f32(const float *x, ft_map_t xm, const float *w, const float *bias, float *y,
+                                  ft_map_t ym, ft_conv_t conv, ft_activation_t act, int y0, int y1,
+                                  int transposed) {
     const ft_window_t win = conv.window;
     /* Neighbours whose windows have the same taps: all of a row, or every stride-th column of a transposed
      * one. */
@@ -130,27 +124,27 @@ FT_INLINE void ft_conv_gather_f32(const float *x, ft_map_t xm, const float *w, c
                     far = ft_taps_direct(last, win.kernel_x, win.stride_x, win.pad_x, win.dilation_x, xm.w);
                 }
                 if (last < ym.w && ft_same_taps(cols, far)) {
-                    ft_conv_pixels_f32(x, x_pixel, xm, w, bias, from, yp, step * ym.pixel, conv, rows, cols,
-                                       act, FT_BLOCK);
+                    ft_conv_pixels_f32(x, x_pixel, xm, w, bias, yp, step * ym.pixel, conv, rows, cols, act,
+                                       FT_BLOCK);
                     col += FT_BLOCK * step;
                 } else {
-                    ft_conv_pixels_f32(x, x_pixel, xm, w, bias, from, yp, step * ym.pixel, conv, rows, cols,
-                                       act, 1);
+                    ft_conv_pixels_f32(x, x_pixel, xm, w, bias, yp, step * ym.pixel, conv, rows, cols, act,
+                                       1);
                     col += step;
                 }
             }
     }
 }
 
-FT_INLINE void ft_conv2d_f32(const float *x, ft_map_t xm, const float *w, const float *bias, ft_start_t from,
-                             float *y, ft_map_t ym, ft_conv_t conv, ft_activation_t act, int y0, int y1) {
-    ft_conv_gather_f32(x, xm, w, bias, from, y, ym, conv, act, y0, y1, 0);
+FT_INLINE void ft_conv2d_f32(const float *x, ft_map_t xm, const float *w, const float *bias, float *y,
+                             ft_map_t ym, ft_conv_t conv, ft_activation_t act, int y0, int y1) {
+    ft_conv_gather_f32(x, xm, w, bias, y, ym, conv, act, y0, y1, 0);
 }
 
 FT_INLINE void ft_conv2d_transpose_f32(const float *x, ft_map_t xm, const float *w, const float *bias,
-                                       ft_start_t from, float *y, ft_map_t ym, ft_conv_t conv,
-                                       ft_activation_t act, int y0, int y1) {
-    ft_conv_gather_f32(x, xm, w, bias, from, y, ym, conv, act, y0, y1, 1);
+                                       float *y, ft_map_t ym, ft_conv_t conv, ft_activation_t act, int y0,
+                                       int y1) {
+    ft_conv_gather_f32(x, xm, w, bias, y, ym, conv, act, y0, y1, 1);
 }
 
 /* `rows` x `vectors` weight gradients of one tap over the pixels ys x xs of the map that the window steps

@@ -9,13 +9,13 @@
 /* `pixels` x `vectors` outputs, arguments as for ft_conv_block_f32; `channels` is the distance between taps
  * in w. */
 FT_INLINE void ft_depthwise_block_f32(const float *x, int x_pixel, ft_map_t xm, const float *w, int channels,
-                                      const float *start, int start_pixel, float *y, int y_pixel,
-                                      int kernel_x, ft_taps_t rows, ft_taps_t cols, ft_activation_t act,
-                                      int pixels, int vectors, int count) {
+                                      const float *bias, float *y, int y_pixel, int kernel_x, ft_taps_t rows,
+                                      ft_taps_t cols, ft_activation_t act, int pixels, int vectors,
+                                      int count) {
     ft_vec acc[FT_BLOCK][FT_VECTORS];
     FT_EACH(p, pixels)
         FT_EACH(v, vectors)
-            acc[p][v] = start ? ft_gather(start + p * start_pixel + v * FT_LANES, 1, count) : ft_splat(0.0f);
+            acc[p][v] = bias ? ft_gather(bias + v * FT_LANES, 1, count) : ft_splat(0.0f);
     for (int j = 0; j < rows.n; j++)
         for (int i = 0; i < cols.n; i++) {
             const float *x_tap = x + j * rows.i_step * xm.row + i * cols.i_step * xm.pixel;
@@ -33,22 +33,21 @@ FT_INLINE void ft_depthwise_block_f32(const float *x, int x_pixel, ft_map_t xm, 
             ft_store_activated(y + p * y_pixel + v * FT_LANES, acc[p][v], count, act);
 }
 
-/* All channels of `pixels` neighbouring pixels. start: NULL or the start values of the first pixel. */
+/* All channels of `pixels` neighbouring pixels. bias: NULL or one a channel. */
 FT_INLINE void ft_depthwise_pixels_f32(const float *x, int x_pixel, ft_map_t xm, const float *w, int channels,
-                                       const float *start, int start_pixel, float *y, int y_pixel,
-                                       int kernel_x, ft_taps_t rows, ft_taps_t cols, ft_activation_t act,
-                                       int pixels) {
+                                       const float *bias, float *y, int y_pixel, int kernel_x, ft_taps_t rows,
+                                       ft_taps_t cols, ft_activation_t act, int pixels) {
     for (int c = 0; c < channels;) {
         const int left = channels - c;
-        const float *sc = start ? start + c : NULL;
+        const float *start = bias ? bias + c : NULL;
         if (left >= FT_VECTORS * FT_LANES) {
-            ft_depthwise_block_f32(x + c, x_pixel, xm, w + c, channels, sc, start_pixel, y + c, y_pixel,
-                                   kernel_x, rows, cols, act, pixels, FT_VECTORS, FT_LANES);
+            ft_depthwise_block_f32(x + c, x_pixel, xm, w + c, channels, start, y + c, y_pixel, kernel_x, rows,
+                                   cols, act, pixels, FT_VECTORS, FT_LANES);
             c += FT_VECTORS * FT_LANES;
         } else {
             const int count = left >= FT_LANES ? FT_LANES : left;
-            ft_depthwise_block_f32(x + c, x_pixel, xm, w + c, channels, sc, start_pixel, y + c, y_pixel,
-                                   kernel_x, rows, cols, act, pixels, 1, count);
+            ft_depthwise_block_f32(x + c, x_pixel, xm, w + c, channels, start, y + c, y_pixel, kernel_x, rows,
+                                   cols, act, pixels, 1, count);
             c += count;
         }
     }
