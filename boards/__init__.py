@@ -1,7 +1,7 @@
 """What a board is, and how firmware is built, started and measured on it."""
 
 from boards.board import Board, MemoryRegion
-from boards.building import Firmware, build
+from boards.building import Firmware, build, has_compiler
 from boards.description import board_names, load_board
 from boards.port import port_files
 from boards.running import Running, start
@@ -13,6 +13,7 @@ __all__ = [
     "Running",
     "board_names",
     "build",
+    "has_compiler",
     "load_board",
     "port_files",
     "start",

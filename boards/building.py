@@ -92,12 +92,20 @@ def build(project: Path, board: Board, *, sanitize: bool = False) -> Firmware:
     return firmware
 
 
+def has_compiler(board: Board) -> bool:
+    """Tell whether firmware for `board` can be built here."""
+    return shutil.which(_compiler_name(board)) is not None
+
+
+def _compiler_name(board: Board) -> str:
+    return f"{board.compiler.prefix}gcc"
+
+
 def _compiler(board: Board) -> str:
-    name = f"{board.compiler.prefix}gcc"
-    path = shutil.which(name)
+    path = shutil.which(_compiler_name(board))
     if path is None:
         raise BoardError(
-            f"the compiler {name} for board {board.id} is not installed; "
+            f"the compiler {_compiler_name(board)} for board {board.id} is not installed; "
             f"install it, for example with: apt-get install {board.compiler.package}"
         )
     return path

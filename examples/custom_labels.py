@@ -44,7 +44,8 @@ def main() -> None:
     args = arguments()
     network = load_network(args.model)
     plan = plan_network(network, load_board(args.board), parse_update(args.update))
-    graph, output = plan.graph, network.task.outputs[0]
+    graph, task = plan.graph, network.needed_task()
+    output = task.outputs[0]
     frames = open_frames(args.frames)
     step = 0
     with tempfile.TemporaryDirectory() as folder, open_board(plan, Path(folder) / "project") as device:
@@ -54,7 +55,7 @@ def main() -> None:
             if measured is None:
                 continue  # the sensor saw nothing
             target = {graph.labels[0]: plane_label(*measured), graph.masks[0]: np.ones_like(measured[1])}
-            device.put_sample(inputs(frame, network.task, graph) | target)
+            device.put_sample(inputs(frame, task, graph) | target)
             print(f"step {step}: loss {device.step(step).losses[0]:.4f}")
             step += 1
         weights = device.read_role("weight")

@@ -48,8 +48,16 @@ class Names:
         return self._known[name]
 
 
-def c_floats(values: np.ndarray) -> Iterator[str]:
-    """Yield lines of an initializer list."""
-    flat = np.asarray(values, np.float32).ravel()
-    for start in range(0, flat.size, 8):
-        yield "    " + " ".join(f"{c_float(value)}," for value in flat[start : start + 8]) + "\n"
+def c_initializers(values: np.ndarray) -> Iterator[str]:
+    """Yield lines of an initializer list of floats or integers."""
+    flat = values.ravel()
+    a_line = 8 if values.dtype == np.float32 else 16
+    for start in range(0, flat.size, a_line):
+        yield "    " + " ".join(f"{_literal(value)}," for value in flat[start : start + a_line]) + "\n"
+
+
+def _literal(value: np.generic) -> str:
+    if isinstance(value, np.floating):
+        return c_float(float(value))
+    # C has no literal for the lowest int32: -2147483648 is a negated long.
+    return "(-2147483647 - 1)" if value == -(1 << 31) else str(value)

@@ -8,7 +8,7 @@ from firmware_gen.graph import Graph
 from firmware_gen.operators import OPERATORS
 from firmware_gen.schedule import Step
 
-TABLE_ROW_BYTES = 8  # ft_resize_t
+TABLE_ROW_BYTES = {"ft_resize_t": 8, "ft_resize_i8_t": 8, "uint16_t": 2}
 # Start-up code, port and link, then each step's kernel at its constant shapes: between the sizes that GCC 12
 # gives for Cortex-M (a third smaller) and RV32.
 CODE_BYTES = 8 * 1024
@@ -42,7 +42,10 @@ class _Constants:
     def map(self, tensor: str, channels: int | None = None) -> str:
         return tensor
 
-    def inside(self, part: str, whole: str) -> bool:
+    def strides(self, tensor: str) -> tuple[int, int]:
+        return 1, 1
+
+    def inside(self, part: str, whole: str, channel: int = 0) -> bool:
         return True
 
     def weight(self, constant: str, axes: tuple[int, ...] | None = None) -> str:
@@ -56,7 +59,7 @@ class _Constants:
         return constant in self._graph.trained
 
     def table(self, name: str, c_type: str, rows: Sequence[str]) -> str:
-        self.sizes[name] = TABLE_ROW_BYTES * len(rows)
+        self.sizes[name] = TABLE_ROW_BYTES[c_type] * len(rows)
         return name
 
     def gradient(self, constant: str) -> str | None:

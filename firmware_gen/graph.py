@@ -12,7 +12,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,26 @@ ITEM_BITS: Mapping[str, int] = {"f32": 32, "i32": 32, "u8": 8, "i8": 8, "bits": 
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """What the integers of a tensor mean: value = scale * (q - zero_point). `scale` is a float32 number."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
 class Tensor:
-    """A value that operators write and read: rows, columns, channels."""
+    """A value that operators write and read: rows, columns, channels.
+
+    `source` is the tensor of the model file that holds the same values: its name in ONNX, its index in
+    TFLite; empty where the file has no such tensor.
+    """
 
     name: str
     shape: Shape
     dtype: DType = "f32"
+    quantization: Quantization | None = None
+    source: str = ""
 
     @property
     def count(self) -> int:
@@ -48,17 +62,18 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Constant:
-    """A weight or bias. `value` is in the kernels' order: convolutions (rows, columns, in, out).
+    """A weight, bias or table, in the order of the kernels: convolutions (rows, columns, in, out).
 
     `source_axes` leads back to the model file: ``value.transpose(source_axes).reshape(source_shape)`` is
     the array that stands there under `name`; None when the value is a product of folding and stands
-    nowhere.
+    nowhere. `scales` of an int8 weight: one for all or one for each output channel, value = scale * q.
     """
 
     name: str
-    value: Array
+    value: NDArray[Any]  # float32, int8 or int32
     source_axes: tuple[int, ...] | None = None
     source_shape: tuple[int, ...] = ()
+    scales: tuple[float, ...] = ()
 
     @property
     def shape(self) -> Shape:
@@ -128,9 +143,9 @@ class Graph:
         for op in self.ops:
             digest.update(repr(op).encode())
         for name, tensor in sorted(self.tensors.items()):
-            digest.update(f"{name} {tensor.shape} {tensor.dtype}".encode())
+            digest.update(f"{name} {tensor.shape} {tensor.dtype} {tensor.quantization}".encode())
         for name, constant in sorted(self.constants.items()):
-            digest.update(f"{name} {constant.value.shape}".encode())
+            digest.update(f"{name} {constant.value.shape} {constant.value.dtype}".encode())
             digest.update(np.ascontiguousarray(constant.value).tobytes())
         return zlib.crc32(digest.digest())
 

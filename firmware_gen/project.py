@@ -13,9 +13,12 @@ from fieldtune.errors import ModelError, UserError
 from firmware_gen.backward import LossSpec, training_graph
 from firmware_gen.emit import model_c
 from firmware_gen.graph import Graph
+from firmware_gen.importers.keras_file import import_keras
 from firmware_gen.importers.onnx_file import import_onnx
+from firmware_gen.importers.tflite.file import import_tflite
 from firmware_gen.passes import lighten, simplify
 from firmware_gen.passes.attach_task import attach_task
+from firmware_gen.passes.integer_layers import integer_layers
 from firmware_gen.plan import Plan, loss_slots, make_plan
 from firmware_gen.protocol import protocol_header
 from firmware_gen.update import UpdatePlan
@@ -30,23 +33,48 @@ class Network:
     """A model file that was read: its graph and what its inputs and outputs mean."""
 
     graph: Graph
-    task: Task
+    task: Task | None
     path: Path
+
+    def needed_task(self) -> Task:
+        """Return the task, without which nothing can be trained or fed with frames.
+
+        Raises:
+            ModelError: there is none.
+        """
+        if self.task is None:
+            raise ModelError(
+                f"{self.path} has no task: write one to {self.path.with_suffix('.task.toml').name} beside "
+                "it, or give --task FILE (docs/your_model.md shows an example)"
+            )
+        return self.task
 
 
 def load_network(model: Path, task_file: Path | None = None) -> Network:
-    """Read a model and its task.
+    """Read a model (.onnx, .tflite, .keras, .h5) and its task.
 
     Raises:
         ModelError: the model or its task cannot be used.
     """
+    graph = simplify(_import(model))
+    task = find_task(model, task_file)
+    if task is not None:
+        graph = attach_task(graph, task)
+    return Network(integer_layers(graph), task, model)
+
+
+def _import(model: Path) -> Graph:
     if not model.is_file():
         raise ModelError(f"there is no model at {model}")
-    if model.suffix != ".onnx":
-        raise ModelError(f"{model} is no .onnx file; export the network to ONNX first (docs/your_model.md)")
-    graph = simplify(import_onnx(model))
-    task = find_task(model, task_file)
-    return Network(attach_task(graph, task), task, model)
+    if model.suffix == ".onnx":
+        return import_onnx(model)
+    if model.suffix == ".tflite":
+        return import_tflite(model)
+    if model.suffix in (".keras", ".h5"):
+        return import_keras(model)
+    raise ModelError(
+        f"{model} is no .onnx, .tflite, .keras or .h5 file; export the network first (docs/your_model.md)"
+    )
 
 
 def plan_network(network: Network, board: Board, update: UpdatePlan, ram: int | None = None) -> Plan:
@@ -57,7 +85,7 @@ def plan_network(network: Network, board: Board, update: UpdatePlan, ram: int | 
     """
     graph = network.graph
     if update.patterns:
-        losses = tuple(LossSpec(spec.name, spec.loss) for spec in network.task.outputs)
+        losses = tuple(LossSpec(spec.name, spec.loss) for spec in network.needed_task().outputs)
         graph = lighten(training_graph(graph, losses, update))
     return make_plan(graph, board, ram)
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from fieldtune.errors import LinkError
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 REPLY: Final = 0x80
 """A reply's type is its request's type with this bit set; the board alone sends types with this bit."""
 
@@ -26,8 +26,11 @@ MAX_LOSSES: Final = 8
 FRAME_OVERHEAD: Final = 7
 """Bytes of a frame besides its payload, before COBS: type u8, seq u16, crc32 u32."""
 
-Role = Literal["input", "label", "mask", "output", "weight", "state", "gradient"]
-ROLES: Final[tuple[Role, ...]] = ("input", "label", "mask", "output", "weight", "state", "gradient")
+ALL_STEPS: Final = 0xFFFFFFFF
+"""`end` of an INFER that runs to the last step."""
+
+Role = Literal["input", "label", "mask", "output", "weight", "state", "gradient", "arena"]
+ROLES: Final[tuple[Role, ...]] = ("input", "label", "mask", "output", "weight", "state", "gradient", "arena")
 DTYPES: Final = ("f32", "u8", "i8", "i32", "bits")
 """Names of ft_role_t and ft_dtype_t in ``runtime/model_api.h``, in their order."""
 
@@ -193,7 +196,7 @@ TENSOR = Message(
     _fields(
         ("role", "u8", "ft_role_t"),
         ("dtype", "u8", "ft_dtype_t"),
-        ("shape", "u16[3]", "height, width, channels"),
+        ("shape", "u16[3]", "height, width, channels; 0, 0, 0 for the arena"),
         ("bytes", "u32", "size"),
         ("name", "text", "name, as in plan.json"),
     ),
@@ -225,8 +228,12 @@ READ = Message(
 INFER = Message(
     "infer",
     0x10,
-    "Computes the outputs from the inputs.",
-    reply=_fields(("ticks", "u64", "what the inference took")),
+    "Computes the outputs from the inputs, or runs some of the steps that do.",
+    _fields(
+        ("first", "u32", "first step to run, counted from 0"),
+        ("end", "u32", "step before which to stop; what lies behind the last is the end"),
+    ),
+    _fields(("ticks", "u64", "what it took")),
     long=True,
 )
 STEP = Message(

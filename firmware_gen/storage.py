@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from firmware_gen.arena import Buffer, peak_bytes
 from firmware_gen.graph import ITEM_BITS, Graph, Tensor
 from firmware_gen.operators import OPERATORS
-from firmware_gen.operators.base import Channels
 from firmware_gen.schedule import Step
 
 ALIGNMENT = 16  # bytes; what the widest vector unit among the targets wants
@@ -98,12 +97,13 @@ class _Assignment:
 
     def _place(self, name: str, step: Step, index: int) -> View:
         op = step.op
-        if op.kind == "slice":
-            assert isinstance(op.attrs, Channels)
-            base = self._views[op.inputs[0]]
-            return View(base.buffer, base.channel + op.attrs.first, base.pixel, base.row)
         if name in self._whole:
             return self._part(name)
+        if op.inputs and op.outputs[:1] == (name,):
+            shared = OPERATORS[op.kind].view(op, self._graph, self._views[op.inputs[0]])
+            # The host reads outputs, and knows nothing of strides.
+            if shared is not None and (name not in self._graph.outputs or self._dense(name, shared)):
+                return shared
         if op.outputs[:1] == (name,):
             for k in OPERATORS[op.kind].overwrites(op):
                 if self._may_take_over(op.inputs[k], name, index):
@@ -129,26 +129,39 @@ class _Assignment:
 
     def _may_take_over(self, taken: str, name: str, index: int) -> bool:
         old, new = self._graph.tensors[taken], self._graph.tensors[name]
-        if (old.shape, old.dtype) != (new.shape, new.dtype):
+        if old.shape != new.shape or ITEM_BITS[old.dtype] != ITEM_BITS[new.dtype]:
             return False
         view = self._views[taken]
-        if name in self._graph.outputs and not self._dense(taken):
-            return False  # the host reads outputs, and knows nothing of strides
+        if name in self._graph.outputs and not self._dense(name, view):
+            return False
+        # Another operand may lie there only if it is read where the output is written, value by value.
         return all(
-            self._last[other] <= index
+            self._last[other] < index
+            or (self._last[other] == index and at == view and self._graph.shape(other) == old.shape)
             for other, at in self._views.items()
             if at.buffer == view.buffer and other != name and self._overlap(taken, other)
         )
 
-    def _dense(self, name: str) -> bool:
-        own, view = self._own(name), self._views[name]
+    def _dense(self, name: str, view: View) -> bool:
+        own = self._own(name)
         return (view.channel, view.pixel, view.row) == (own.channel, own.pixel, own.row)
 
     def _overlap(self, a: str, b: str) -> bool:
-        first, second = self._views[a], self._views[b]
-        a_end = first.channel + self._graph.shape(a)[2]
-        b_end = second.channel + self._graph.shape(b)[2]
-        return first.channel < b_end and second.channel < a_end
+        """Tell whether two views of one buffer may have values in common."""
+        (first, end), (other, other_end) = self._span(a), self._span(b)
+        if end <= other or other_end <= first:
+            return False
+        one, two = self._views[a], self._views[b]
+        a_end = one.channel + self._graph.shape(a)[2]
+        b_end = two.channel + self._graph.shape(b)[2]
+        if (one.pixel, one.row) != (two.pixel, two.row) or max(a_end, b_end) > one.pixel:
+            return True  # one buffer in two shapes
+        return one.channel < b_end and two.channel < a_end
+
+    def _span(self, name: str) -> tuple[int, int]:
+        """Return the first element of the buffer that `name` has, and the one behind its last."""
+        view, (height, width, channels) = self._views[name], self._graph.shape(name)
+        return view.channel, view.channel + (height - 1) * view.row + (width - 1) * view.pixel + channels
 
     def _buffers(self) -> Iterable[Buffer]:
         members: dict[str, list[str]] = {}

@@ -6,7 +6,8 @@ import fnmatch
 from dataclasses import dataclass
 
 from fieldtune.errors import ModelError, UserError
-from firmware_gen.graph import Graph
+from firmware_gen.graph import Graph, Op
+from firmware_gen.operators import OPERATORS
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,16 @@ def trained_constants(graph: Graph, plan: UpdatePlan) -> tuple[str, ...]:
     Raises:
         UserError: a pattern matches nothing.
     """
-    owners = {name: op.name for op in graph.ops for name in op.constants}
+    owners = {name: op.name for op in graph.ops for name in _parameters(op) if OPERATORS[op.kind].learns}
     chosen: set[str] = set()
     for pattern in plan.patterns:
-        hits = {
-            name
-            for name, layer in owners.items()
-            if fnmatch.fnmatchcase(layer, pattern) or fnmatch.fnmatchcase(name, pattern)
-        }
+        hits = {name for name, layer in owners.items() if _matches(pattern, layer, name)}
+        others = [op.name for op in graph.ops if any(_matches(pattern, op.name, x) for x in _parameters(op))]
+        if not hits and others:
+            raise UserError(
+                f"{others[0]} of {graph.name}, which '{pattern}' in the update plan means, is an integer "
+                "layer and cannot learn; leave it in float with fieldtune quantize --keep-float"
+            )
         if not hits:
             layers = ", ".join(dict.fromkeys(owners.values()))
             raise UserError(
@@ -56,3 +59,11 @@ def trained_constants(graph: Graph, plan: UpdatePlan) -> tuple[str, ...]:
             "leave it out of the update"
         )
     return tuple(name for name in owners if name in chosen)
+
+
+def _parameters(op: Op) -> tuple[str, ...]:
+    return OPERATORS[op.kind].parameters(op)
+
+
+def _matches(pattern: str, layer: str, name: str) -> bool:
+    return fnmatch.fnmatchcase(layer, pattern) or fnmatch.fnmatchcase(name, pattern)

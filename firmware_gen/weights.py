@@ -49,11 +49,12 @@ def write_tuned_onnx(model: Path, graph: Graph, weights: Weights, out: Path) -> 
     """Write `model` with the weights that learned (in the file's order); tell whether that was possible.
 
     It is not where a weight was folded with a batch normalization: then no array of the file is that weight.
+    Nor is it in a file of another format.
     """
     import onnx
     from onnx import numpy_helper
 
-    if any(graph.constants[name].source_axes is None for name in weights):
+    if model.suffix != ".onnx" or any(graph.constants[name].source_axes is None for name in weights):
         return False
     proto = onnx.load(model)
     for initializer in proto.graph.initializer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,9 +57,26 @@ class Window:
 class Activation:
     """What happens to each output; `a` and `b` as in ft_activation_t."""
 
-    kind: Literal["linear", "relu", "leaky_relu", "clip", "sigmoid"] = "linear"
+    kind: Literal["linear", "relu", "leaky_relu", "clip", "sigmoid", "tanh", "elu", "hard_swish"] = "linear"
     a: float = 0.0
     b: float = 0.0
+
+    @property
+    def slope_is_bit(self) -> bool:
+        """Tell whether the slope has only two values, so that one bit stands for it."""
+        return self.kind in ("relu", "leaky_relu", "clip")
+
+    @property
+    def slope_from_output(self) -> bool:
+        """Tell whether the output says what the slope is; else the gradient needs the input."""
+        return self.kind != "hard_swish"
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The lowest and highest output, where the activation does nothing but clamp; else infinite."""
+        if self.kind == "relu":
+            return 0.0, math.inf
+        return (self.a, self.b) if self.kind == "clip" else (-math.inf, math.inf)
 
     def c(self) -> str:
         """Return the ft_activation_t literal."""

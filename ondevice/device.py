@@ -61,8 +61,8 @@ class TensorInfo:
 
     @property
     def array_shape(self) -> tuple[int, ...]:
-        """(height, width, channels), or (bytes,) for ``bits``."""
-        return (self.bytes,) if self.dtype == "bits" else self.shape
+        """(height, width, channels), or (bytes,) for ``bits`` and the arena."""
+        return (self.bytes,) if self.dtype == "bits" or self.role == "arena" else self.shape
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ class Device:
         link: the link below, with its counters `resent_frames` and `bad_frames`.
         hello: the board's description of itself.
         tensors: every tensor on the board, by name.
+        arena: the memory that the steps of an inference compute in.
     """
 
     def __init__(self, link: Link) -> None:
@@ -113,7 +114,9 @@ class Device:
         self.link = link
         self._written: dict[int, int] = {}  # tensor index -> the link's epoch when it was last written
         self.hello = self._say_hello()
-        self.tensors = self._read_table()
+        table = self._read_table()
+        self.tensors = {info.name: info for info in table if info.role != "arena"}
+        self.arena = next(info for info in table if info.role == "arena")
 
     @classmethod
     def open(
@@ -209,7 +212,8 @@ class Device:
     def read_tensors(self, names: list[str]) -> dict[str, Array]:
         """These tensors, by name, in one go."""
         infos = [self._info(name) for name in names]
-        pieces = iter(self.link.exchange([request for info in infos for request in self._reads(info)]))
+        reads = [self._reads(info, 0, info.bytes) for info in infos]
+        pieces = iter(self.link.exchange([request for requests in reads for request in requests]))
         return {info.name: self._join(info, pieces) for info in infos}
 
     def write_tensor(self, name: str, array: Array) -> None:
@@ -257,9 +261,22 @@ class Device:
         self.run_inference()
         return self.read_role("output")
 
-    def run_inference(self) -> int:
-        """Compute the outputs from the inputs as they are; return the ticks that it took."""
-        return int(self.link.command(protocol.INFER)["ticks"])
+    def run_inference(self, first: int = 0, end: int = protocol.ALL_STEPS) -> int:
+        """Compute the outputs from the inputs as they are; return the ticks that it took.
+
+        An inference may be run in pieces: the plan's forward steps from `first` to before `end`, then those
+        after them. Between two pieces only :meth:`read_arena` may be called.
+        """
+        return int(self.link.command(protocol.INFER, first=first, end=end)["ticks"])
+
+    def read_arena(self, offset: int, count: int) -> bytes:
+        """Read `count` bytes of the arena.
+
+        Raises:
+            RefusedError: they do not all lie in the arena.
+        """
+        replies = self.link.exchange(self._reads(self.arena, offset, count))
+        return b"".join(reply["data"] for reply in replies)
 
     def step(self, index: int) -> StepResult:
         """Train on the sample that was put; `index` counts from 0 and must be the number of steps done.
@@ -312,11 +329,13 @@ class Device:
         self._written.clear()
         return Hello(**{**fields, "trainable": bool(fields["trainable"])})
 
-    def _read_table(self) -> dict[str, TensorInfo]:
+    def _read_table(self) -> list[TensorInfo]:
         count = self.hello.tensor_count
         requests = [Request(protocol.TENSOR, {"index": index}, 64) for index in range(count)]
-        infos = [_tensor_info(index, reply) for index, reply in enumerate(self.link.exchange(requests))]
-        return {info.name: info for info in infos}
+        table = [_tensor_info(index, reply) for index, reply in enumerate(self.link.exchange(requests))]
+        if sum(info.role == "arena" for info in table) != 1:
+            raise LinkError("the board does not tell where its arena is; build its firmware anew")
+        return table
 
     def _info(self, name: str) -> TensorInfo:
         try:
@@ -324,14 +343,16 @@ class Device:
         except KeyError:
             raise UserError(f"the board has no tensor {name}; it has {', '.join(self.tensors)}") from None
 
-    def _reads(self, info: TensorInfo) -> Iterator[Request]:
+    def _reads(self, info: TensorInfo, first: int, count: int) -> list[Request]:
         piece = self.hello.max_payload
-        for offset in range(0, info.bytes, piece):
-            count = min(piece, info.bytes - offset)
-            yield Request(protocol.READ, {"tensor": info.index, "offset": offset, "count": count}, count)
+        sizes = {at: min(piece, first + count - at) for at in range(first, first + count, piece)}
+        return [
+            Request(protocol.READ, {"tensor": info.index, "offset": at, "count": size}, size)
+            for at, size in sizes.items()
+        ]
 
     def _join(self, info: TensorInfo, replies: Iterator[dict[str, Any]]) -> Array:
-        data = b"".join(next(replies)["data"] for _ in self._reads(info))
+        data = b"".join(next(replies)["data"] for _ in self._reads(info, 0, info.bytes))
         return np.frombuffer(bytearray(data), info.array_dtype).reshape(info.array_shape)
 
     def _writes(self, info: TensorInfo, array: Array) -> Iterator[Request]:

@@ -36,15 +36,14 @@ def tune(
         UserError: what its message says (BoardError, DataError, LinkError); the session can be resumed.
     """
     options.check(frames)
+    task = network.needed_task()
     split = len(frames) - options.test
-    samples = TrainingSamples(frames[:split], network.task, plan.graph, options.shuffle_seed)
+    samples = TrainingSamples(frames[:split], task, plan.graph, options.shuffle_seed)
     samples.check()
-    evaluation = (
-        Evaluation(network.task, plan.graph, frames[:split], frames[split:]) if options.test else None
-    )
+    evaluation = Evaluation(task, plan.graph, frames[:split], frames[split:]) if options.test else None
     session.save_plan({**plan.describe(), "plan_hash": plan.hash()})
     with open_board(plan, session.path / "firmware", options.port, session.log) as device:
-        trainer = Trainer(device, session, network.task, options)
+        trainer = Trainer(device, session, task, options)
         weights = trainer.run(samples)
         used = _memory_used(device, session)
         _save_weights(network, plan, session, weights)
@@ -76,7 +75,9 @@ def _save_weights(network: Network, plan: Plan, session: Session, weights: Array
     session.save_weights("before", before)
     session.save_weights("after", after)
     if not write_tuned_onnx(network.path, plan.graph, after, session.path / "tuned.onnx"):
-        say("the model's batch normalization is folded, so the tuned weights are only in weights_after.npz")
+        say(
+            "what learned is no array of the model's file, so the tuned weights are only in weights_after.npz"
+        )
 
 
 def _finish(session: Session, results: dict[str, Any]) -> dict[str, Any]:

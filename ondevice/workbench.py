@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -65,7 +64,7 @@ def open_twin(plan: Plan, device: Device, log: Callable[[str], None] | None = No
     Without a compiler for it, `device` itself is yielded.
     """
     native = load_board("native")
-    if plan.board.id == native.id or not shutil.which(f"{native.compiler.prefix}gcc"):
+    if plan.board.id == native.id or not boards.has_compiler(native):
         yield device
         return
     with (

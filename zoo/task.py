@@ -116,11 +116,13 @@ def format_task(task: Task) -> str:
     return "\n".join(sections)
 
 
-def find_task(model: Path, task_file: Path | None = None) -> Task:
+def find_task(model: Path, task_file: Path | None = None) -> Task | None:
     """Return the task of a model: `task_file`, else NAME.task.toml beside the model, else its ONNX metadata.
 
+    None: the model has no task; it can be planned and verified, but not trained.
+
     Raises:
-        ModelError: no task is found, or the one that is found is wrong, or a file cannot be read.
+        ModelError: the task that is found is wrong, or a file cannot be read.
     """
     beside = model.with_suffix(".task.toml")
     if task_file is None and beside.is_file():
@@ -128,12 +130,7 @@ def find_task(model: Path, task_file: Path | None = None) -> Task:
     if task_file is not None:
         return parse_task(_read(task_file), str(task_file))
     text = _onnx_metadata(model)
-    if text is None:
-        raise ModelError(
-            f"{model} has no task: write one to {beside.name} beside it, or give --task FILE "
-            "(docs/your_model.md shows an example)"
-        )
-    return parse_task(text, f"the task in {model}")
+    return None if text is None else parse_task(text, f"the task in {model}")
 
 
 class _Table:
@@ -260,4 +257,7 @@ def _onnx_metadata(model: Path) -> str | None:
         proto = onnx.load(model, load_external_data=False)
     except (DecodeError, OSError) as error:
         raise ModelError(f"{model} cannot be read as an ONNX model; is it complete?") from error
-    return next((entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY), None)
+    text = next((entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY), None)
+    if isinstance(text, bytes):  # how protobuf hands out what is no UTF-8
+        raise ModelError(f"the task in {model} is not UTF-8 text")
+    return text

@@ -29,12 +29,14 @@ def run(args: argparse.Namespace) -> int:
             "name": op.name,
             "op": op.kind,
             "shape": list(graph.shape(op.outputs[0])),
-            "parameters": sum(int(graph.constants[name].value.size) for name in op.constants),
+            "dtype": graph.tensors[op.outputs[0]].dtype,
+            "parameters": sum(graph.constants[name].value.size for name in OPERATORS[op.kind].parameters(op)),
             "macs": OPERATORS[op.kind].macs(op, graph),
         }
         for op in graph.ops
     ]
-    parameters = sum(constant.value.size for constant in graph.constants.values())
+    counted = {name for op in graph.ops for name in OPERATORS[op.kind].parameters(op)}
+    parameters = sum(graph.constants[name].value.size for name in counted)
     macs = sum(layer["macs"] for layer in layers)
     if args.json:
         print(
@@ -44,10 +46,11 @@ def run(args: argparse.Namespace) -> int:
         )
         return 0
     width = max(len(layer["name"]) for layer in layers)
-    print(f"{'layer':<{width}}  {'operator':<14}  {'output':>14}  {'parameters':>10}  {'MAC':>12}")
+    heads = f"{'output':>14}  {'type':<4}  {'parameters':>10}  {'MAC':>12}"
+    print(f"{'layer':<{width}}  {'operator':<14}  {heads}")
     for layer in layers:
         shape = " x ".join(map(str, layer["shape"]))
-        sizes = f"{shape:>14}  {layer['parameters']:>10,}  {layer['macs']:>12,}"
+        sizes = f"{shape:>14}  {layer['dtype']:<4}  {layer['parameters']:>10,}  {layer['macs']:>12,}"
         print(f"{layer['name']:<{width}}  {layer['op']:<14}  {sizes}")
     print(f"{parameters:,} parameters, {macs:,} MAC")
     return 0

@@ -1,15 +1,22 @@
-"""``fieldtune plan MODEL --board B --update LAYERS``: what it will take, before any build."""
+"""``fieldtune plan MODEL --board B --update LAYERS``: what it will take."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fieldtune.commands import options
+from fieldtune.console import detail
 from fieldtune.sizes import format_size
 
+if TYPE_CHECKING:
+    from firmware_gen.plan import Plan
+
 NAME = "plan"
-HELP = "tell what RAM, flash and work a network takes on a board, before any build"
+HELP = "tell what RAM, flash and work a network takes on a board"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +27,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plan and print."""
+    """Plan and print: RAM as known before any build, flash of the linked image where it can be linked."""
     plan = options.make_plan(args, options.load_model(args))
-    described = plan.describe()
+    linked = _linked_flash_bytes(plan)
+    described = plan.describe() | {
+        "plan_hash": plan.hash(),
+        "flash_source": "estimate" if linked is None else "linked image",
+    }
+    if linked is not None:
+        described["flash_bytes"] = linked
     if args.json:
-        print(json.dumps({**described, "plan_hash": plan.hash()}, indent=1))
+        print(json.dumps(described, indent=1))
         return 0
     print(f"{plan.graph.name} on {plan.board.name}")
     print(f"  static RAM   {format_size(plan.ram_bytes)}")
@@ -32,11 +45,24 @@ def run(args: argparse.Namespace) -> int:
         if size:
             print(f"    {part:<10} {format_size(size)}")
     print(f"  stack        {format_size(plan.board.stack_bytes)} reserved")
-    print(f"  flash        {format_size(described['flash_bytes'])}")
+    print(f"  flash        {format_size(described['flash_bytes'])} ({described['flash_source']})")
     print(f"    constants  {format_size(plan.flash['constants'])}")
-    print(f"    code       about {format_size(plan.flash['code_estimate'])} (estimate)")
     print(f"  inference    {described['macs_forward'] / 1e6:.2f} MMAC")
     if plan.graph.trained:
         print(f"  backward     {described['macs_backward'] / 1e6:.2f} MMAC")
         print(f"  learns       {', '.join(plan.graph.trained)}")
     return 0
+
+
+def _linked_flash_bytes(plan: Plan) -> int | None:
+    """Return what the firmware takes in flash, None without a compiler for the board."""
+    import boards
+    from firmware_gen.project import write_project
+
+    if not boards.has_compiler(plan.board):
+        detail(f"without a compiler for {plan.board.id} the code's size is an estimate")
+        return None
+    with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
+        project = Path(folder) / "project"
+        write_project(plan, project)
+        return boards.build(project, plan.board).flash_bytes

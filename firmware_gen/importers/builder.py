@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from fieldtune.errors import ModelError
 from firmware_gen.graph import Constant, Graph, Op, Shape, Tensor
+from firmware_gen.operators.base import Lowered
 
 # Beyond these a tensor is a broken file, not a network for a microcontroller.
 MAX_VALUES = 1 << 28
@@ -27,17 +29,19 @@ class Builder:
         self._aliases: dict[str, str] = {}
         self._ranks: dict[str, int] = {}
 
-    def add_input(self, name: str, dims: Sequence[int]) -> None:
-        """Add a network input of ONNX dimensions (1, C), (1, C, L) or (1, C, H, W)."""
-        self._inputs.append(name)
-        self.declare(name, hwc(dims, name), len(dims))
+    def add_input(self, tensor: Tensor, rank: int) -> None:
+        """Add a network input."""
+        self._inputs.append(tensor.name)
+        self.declare(tensor, rank)
 
-    def declare(self, name: str, shape: Shape, rank: int) -> None:
+    def declare(self, tensor: Tensor, rank: int) -> None:
         """Describe a tensor: `rank` is its number of axes in the file."""
-        if min(shape) < 1 or max(shape) > MAX_AXIS or shape[0] * shape[1] * shape[2] > MAX_VALUES:
-            raise ModelError(f"the tensor '{name}' of {self._name} has the impossible shape {shape}")
-        self._tensors[name] = Tensor(name, shape)
-        self._ranks[name] = rank
+        if min(tensor.shape) < 1 or max(tensor.shape) > MAX_AXIS or tensor.count > MAX_VALUES:
+            raise ModelError(
+                f"the tensor '{tensor.name}' of {self._name} has the impossible shape {tensor.shape}"
+            )
+        self._tensors[tensor.name] = tensor
+        self._ranks[tensor.name] = rank
 
     def alias(self, name: str, of: str, rank: int) -> None:
         """Let `name` stand for the tensor `of`, seen with `rank` axes."""
@@ -51,9 +55,13 @@ class Builder:
             raise ModelError(f"'{name}' is used in {self._name} but is no result of a supported operator")
         return name
 
+    def tensor(self, name: str) -> Tensor:
+        """Return the description of the tensor behind `name`."""
+        return self._tensors[self.resolve(name)]
+
     def shape(self, name: str) -> Shape:
         """Return rows, columns, channels."""
-        return self._tensors[self.resolve(name)].shape
+        return self.tensor(name).shape
 
     def rank(self, name: str) -> int:
         """Return the number of axes in the file."""
@@ -79,10 +87,19 @@ class Builder:
         constants: Sequence[str] = (),
         rank: int = 4,
     ) -> None:
-        """Add an operator; a layer's name that is taken gets a number."""
+        """Add a float operator with its output; a layer's name that is taken gets a number."""
+        lowered = Lowered(kind, attrs, tuple(self._constants[name] for name in constants))
+        self.put(lowered, layer, inputs, Tensor(output, shape, source=output), rank)
+
+    def put(
+        self, lowered: Lowered, layer: str, inputs: Sequence[str], output: Tensor, rank: int = 4
+    ) -> None:
+        """Add an operator with its constants and output; a layer's name that is taken gets a number."""
         resolved = tuple(self.resolve(x) for x in inputs)
-        self._ops.append(Op(kind, self.free(layer), resolved, (output,), attrs, tuple(constants)))
-        self.declare(output, shape, rank)
+        constants = tuple(self.constant(constant) for constant in lowered.constants)
+        op = Op(lowered.kind, self.free(layer), resolved, (output.name,), lowered.attrs, constants)
+        self._ops.append(op)
+        self.declare(output, rank)
 
     def free(self, layer: str) -> str:
         """Return `layer`, with a number if a layer has that name already."""
@@ -113,7 +130,7 @@ class Builder:
         self._ops = [
             Op(o.kind, o.name, swap(o.inputs), swap(o.outputs), o.attrs, o.constants) for o in self._ops
         ]
-        self._tensors[new] = Tensor(new, self._tensors.pop(old).shape)
+        self._tensors[new] = dataclasses.replace(self._tensors.pop(old), name=new)
         self._ranks[new] = self._ranks.pop(old)
         self._aliases = {key: new if of == old else of for key, of in self._aliases.items()}
         self._aliases.pop(new, None)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from fieldtune.errors import ModelError
-from firmware_gen.graph import Graph, check
-from firmware_gen.importers.builder import Builder
-from firmware_gen.importers.onnx_operators import CONVERTERS, Node
+from firmware_gen.graph import DType, Graph, Tensor, check
+from firmware_gen.importers.builder import Builder, hwc
+from firmware_gen.importers.onnx_node import Grid, Node
+from firmware_gen.importers.onnx_operators import CONVERTERS
 
 OWN_DOMAINS = ("", "ai.onnx")
 
@@ -25,11 +26,15 @@ def import_onnx(path: Path) -> Graph:
     builder = Builder(path.stem)
     opset = max((entry.version for entry in model.opset_import if entry.domain in OWN_DOMAINS), default=0)
     values: dict[str, np.ndarray] = {}
+    grids: dict[str, Grid] = {}
+    origins: dict[str, str] = {}
     for initializer in model.graph.initializer:
         values[initializer.name] = _array(initializer, path)
     for value in model.graph.input:
         if value.name not in values:
-            builder.add_input(value.name, _input_shape(value, path))
+            dims = _input_shape(value, path)
+            shape, dtype = hwc(dims, value.name), _input_type(value, path)
+            builder.add_input(Tensor(value.name, shape, dtype, source=value.name), len(dims))
     for index, proto in enumerate(model.graph.node):
         node = Node(
             proto.op_type,
@@ -39,6 +44,8 @@ def import_onnx(path: Path) -> Graph:
             {a.name: _attribute(a, path) for a in proto.attribute},
             opset,
             values,
+            grids,
+            origins,
         )
         if proto.domain not in OWN_DOMAINS:
             raise ModelError(_unsupported(path, node, f"{proto.domain}.{proto.op_type}"))
@@ -105,11 +112,23 @@ def _attribute(attribute: Any, path: Path) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _input_shape(value: Any, path: Path) -> tuple[int, ...]:
+def _input_type(value: Any, path: Path) -> DType:
     from onnx import TensorProto
 
-    if value.type.tensor_type.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
-        raise ModelError(f"input '{value.name}' of {path} is no float tensor; export the float network")
+    types: dict[int, DType] = {
+        TensorProto.FLOAT: "f32",
+        TensorProto.FLOAT16: "f32",
+        TensorProto.DOUBLE: "f32",
+        TensorProto.INT8: "i8",
+        TensorProto.UINT8: "u8",
+    }
+    known = types.get(value.type.tensor_type.elem_type)
+    if known is None:
+        raise ModelError(f"input '{value.name}' of {path} is no tensor of float, int8 or uint8")
+    return known
+
+
+def _input_shape(value: Any, path: Path) -> tuple[int, ...]:
     dims = []
     for position, dim in enumerate(value.type.tensor_type.shape.dim):
         if position == 0 and not dim.dim_value:

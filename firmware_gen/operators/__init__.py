@@ -3,18 +3,54 @@
 from firmware_gen.operators.activation import ActivationBits, ActivationGrad, ActivationOp
 from firmware_gen.operators.base import Operator
 from firmware_gen.operators.conv2d import BiasUpdate, Conv2d, ConvGradInput, ConvUpdate
+from firmware_gen.operators.conv2d_i8 import Conv2dI8
 from firmware_gen.operators.elementwise import (
     Add,
+    BroadcastSum,
+    Maximum,
+    Minimum,
+    Mul,
+    Negate,
+    Prelu,
+    PreluGrad,
+    Sub,
+)
+from firmware_gen.operators.elementwise_i8 import AddI8, MaximumI8, MinimumI8, MulI8, PreluI8, SubI8
+from firmware_gen.operators.layout import (
     ChannelsFirst,
     Concat,
-    Dequantize,
+    DepthToSpace,
     FromChannelsFirst,
+    Gather,
+    GatherGrad,
+    MoveGrad,
+    Pad,
+    Reshape,
     Slice,
+    SpaceToDepth,
+    Stack,
+    StridedSlice,
+    Transpose,
 )
+from firmware_gen.operators.lookup import Lookup
 from firmware_gen.operators.loss import Loss
-from firmware_gen.operators.pool import AveragePool, AveragePoolGrad, MaxPool, MaxPoolGrad
+from firmware_gen.operators.pool import (
+    AveragePool,
+    AveragePoolGrad,
+    MaxPool,
+    MaxPoolGrad,
+    Mean,
+    ReduceMax,
+    ReduceMin,
+    Sum,
+    SumGrad,
+)
+from firmware_gen.operators.pool_i8 import AveragePoolI8, MaxPoolI8, MeanI8, ReduceMaxI8, ReduceMinI8, SumI8
+from firmware_gen.operators.quantize import Dequantize, Quantize
 from firmware_gen.operators.resize import Resize, ResizeGrad
+from firmware_gen.operators.resize_i8 import ResizeI8
 from firmware_gen.operators.softmax import Softmax, SoftmaxGrad
+from firmware_gen.operators.softmax_i8 import SoftmaxI8
 
 OPERATORS: dict[str, Operator] = {
     operator.kind: operator
@@ -23,23 +59,63 @@ OPERATORS: dict[str, Operator] = {
         ActivationGrad(),
         ActivationOp(),
         Add(),
+        AddI8(),
         AveragePool(),
         AveragePoolGrad(),
+        AveragePoolI8(),
         BiasUpdate(),
+        BroadcastSum(),
         ChannelsFirst(),
         Concat(),
         Conv2d(),
+        Conv2dI8(),
         ConvGradInput(),
         ConvUpdate(),
+        DepthToSpace(),
         Dequantize(),
         FromChannelsFirst(),
+        Gather(),
+        GatherGrad(),
+        Lookup(),
         Loss(),
         MaxPool(),
         MaxPoolGrad(),
+        MaxPoolI8(),
+        Maximum(),
+        MaximumI8(),
+        Mean(),
+        MeanI8(),
+        Minimum(),
+        MinimumI8(),
+        MoveGrad(),
+        Mul(),
+        MulI8(),
+        Negate(),
+        Pad(),
+        Prelu(),
+        PreluGrad(),
+        PreluI8(),
+        Quantize(),
+        ReduceMax(),
+        ReduceMaxI8(),
+        ReduceMin(),
+        ReduceMinI8(),
+        Reshape(),
         Resize(),
         ResizeGrad(),
+        ResizeI8(),
         Slice(),
         Softmax(),
         SoftmaxGrad(),
+        SoftmaxI8(),
+        SpaceToDepth(),
+        Stack(),
+        StridedSlice(),
+        Sub(),
+        SubI8(),
+        Sum(),
+        SumGrad(),
+        SumI8(),
+        Transpose(),
     )
 }

@@ -32,8 +32,9 @@ class ActivationOp(Operator):
 
     def backward(self, op: Op, tape: Tape) -> None:
         x, y = op.inputs[0], op.outputs[0]
+        saved = y if _attrs(op).slope_from_output else x
         if tape.wants(x):
-            tape.contribute(x, Op("activation_grad", op.name, (tape.gradient(y), y), (), _attrs(op)))
+            tape.contribute(x, Op("activation_grad", op.name, (tape.gradient(y), saved), (), _attrs(op)))
 
     def emit(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]
@@ -57,7 +58,7 @@ class ActivationBits(Operator):
 
 
 class ActivationGrad(Operator):
-    """dx = dy * slope, the slope from the output y or from its bits."""
+    """dx = dy * slope, from the output y, its bits or, where y does not tell the slope, the input."""
 
     kind = "activation_grad"
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from firmware_gen.graph import DType, Graph, Op
+from fieldtune.errors import ModelError
+from firmware_gen.graph import Constant, DType, Graph, Op
 
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
+    from firmware_gen.storage import View
 
 
 class Tape(Protocol):
@@ -48,8 +50,11 @@ class Emitter(Protocol):
     def map(self, tensor: str, channels: int | None = None) -> str:
         """Return the ft_map_t literal of `tensor`, or of that many of its channels."""
 
-    def inside(self, part: str, whole: str) -> bool:
-        """Tell whether the plan placed `part` among the channels of `whole`."""
+    def strides(self, tensor: str) -> tuple[int, int]:
+        """Return the strides of `tensor` from row to row and from pixel to pixel, in elements."""
+
+    def inside(self, part: str, whole: str, channel: int = 0) -> bool:
+        """Tell whether the plan placed `part` where `whole` has its channel `channel`: nothing must move."""
 
     def weight(self, constant: str, axes: tuple[int, ...] | None = None) -> str:
         """Return the C pointer to `constant`; a frozen one lies in flash with its axes permuted to `axes`."""
@@ -71,22 +76,50 @@ class Operator:
     """One kind of operator. Subclasses override what differs from an elementwise forward operator."""
 
     kind: ClassVar[str]
+    learns: ClassVar[bool] = False  # its parameters have gradients
 
     def macs(self, op: Op, graph: Graph) -> int:
         """Return the multiply-accumulates, taps in the padding counted as in the literature."""
         return 0
 
+    def parameters(self, op: Op) -> tuple[str, ...]:
+        """Return the constants that the network's author would count: weights and biases, no tables."""
+        return ()
+
     def overwrites(self, op: Op) -> tuple[int, ...]:
         """Return which inputs the first output may be stored over, value by value."""
         return ()
 
+    def view(self, op: Op, graph: Graph, base: View) -> View | None:
+        """Return where the output lies when it shares the storage of the first input, which lies at `base`.
+
+        None: the output's values must be moved. An operator that answers otherwise moves them in
+        :meth:`emit` only where the plan has not followed (`Emitter.inside`).
+        """
+        return None
+
     def backward(self, op: Op, tape: Tape) -> None:
-        """Add the operators that carry the gradient from the outputs to the inputs and weights."""
-        raise AssertionError(f"{op.name}: {op.kind} has no backward")
+        """Add the operators that carry the gradient from the outputs to the inputs and weights.
+
+        Raises:
+            ModelError: nothing can learn below this operator.
+        """
+        raise ModelError(
+            f"layer '{op.name}' ({op.kind}) passes no gradient on: only layers behind it can be trained"
+        )
 
     def emit(self, step: Step, c: Emitter) -> str:
         """Return the C statements that run `step`."""
         raise AssertionError(f"{self.kind} has no C")
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """An integer operator that has no place in a graph yet: importers and passes add it under a name."""
+
+    kind: str
+    attrs: object = None
+    constants: tuple[Constant, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -49,12 +49,13 @@ class Conv2d(Operator):
     """y = activation(bias + x * w); constants: weight and, if there is one, bias."""
 
     kind = "conv2d"
+    learns = True
+
+    def parameters(self, op: Op) -> tuple[str, ...]:
+        return op.constants
 
     def macs(self, op: Op, graph: Graph) -> int:
-        attrs = _attrs(op)
-        weight = graph.constants[op.constants[0]].value
-        height, width, _ = graph.shape(op.inputs[0] if attrs.transposed else op.outputs[0])
-        return int(weight.size) * height * width
+        return conv_macs(op, _attrs(op), graph)
 
     def backward(self, op: Op, tape: Tape) -> None:
         attrs = _attrs(op)
@@ -82,7 +83,7 @@ class Conv2d(Operator):
         shape = step.graph.constants[weight].value.shape
         start = c.weight(bias[0]) if bias else "NULL"
         kernel = "ft_conv2d_transpose_f32" if attrs.transposed else "ft_conv2d_f32"
-        conv = _forward_literal(attrs, shape)
+        conv = forward_literal(attrs, shape)
         x, y = op.inputs[0], op.outputs[0]
         return (
             f"{kernel}({c.pointer(x)}, {c.map(x)}, {c.weight(weight)}, {start},\n"
@@ -96,7 +97,14 @@ def _attrs(op: Op) -> ConvAttrs:
     return op.attrs
 
 
-def _forward_literal(attrs: ConvAttrs, shape: tuple[int, ...]) -> str:
+def conv_macs(op: Op, attrs: ConvAttrs, graph: Graph) -> int:
+    """Return the multiply-accumulates of a layer whose first constant is its weight."""
+    height, width, _ = graph.shape(op.inputs[0] if attrs.transposed else op.outputs[0])
+    return int(graph.constants[op.constants[0]].value.size) * height * width
+
+
+def forward_literal(attrs: ConvAttrs, shape: tuple[int, ...]) -> str:
+    """Return the ft_conv_t of a layer with weights of `shape`."""
     _, _, inner, outer = shape
     if attrs.transposed:
         taken = inner // attrs.groups
@@ -178,7 +186,7 @@ class ConvUpdate(Operator):
         kernel = "ft_conv2d_transpose_grad_w_f32" if attrs.transposed else "ft_conv2d_grad_w_f32"
         span = step.graph.shape(x if attrs.transposed else dy)[0]
         common = f"{c.pointer(x)}, {c.map(x)}, {c.pointer(dy)}, {c.map(dy)}"
-        conv = _forward_literal(attrs, shape)
+        conv = forward_literal(attrs, shape)
         gradient = c.gradient(name)
         if gradient:
             return (

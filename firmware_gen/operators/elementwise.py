@@ -1,128 +1,150 @@
-"""Operators that look at one value at a time or only move values (C: kernels/elementwise.h)."""
+"""Operators that combine two values at a time, float32 (C: kernels/elementwise.h)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from firmware_gen.graph import Op
 from firmware_gen.operators.base import Channels, Emitter, Operator, Tape
+from firmware_gen.operators.binary import Binary, BinaryAttrs, constant_operand, operands
 
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
 
 
-class Add(Operator):
-    """y = a + b, both of y's shape."""
-
-    kind = "add"
-
-    def overwrites(self, op: Op) -> tuple[int, ...]:
-        return (0, 1)
-
-    def backward(self, op: Op, tape: Tape) -> None:
-        dy = tape.gradient(op.outputs[0])
-        channels = Channels(0, tape.graph.shape(op.outputs[0])[2])
-        for x in op.inputs:
-            if tape.wants(x):
-                tape.contribute(x, Op("slice", op.name, (dy,), (), channels))
+class FloatBinary(Binary):
+    """y = a (kind) b, float32."""
 
     def emit(self, step: Step, c: Emitter) -> str:
-        a, b = step.op.inputs
         y = step.op.outputs[0]
         return (
-            f"ft_add_f32({c.pointer(a)}, {c.map(a)}, {c.pointer(b)}, {c.map(b)},\n"
+            f"ft_binary_f32(FT_{self.kind.upper()}, {operands(step, c)},\n"
             f"    {c.pointer(y)}, {c.map(y)}, {step.rows[0]}, {step.rows[1]});"
         )
 
 
-class Concat(Operator):
-    """y = the inputs' channels side by side. An input that the plan placed inside y needs no copy."""
+class Add(FloatBinary):
+    """y = a + b."""
 
-    kind = "concat"
+    kind = "add"
 
     def backward(self, op: Op, tape: Tape) -> None:
-        dy, first = tape.gradient(op.outputs[0]), 0
         for x in op.inputs:
-            channels = Channels(first, first + tape.graph.shape(x)[2])
+            _contribute(tape, op, x, tape.gradient(op.outputs[0]))
+
+
+class Sub(FloatBinary):
+    """y = a - b."""
+
+    kind = "sub"
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        y = op.outputs[0]
+        dy = tape.gradient(y)
+        first = 1 if _constant_first(op) else 0
+        for position, x in enumerate(op.inputs, first):
             if tape.wants(x):
-                tape.contribute(x, Op("slice", op.name, (dy,), (), channels))
-            first = channels.end
+                negative = position == 1
+                dx = tape.add(Op("negate", op.name, (dy,), ()), like=y) if negative else dy
+                _contribute(tape, op, x, dx)
+
+
+class Mul(FloatBinary):
+    """y = a * b."""
+
+    kind = "mul"
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        y = op.outputs[0]
+        for k, x in enumerate(op.inputs):
+            if tape.wants(x):
+                others = op.inputs[1 - k : 2 - k] if len(op.inputs) == 2 else ()
+                product = Op("mul", op.name, (tape.gradient(y), *others), (), BinaryAttrs(), op.constants)
+                _contribute(tape, op, x, tape.add(product, like=y))
+
+
+class Prelu(FloatBinary):
+    """y = a above 0, a * b below; the slopes b are constant and do not learn."""
+
+    kind = "prelu"
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        x, y = op.inputs[0], op.outputs[0]
+        if tape.wants(x):
+            tape.contribute(x, Op("prelu_grad", op.name, (tape.gradient(y), x), (), None, op.constants))
+
+
+class Maximum(FloatBinary):
+    """y = the larger one of a and b."""
+
+    kind = "maximum"
+
+
+class Minimum(FloatBinary):
+    """y = the smaller one of a and b."""
+
+    kind = "minimum"
+
+
+class Negate(Operator):
+    """y = -x."""
+
+    kind = "negate"
+
+    def overwrites(self, op: Op) -> tuple[int, ...]:
+        return (0,)
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        x = op.inputs[0]
+        if tape.wants(x):
+            tape.contribute(x, Op("negate", op.name, (tape.gradient(op.outputs[0]),), ()))
 
     def emit(self, step: Step, c: Emitter) -> str:
-        y = step.op.outputs[0]
-        lines, first = [], 0
-        for x in step.op.inputs:
-            count = step.graph.shape(x)[2]
-            if not c.inside(x, y):
-                part = c.map(y, channels=count)
-                lines.append(
-                    f"ft_copy_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)} + {first}, {part},\n"
-                    f"    {step.rows[0]}, {step.rows[1]});"
-                )
-            first += count
-        return "\n".join(lines)
-
-
-class Slice(Operator):
-    """y = a range of x's channels; only a view, never a copy."""
-
-    kind = "slice"
-
-    def emit(self, step: Step, c: Emitter) -> str:
-        return ""
-
-
-@dataclass(frozen=True)
-class PixelScale:
-    """network input = pixel * scale + bias."""
-
-    scale: float
-    bias: float = 0.0
-
-
-class Dequantize(Operator):
-    """y = x * scale + bias for the network's uint8 input."""
-
-    kind = "dequantize"
-
-    def emit(self, step: Step, c: Emitter) -> str:
-        from firmware_gen.c_text import c_float
-
-        attrs = step.op.attrs
-        assert isinstance(attrs, PixelScale)
         x, y = step.op.inputs[0], step.op.outputs[0]
         return (
-            f"ft_dequantize_u8_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {c_float(attrs.scale)}, {c_float(attrs.bias)}, {step.rows[0]}, {step.rows[1]});"
+            f"ft_negate_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)}, "
+            f"{step.rows[0]}, {step.rows[1]});"
         )
 
 
-class ChannelsFirst(Operator):
-    """A map flattened the way channels-first models do it: (h, w, c) -> (1, 1, c * h * w)."""
+class BroadcastSum(Operator):
+    """dx = dy summed over the axes along which x was repeated."""
 
-    kind = "channels_first"
-
-    def backward(self, op: Op, tape: Tape) -> None:
-        x = op.inputs[0]
-        if tape.wants(x):
-            tape.contribute(x, Op("from_channels_first", op.name, (tape.gradient(op.outputs[0]),), ()))
+    kind = "broadcast_sum"
 
     def emit(self, step: Step, c: Emitter) -> str:
-        x, y = step.op.inputs[0], step.op.outputs[0]
-        return f"ft_to_channels_first_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)});"
+        dy, dx = step.op.inputs[0], step.op.outputs[0]
+        return f"ft_broadcast_sum_f32({c.pointer(dy)}, {c.map(dy)}, {c.pointer(dx)}, {c.map(dx)});"
 
 
-class FromChannelsFirst(Operator):
-    """A channels-first vector or map as (h, w, c)."""
+class PreluGrad(Operator):
+    """dx = dy * slope at x."""
 
-    kind = "from_channels_first"
+    kind = "prelu_grad"
 
-    def backward(self, op: Op, tape: Tape) -> None:
-        x = op.inputs[0]
-        if tape.wants(x):
-            tape.contribute(x, Op("channels_first", op.name, (tape.gradient(op.outputs[0]),), ()))
+    def overwrites(self, op: Op) -> tuple[int, ...]:
+        return (0,)
 
     def emit(self, step: Step, c: Emitter) -> str:
-        x, y = step.op.inputs[0], step.op.outputs[0]
-        return f"ft_from_channels_first_f32({c.pointer(x)}, {c.pointer(y)}, {c.map(y)});"
+        dy, x = step.op.inputs
+        dx = step.op.outputs[0]
+        return (
+            f"ft_prelu_grad_f32({c.pointer(dy)}, {c.map(dy)}, {c.pointer(x)}, {c.map(x)},\n"
+            f"    {constant_operand(step, c, step.op.constants[0])},\n"
+            f"    {c.pointer(dx)}, {c.map(dx)}, {step.rows[0]}, {step.rows[1]});"
+        )
+
+
+def _contribute(tape: Tape, op: Op, x: str, dy: str) -> None:
+    """Add `dy`, which has the output's shape, to the gradient of the operand `x`."""
+    if not tape.wants(x):
+        return
+    shape = tape.graph.shape(x)
+    if shape == tape.graph.shape(op.outputs[0]):
+        tape.contribute(x, Op("slice", op.name, (dy,), (), Channels(0, shape[2])))
+    else:
+        tape.contribute(x, Op("broadcast_sum", op.name, (dy,), ()))
+
+
+def _constant_first(op: Op) -> bool:
+    return isinstance(op.attrs, BinaryAttrs) and op.attrs.constant_first

@@ -1,11 +1,11 @@
-"""Max and average pooling (C: kernels/pool.h)."""
+"""Max and average pooling, and reductions over whole axes (C: kernels/pool.h)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from firmware_gen.graph import Op
+from firmware_gen.graph import Graph, Op
 from firmware_gen.operators.base import Emitter, Operator, Tape
 from firmware_gen.window import Window
 
@@ -100,4 +100,77 @@ class AveragePoolGrad(Operator):
             f"ft_fill_zero_f32({c.pointer(dx)}, {step.graph.tensors[dx].count});\n"
             f"ft_average_pool_grad_f32({c.pointer(dy)}, {c.map(dy)}, {c.pointer(dx)}, {c.map(dx)},\n"
             f"    {attrs.window.c()}, {attrs.average()}, 0, {step.graph.shape(dy)[0]});"
+        )
+
+
+class _Reduction(Operator):
+    """A reduction over the axes that have one position in y."""
+
+    function: ClassVar[str]
+
+    def divisor(self, op: Op, graph: Graph) -> int:
+        """Return what the result is divided by."""
+        return 1
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        x, y = step.op.inputs[0], step.op.outputs[0]
+        return (
+            f"ft_reduce_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
+            f"    {self.function}, {self.divisor(step.op, step.graph)}.0f, {step.rows[0]}, {step.rows[1]});"
+        )
+
+
+class ReduceMax(_Reduction):
+    """y = the largest value."""
+
+    kind = "reduce_max"
+    function = "FT_MAX"
+
+
+class ReduceMin(_Reduction):
+    """y = the smallest value."""
+
+    kind = "reduce_min"
+    function = "FT_MIN"
+
+
+class Sum(_Reduction):
+    """y = the sum."""
+
+    kind = "sum"
+    function = "FT_SUM"
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        x, attrs = op.inputs[0], Spread(self.divisor(op, tape.graph))
+        if tape.wants(x):
+            tape.contribute(x, Op("sum_grad", op.name, (tape.gradient(op.outputs[0]),), (), attrs))
+
+
+class Mean(Sum):
+    """y = the mean."""
+
+    kind = "mean"
+
+    def divisor(self, op: Op, graph: Graph) -> int:
+        return graph.tensors[op.inputs[0]].count // graph.tensors[op.outputs[0]].count
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What the gradient of a sum is divided by."""
+
+    divisor: int
+
+
+class SumGrad(Operator):
+    """dx = dy / divisor at every value that was summed."""
+
+    kind = "sum_grad"
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        assert isinstance(step.op.attrs, Spread)
+        dy, dx = step.op.inputs[0], step.op.outputs[0]
+        return (
+            f"ft_reduce_grad_f32({c.pointer(dy)}, {c.map(dy)}, {c.pointer(dx)}, {c.map(dx)},\n"
+            f"    {step.op.attrs.divisor}.0f, {step.rows[0]}, {step.rows[1]});"
         )

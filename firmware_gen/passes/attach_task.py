@@ -1,4 +1,4 @@
-"""Give the network the inputs of its task: pixels, which the firmware scales itself."""
+"""Give the network the inputs and outputs of its task: pixels, which the firmware scales, and floats."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import dataclasses
 
 from fieldtune.errors import ModelError
 from firmware_gen.graph import Graph, Op, Tensor, check
-from firmware_gen.operators.elementwise import PixelScale
-from zoo.task import Task
+from firmware_gen.operators.quantize import PixelScale, dequantize, quantize
+from zoo.task import InputSpec, Task
 
 
 def attach_task(graph: Graph, task: Task) -> Graph:
-    """Return `graph` with a uint8 tensor for every image input, in front of the float one.
+    """Return `graph` with a uint8 tensor in front of every input and a float one behind every integer output.
+
+    Both take the names by which the task knows them.
 
     Raises:
         ModelError: the task names an input or output that the model does not have, or leaves out an input.
@@ -29,17 +31,46 @@ def attach_task(graph: Graph, task: Task) -> Graph:
     missing = [name for name in graph.inputs if name not in [spec.name for spec in task.inputs]]
     if missing:
         raise ModelError(f"the task of {graph.name} does not say what the input '{missing[0]}' means")
-    ops = list(graph.ops)
-    tensors = dict(graph.tensors)
     for spec in reversed(task.inputs):
-        scaled = f"{spec.name}.scaled"
-        shape = graph.shape(spec.name)
-        tensors[scaled] = Tensor(scaled, shape)
-        tensors[spec.name] = Tensor(spec.name, shape, "u8")
-        ops = [
-            dataclasses.replace(op, inputs=tuple(scaled if x == spec.name else x for x in op.inputs))
-            for op in ops
-        ]
-        scale = PixelScale(spec.scale, spec.bias)
-        ops.insert(0, Op("dequantize", spec.name, (spec.name,), (scaled,), scale))
-    return check(graph.with_ops(ops, tensors=tensors))
+        graph = _with_pixels(graph, spec)
+    for name in graph.outputs:
+        if graph.tensors[name].dtype != "f32":
+            graph = _with_floats(graph, name)
+    return check(graph)
+
+
+def _with_pixels(graph: Graph, spec: InputSpec) -> Graph:
+    old, scaled = graph.tensors[spec.name], f"{spec.name}.scaled"
+    inner = scaled if old.dtype == "f32" else f"{spec.name}.quantized"
+    graph = _renamed(graph, spec.name, inner)
+    tensors = {
+        **graph.tensors,
+        spec.name: Tensor(spec.name, old.shape, "u8"),
+        scaled: dataclasses.replace(old, name=scaled, dtype="f32", quantization=None),
+    }
+    new = [Op("dequantize", spec.name, (spec.name,), (scaled,), PixelScale(spec.scale, spec.bias))]
+    if inner != scaled:
+        tensors[scaled] = dataclasses.replace(tensors[scaled], source="")
+        step = quantize("away")
+        new.append(Op(step.kind, spec.name, (scaled,), (inner,), step.attrs))
+    return graph.with_ops([*new, *graph.ops], tensors=tensors)
+
+
+def _with_floats(graph: Graph, name: str) -> Graph:
+    inner = f"{name}.quantized"
+    shape = graph.shape(name)
+    graph = _renamed(graph, name, inner)
+    step = dequantize()
+    op = Op(step.kind, name, (inner,), (name,), step.attrs)
+    return graph.with_ops([*graph.ops, op], tensors={**graph.tensors, name: Tensor(name, shape)})
+
+
+def _renamed(graph: Graph, old: str, new: str) -> Graph:
+    """Return `graph` with another name for a tensor wherever an operator reads or writes it."""
+
+    def swap(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(new if name == old else name for name in names)
+
+    ops = tuple(dataclasses.replace(op, inputs=swap(op.inputs), outputs=swap(op.outputs)) for op in graph.ops)
+    tensors = {**graph.tensors, new: dataclasses.replace(graph.tensors[old], name=new)}
+    return dataclasses.replace(graph, ops=ops, tensors=tensors)

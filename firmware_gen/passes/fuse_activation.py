@@ -21,7 +21,7 @@ def fuse_activation(graph: Graph) -> Graph:
         assert isinstance(attrs, ConvAttrs)
         assert isinstance(op.attrs, Activation)
         lonely = len(graph.consumers(op.inputs[0])) == 1 and op.inputs[0] not in graph.outputs
-        if attrs.activation == LINEAR and lonely:
+        if attrs.activation == LINEAR and lonely and op.attrs.slope_from_output:
             fused = dataclasses.replace(
                 before, outputs=op.outputs, attrs=dataclasses.replace(attrs, activation=op.attrs)
             )

@@ -19,7 +19,7 @@ def sign_bits(graph: Graph) -> Graph:
         assert isinstance(grad.attrs, Activation)
         y = grad.inputs[1]
         late = [op for op in graph.consumers(y) if op.phase != "forward" and op is not grad]
-        if late or grad.attrs.kind == "sigmoid":
+        if late or not grad.attrs.slope_is_bit:
             continue
         bits = f"{y}.bits"
         pack = Op("activation_bits", grad.name, (y,), (bits,), grad.attrs, phase="backward")

@@ -10,13 +10,14 @@
 #include <stdint.h>
 
 typedef enum {
-    FT_INPUT,   /* written by the host before infer() or step() */
-    FT_LABEL,   /* what the output should be, written before step() */
-    FT_MASK,    /* which label values count, written before step() */
-    FT_OUTPUT,  /* valid after infer(); step() reuses the bytes */
-    FT_WEIGHT,  /* a parameter that learns */
-    FT_STATE,   /* optimizer state: momentum, accumulated gradient */
-    FT_GRADIENT /* valid after step() */
+    FT_INPUT,    /* written by the host before infer() or step() */
+    FT_LABEL,    /* what the output should be, written before step() */
+    FT_MASK,     /* which label values count, written before step() */
+    FT_OUTPUT,   /* valid after infer(); step() reuses the bytes */
+    FT_WEIGHT,   /* a parameter that learns */
+    FT_STATE,    /* optimizer state: momentum, accumulated gradient */
+    FT_GRADIENT, /* valid after step() */
+    FT_ARENA     /* what the steps compute in, for who knows the plan's offsets; shape 0, 0, 0 */
 } ft_role_t;
 
 typedef enum {
@@ -48,7 +49,9 @@ typedef struct {
     const ft_tensor_t *tensors;
     uint16_t tensor_count, loss_count;
     void (*reset)(void); /* initial weights, zero optimizer state */
-    void (*infer)(void); /* inputs -> outputs */
+    /* Inputs -> outputs: the forward steps from `first` to before `end`, as far as there are such. Between
+     * two calls that follow each other in the steps nothing but READ may touch the model. */
+    void (*infer)(uint32_t first, uint32_t end);
     void (*step)(const ft_hyper_t *hyper,
                  float *losses); /* one sample, fills losses[loss_count]; NULL when nothing learns */
     int (*intact)(void);         /* 0 when something wrote outside the arena */

@@ -56,7 +56,7 @@ static void obey(int code, const ft_model_t *model) {
         model->reset();
         break;
     case 'i':
-        model->infer();
+        model->infer(0, UINT32_MAX);
         break;
     case 's':
         step(model);

@@ -18,7 +18,7 @@ from firmware_gen.plan import Plan
 
 HERE = Path(__file__).parent
 RUNTIME = HERE.parents[1] / "firmware_gen" / "runtime"
-NUMPY_TYPES = {"f32": "<f4", "i32": "<i4", "u8": "u1"}
+NUMPY_TYPES = {"f32": "<f4", "i32": "<i4", "u8": "u1", "i8": "i1"}
 HYPER = np.dtype(
     [("lr", "<f4"), ("momentum", "<f4"), ("weight_decay", "<f4"), ("clip_norm", "<f4"), ("accumulate", "<u4")]
 )
@@ -32,8 +32,10 @@ def lanes_here() -> tuple[Lanes, ...]:
     return ("scalar", "avx2") if {"avx2", "fma"} <= set(flags) else ("scalar",)
 
 
-def compile_program(sources: Sequence[Path], program: Path, lanes: Lanes, specialise: bool) -> Path:
-    """Compile `sources` with the project's flags and the sanitizers.
+def compile_program(
+    sources: Sequence[Path], program: Path, lanes: Lanes, specialise: bool, sanitize: bool = True
+) -> Path:
+    """Compile `sources` with the project's flags and, unless told otherwise, the sanitizers.
 
     Unless the kernels are to be specialised for every layer, as in firmware, they are compiled as ordinary
     functions and without optimization, which takes a tenth of the time.
@@ -41,7 +43,7 @@ def compile_program(sources: Sequence[Path], program: Path, lanes: Lanes, specia
     compiler = shutil.which("gcc")
     if compiler is None:
         pytest.skip("needs gcc")
-    flags = [*LANGUAGE, *SANITIZERS, *(["-mavx2", "-mfma"] if lanes == "avx2" else [])]
+    flags = [*LANGUAGE, *(SANITIZERS if sanitize else ()), *(["-mavx2", "-mfma"] if lanes == "avx2" else [])]
     if not specialise:
         flags = ["-O0" if flag == OPTIMIZATION else flag for flag in flags]
         flags.append("-Dalways_inline=unused")  # the attribute in FT_INLINE
@@ -69,7 +71,9 @@ class Fleet:
         self._commands: list[bytes] = []
         self._answers: list[tuple[np.dtype[Any], tuple[int, ...]]] = []
 
-    def build(self, folder: Path, lanes: Lanes = "scalar", specialise: bool = False) -> Path:
+    def build(
+        self, folder: Path, lanes: Lanes = "scalar", specialise: bool = False, sanitize: bool = True
+    ) -> Path:
         """Write and compile the models; return the program."""
         folder.mkdir(parents=True, exist_ok=True)
         sources = [HERE / "driver.c"]
@@ -84,7 +88,7 @@ class Fleet:
             + "".join(f"extern const ft_model_t {name};\n" for name in names)
             + f"const ft_model_t *const models[] = {{{', '.join('&' + name for name in names)}}};\n"
         )
-        return compile_program([*sources, table], folder / lanes, lanes, specialise)
+        return compile_program([*sources, table], folder / lanes, lanes, specialise, sanitize)
 
     def reset(self, model: int) -> None:
         """Initial weights, zero state and arena."""

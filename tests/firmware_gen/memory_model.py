@@ -11,6 +11,7 @@ from firmware_gen.operators.base import Channels
 from firmware_gen.plan import Plan
 
 NOBODY = -1
+VIEWS = ("slice", "reshape")  # their output may share the input's storage
 
 
 class MemoryModel:
@@ -47,9 +48,9 @@ class MemoryModel:
     def _step(self, op: Op) -> None:
         for name in op.inputs:
             self.assert_holds(name)
-        if op.kind == "slice":
-            return  # a view: nothing runs
         before = {name: self._bytes(name) for name in op.inputs}
+        if op.kind in VIEWS and np.isin(self._bytes(op.outputs[0]), before[op.inputs[0]]).all():
+            return  # a view: nothing runs
         for name in op.outputs:
             self._check_overlap(op, name, before)
         if op.kind == "concat":
@@ -59,14 +60,14 @@ class MemoryModel:
             self._write(name)
 
     def _join(self, op: Op) -> None:
-        """Copy the parts to their places, all but those that share the buffer: what Concat's C does."""
+        """Copy the parts to their places one by one, but those that lie there: what Concat's C does."""
         (whole,) = op.outputs
         where, first = self._bytes(whole), 0
         for part in op.inputs:
-            tags = self.tags(part)
-            if self._plan.views[part].buffer != self._plan.views[whole].buffer:
-                self._memory[where[:, :, first : first + tags.shape[2]]] = tags[..., None]
-            first += tags.shape[2]
+            source, end = self._bytes(part), first + self._graph.shape(part)[2]
+            if not np.array_equal(source, where[:, :, first:end]):
+                self._memory[where[:, :, first:end]] = self._memory[source]
+            first = end
 
     def _check_overlap(self, op: Op, output: str, before: dict[str, np.ndarray]) -> None:
         written = self._bytes(output)
@@ -87,7 +88,7 @@ class MemoryModel:
         self._memory[where] = self.tags(name)[..., None]
 
     def tags(self, name: str) -> np.ndarray:
-        """Return the labels of the values of `name`; slices and concatenations have those of their parts."""
+        """Return the labels of the values of `name`; slices, reshapes and concatenations keep them."""
         if name not in self._tags:
             self._tags[name] = self._new_tags(name)
         return self._tags[name]
@@ -97,6 +98,8 @@ class MemoryModel:
         if op is not None and op.kind == "slice":
             assert isinstance(op.attrs, Channels)
             return self.tags(op.inputs[0])[:, :, op.attrs.first : op.attrs.end]
+        if op is not None and op.kind == "reshape":
+            return self.tags(op.inputs[0]).reshape(self._graph.shape(name))
         if op is not None and op.kind == "concat":
             return np.concatenate([self.tags(x) for x in op.inputs], axis=2)
         shape = _packed_shape(self._graph, name)

@@ -277,9 +277,70 @@ class Net:
         result = self.values[x] * scale.reshape(around) + leaf.reshape(around)
         return self._node("Add", name, [f"{name}.value", x], result)
 
-    def concat(self, *parts: str) -> str:
-        value = torch.cat([self.values[x] for x in parts], 1)
-        return self._node("Concat", self._fresh("concat"), parts, value, axis=1)
+    def concat(self, *parts: str, axis: int = 1) -> str:
+        """Add a concatenation; `axis` of (1, C, H, W)."""
+        value = torch.cat([self.values[x] for x in parts], axis)
+        return self._node("Concat", self._fresh("concat"), parts, value, axis=self._axis(axis))
+
+    def split(self, x: str, sizes: Sequence[int], axis: int) -> list[str]:
+        """Add a Split into parts of `sizes` positions."""
+        name = self._fresh("split")
+        outs = [f"{name}.{k}.out" for k in range(len(sizes))]
+        given = self._initializer(f"{name}.sizes", np.array(sizes, np.int64))
+        self._nodes.append(helper.make_node("Split", [x, given], outs, name=name, axis=self._axis(axis)))
+        self.values.update(zip(outs, self.values[x].split(list(sizes), axis), strict=True))
+        return outs
+
+    def slice(self, x: str, ranges: dict[int, tuple[int, int, int]]) -> str:
+        """Add a Slice; `ranges`: first, step, count by the axis of (1, C, H, W)."""
+        name, value = self._fresh("slice"), self.values[x]
+        for axis, (first, step, count) in ranges.items():
+            value = value.index_select(axis, torch.tensor([first + k * step for k in range(count)]))
+        # The end is excluded; before the first position there is none to name but one far away.
+        ends = [first + step * count for first, step, count in ranges.values()]
+        given = {
+            "starts": [first for first, _, _ in ranges.values()],
+            "ends": [end if end >= 0 else -(1 << 31) for end in ends],
+            "axes": [self._axis(axis) for axis in ranges],
+            "steps": [step for _, step, _ in ranges.values()],
+        }
+        inputs = [self._initializer(f"{name}.{key}", np.array(v, np.int64)) for key, v in given.items()]
+        return self._node("Slice", name, [x, *inputs], value)
+
+    def pad(self, x: str, pads: Pads, mode: str, channels: Pair = (0, 0)) -> str:
+        """Add a Pad of rows and columns (and channels); mode: constant, reflect or edge."""
+        name, value = self._fresh("pad"), self.values[x]
+        border = (pads[1], pads[3], pads[0], pads[2])
+        if mode == "constant":
+            padded = F.pad(value, (*border, *channels), value=0.5)
+        else:
+            padded = F.pad(value, border, {"edge": "replicate"}.get(mode, mode))
+        spatial = self._pads(pads)
+        half = len(spatial) // 2
+        amounts = [0, channels[0], *spatial[:half], 0, channels[1], *spatial[half:]]
+        inputs = [x, self._initializer(f"{name}.pads", np.array(amounts, np.int64))]
+        if mode == "constant":
+            inputs.append(self._initializer(f"{name}.value", np.float32(0.5)))
+        return self._node("Pad", name, inputs, padded, mode=mode)
+
+    def transpose(self, x: str, order: Sequence[int]) -> str:
+        """Add a Transpose; `order` of (1, C, H, W)."""
+        value = self.values[x].permute(*order)
+        return self._node("Transpose", self._fresh("transpose"), [x], value, perm=list(order))
+
+    def depth_to_space(self, x: str, size: int, mode: str) -> str:
+        value = self.values[x]
+        _, channels, height, width = value.shape
+        if mode == "CRD":
+            value = F.pixel_shuffle(value, size)
+        else:
+            deep = value.reshape(1, size, size, channels // size**2, height, width)
+            value = deep.permute(0, 3, 4, 1, 5, 2).reshape(1, -1, height * size, width * size)
+        return self._node("DepthToSpace", self._fresh("depth"), [x], value, blocksize=size, mode=mode)
+
+    def _axis(self, axis: int) -> int:
+        """Return the file's axis of an axis of (1, C, H, W)."""
+        return axis if self.rank == 4 or axis < 2 else axis - 1
 
     def max_pool(
         self, x: str, kernel: Pair, stride: Pair, pads: Pads, dilation: Pair, ceil: bool = False
@@ -318,6 +379,14 @@ class Net:
     def global_average_pool(self, x: str) -> str:
         value = self.values[x].mean((2, 3), keepdim=True)
         return self._node("GlobalAveragePool", self._fresh("gap"), [x], value)
+
+    def reduce(self, x: str, kind: str, axes: Sequence[int]) -> str:
+        """Add a ReduceMean or ReduceSum over axes of (1, C, H, W)."""
+        name, value = self._fresh("reduce"), self.values[x]
+        result = value.mean(tuple(axes), True) if kind == "ReduceMean" else value.sum(tuple(axes), True)
+        given = [self._axis(axis) for axis in axes]
+        inputs = [x, self._initializer(f"{name}.axes", np.array(given, np.int64))]
+        return self._node(kind, name, inputs, result, keepdims=1)
 
     def resize(
         self, x: str, size: Pair, mode: str, coordinates: str, rounding: str, by_scale: bool = False

@@ -69,6 +69,10 @@ def weights(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
+def integers(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
 def test_an_unknown_operator_is_named_with_its_node_and_what_is_supported(tmp_path: Path) -> None:
     message = refused(one_node("Erf", [1, 2, 3, 3]), tmp_path)
     assert "the operator Erf (node 'the/node')" in message
@@ -159,9 +163,9 @@ BAD_NODES: dict[str, tuple[Model, str]] = {
         "malformed",
     ),
     "a map times a matrix": (one_node("MatMul", [1, 2, 1, 1], {"w": weights(1, 4)}), "vector"),
-    "a constant along the columns": (one_node("Add", [1, 5, 5, 5], {"c": weights(5)}), r"shape \(5,\)"),
-    "a constant along the rows": (one_node("Add", [1, 5, 5, 5], {"c": weights(5, 1)}), r"shape \(5, 1\)"),
-    "a constant map": (one_node("Add", [1, 2, 5, 5], {"c": weights(1, 2, 5, 5)}), "one a channel"),
+    "a constant of two samples": (one_node("Add", [1, 2, 5, 5], {"c": weights(2, 2, 5, 5)}), "of shape"),
+    "a constant of other channels": (one_node("Mul", [1, 2, 5, 5], {"c": weights(3, 1, 1)}), "do not fit"),
+    "slopes of other channels": (one_node("PRelu", [1, 2, 5, 5], {"c": weights(3, 1, 1)}), "do not fit"),
     "pooled padding": (
         one_node("MaxPool", [1, 1, 1, 1], kernel_shape=[2, 2], dilations=[2, 2], pads=[1, 1, 1, 1]),
         "outside of the map",
@@ -186,14 +190,28 @@ BAD_NODES: dict[str, tuple[Model, str]] = {
         "limits 2.0 and 1.0",
     ),
     "a falling leaky relu": (one_node("LeakyRelu", [1, 1, 4, 4], alpha=-0.1), "must be positive"),
-    "joined rows": (one_node("Concat", [1, 1, 4, 4], axis=2), "axis 2"),
+    "joined batches": (one_node("Concat", [1, 1, 4, 4], axis=0), "axis 0"),
     "normalised rows": (one_node("Softmax", [1, 3, 4, 4], axis=2), "axis 2"),
     "an old softmax": (one_node("Softmax", [1, 3, 4, 4], axis=1, opset=11), "opset 13"),
     "another size by reshaping": (
         one_node("Reshape", [1, 3, 4, 4], {"s": np.array([1, 47], np.int64)}),
-        r"4 x 4 x 3 as \(1, 47\)",
+        r"\(1, 3, 4, 4\) as \(1, 47\)",
     ),
-    "axes that are not there": (one_node("ReduceMean", [1, 3, 4, 4], {"a": np.array([1], np.int64)}), "mean"),
+    "a mean of batches": (one_node("ReduceMean", [1, 3, 4, 4], {"a": integers(0)}), r"axes \[0\]"),
+    "axes that are not there": (one_node("ReduceMean", [1, 3, 4, 4], {"a": integers(4)}), r"axes \[4\] of 4"),
+    "a batch turned into channels": (one_node("Transpose", [1, 3, 4, 4], perm=[1, 0, 2, 3]), "supported are"),
+    "an order of other axes": (one_node("Transpose", [1, 3, 4, 4], perm=[0, 1, 2]), "of 4 axes"),
+    "a cropping pad": (one_node("Pad", [1, 3, 4, 4], {"p": integers(0, 0, -1, 0, 0, 0, 0, 0)}), "positive"),
+    "a mirror beyond the map": (
+        one_node("Pad", [1, 3, 4, 4], {"p": integers(0, 0, 4, 0, 0, 0, 0, 0)}, mode="reflect"),
+        "mirrored",
+    ),
+    "an empty slice": (one_node("Slice", [1, 3, 4, 4], {"s": integers(3), "e": integers(3)}), "empty"),
+    "parts that do not add up": (
+        one_node("Split", [1, 3, 4, 4], {"s": integers(4)}, axis=1),
+        r"3 positions in parts of \[4\]",
+    ),
+    "blocks that do not fit": (one_node("DepthToSpace", [1, 3, 4, 4], blocksize=2), "blocks of 2"),
     "an identity": (one_node("Identity", [1, 3, 4, 4]), "nothing is computed"),
 }
 

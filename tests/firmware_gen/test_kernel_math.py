@@ -60,3 +60,12 @@ def test_sigmoidf_is_accurate_and_saturates(program: Path) -> None:
     assert np.abs(found / truth - 1).max() < 4e-7
     ends = apply(program, "sigmoidf", np.array([-1e30, -np.inf, 1e30, np.inf, 0.0]))
     assert ends.tolist() == [0, 0, 1, 1, 0.5]
+
+
+def test_tanhf_is_accurate_and_saturates(program: Path) -> None:
+    x = single(np.concatenate([np.linspace(-12, 12, 400_001), np.geomspace(1e-30, 1, 10_001)]))
+    found, truth = apply(program, "tanhf", x), np.tanh(x)
+    known = truth != 0
+    assert np.abs(found[known] / truth[known] - 1).max() < 5e-7
+    ends = apply(program, "tanhf", np.array([-1e30, -np.inf, 1e30, np.inf, 0.0]))
+    assert ends.tolist() == [-1, -1, 1, 1, 0]

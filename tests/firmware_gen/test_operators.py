@@ -181,6 +181,11 @@ def poolings(draw: Draw, kind: str, patterns: Patterns) -> Case:
     if kind == "global":
         x = net.global_average_pool(stem(draw, net, channels, sizes(draw, (1, 1), net)))
         return finish(net, net.conv(x, 3), patterns)
+    if kind.startswith("Reduce"):
+        x = stem(draw, net, channels, sizes(draw, (1, 1), net))
+        spatial = (2, 3) if net.rank == 4 else (3,)
+        axes = draw(st.lists(st.sampled_from((1, *spatial)), min_size=1, unique=True))
+        return finish(net, net.conv(net.reduce(x, kind, axes), 3), patterns)
     kernel, stride, dilation = pair(draw, 1, 4, net), pair(draw, 1, 5, net), pair(draw, 1, 2, net)
     window = span(kernel, dilation)
     # As torch demands: at most half a window of padding, so that every window meets the map.
@@ -208,6 +213,47 @@ def resizings(draw: Draw, mode: str, coordinates: str, patterns: Patterns) -> Ca
         size = draw(st.integers(1, 12)), draw(st.integers(1, 12))
     x = net.resize(x, size, mode, coordinates, draw(st.sampled_from(ROUNDINGS)), by_scale)
     return finish(net, net.conv(x, 3), patterns)
+
+
+@st.composite
+def moves(draw: Draw, kind: str, patterns: Patterns) -> Case:
+    """Operators that only move values, between layers that learn."""
+    net = new_net(draw, 4 if kind in ("transpose", "depth", "views") else draw(st.sampled_from((4, 4, 3))))
+    channels = 4 * draw(st.integers(1, 3)) if kind == "depth" else draw(st.integers(2, 9))
+    x = stem(draw, net, channels, sizes(draw, (2, 2), net, 4))
+    axes = (1, 2, 3) if net.rank == 4 else (1, 3)
+    if kind == "join":
+        x = net.concat(x, net.activation(x, "Sigmoid"), x, axis=draw(st.sampled_from(axes)))
+    elif kind == "split":
+        axis = draw(st.sampled_from(axes))
+        size = net.shape(x)[axis]
+        first = draw(st.integers(1, size - 1))
+        parts = net.split(x, (first, size - first), axis)
+        x = net.concat(*(net.activation(part, "Sigmoid") for part in reversed(parts)), axis=axis)
+    elif kind == "slice":
+        x = net.slice(x, {axis: _range(draw, net.shape(x)[axis]) for axis in axes})
+    elif kind in ("constant", "reflect", "edge"):
+        deep = (draw(st.integers(0, 2)), draw(st.integers(0, 2))) if kind == "constant" else (0, 0)
+        x = net.pad(x, pads(draw, (1, 1) if kind == "reflect" else (3, 3), net), kind, deep)
+    elif kind == "transpose":
+        x = net.transpose(x, (0, *draw(st.permutations((1, 2, 3)))))
+    elif kind == "depth":
+        x = net.depth_to_space(x, 2, draw(st.sampled_from(("DCR", "CRD"))))
+    else:
+        for _ in range(3):
+            x = net.transpose(x, (0, *draw(st.permutations((1, 2, 3)))))
+            _, channels, height, width = net.shape(x)
+            x = net.pad(net.reshape(x, (1, height, channels, width)), (0, 0, 0, 0), "constant", (1, 0))
+            head, tail = net.split(x, (1, height), 1)
+            x = net.concat(net.activation(tail, "Sigmoid"), head)
+    return finish(net, net.conv(maybe_activation(draw, net, x), 3), patterns)
+
+
+def _range(draw: Draw, size: int) -> tuple[int, int, int]:
+    """Draw first, step and count of positions of an axis."""
+    first, step = draw(st.integers(0, size - 1)), draw(st.sampled_from((-2, -1, 1, 1, 2)))
+    room = size - 1 - first if step > 0 else first
+    return first, step, 1 + draw(st.integers(0, room // abs(step)))
 
 
 @st.composite
@@ -267,9 +313,14 @@ FAMILIES: dict[str, list[st.SearchStrategy[Case]]] = {
         for kind in ("skip", "twice", "nested", "sums", "doubled", "random", "random")
         for patterns in BOTH
     ],
+    "moves": [
+        moves(kind, patterns)
+        for kind in ("join", "split", "slice", "constant", "reflect", "edge", "transpose", "depth", "views")
+        for patterns in BOTH
+    ],
     "poolings": [
         poolings(kind, patterns)
-        for kind in ("max", "max", "average", "average padded", "global")
+        for kind in ("max", "max", "average", "average padded", "global", "ReduceMean", "ReduceSum")
         for patterns in BOTH
     ],
     "resizings": [

@@ -85,7 +85,7 @@ static size_t wild_payload(uint8_t *payload, size_t right) {
         memcpy(payload + i, &value, 4);
     }
     if (bytes >= 2 && below(4)) {
-        payload[0] = (uint8_t)below(12);
+        payload[0] = (uint8_t)below(13);
         payload[1] = 0;
     }
     return bytes;
@@ -114,7 +114,7 @@ static void make_frame(uint16_t *seq) {
         {FT_MSG_WRITE, 200},
         {FT_MSG_READ, FT_READ_REQUEST_SIZE},
         {FT_MSG_READ, FT_READ_REQUEST_SIZE},
-        {FT_MSG_INFER, 0},
+        {FT_MSG_INFER, FT_INFER_REQUEST_SIZE},
         {FT_MSG_STEP, FT_STEP_REQUEST_SIZE},
         {FT_MSG_HYPER, FT_HYPER_REQUEST_SIZE},
         {FT_MSG_RESET_WEIGHTS, 0},
@@ -185,7 +185,7 @@ static uint32_t read_only_crc(void) {
     uint32_t crc = FT_CRC_START;
     for (int i = 0; i < ft_model.tensor_count; i++) {
         const ft_tensor_t *tensor = &ft_model.tensors[i];
-        if (tensor->role == FT_OUTPUT || tensor->role == FT_GRADIENT) {
+        if (tensor->role == FT_OUTPUT || tensor->role == FT_GRADIENT || tensor->role == FT_ARENA) {
             crc = ft_crc32(crc, tensor->data, tensor->bytes);
         }
     }
@@ -194,6 +194,10 @@ static uint32_t read_only_crc(void) {
 
 /* The model computes nothing here: whatever changes, a frame has changed it. */
 static void nothing(void) {}
+static void no_inference(uint32_t first, uint32_t end) {
+    (void)first;
+    (void)end;
+}
 static void no_step(const ft_hyper_t *hyper, float *losses) {
     losses[0] = losses[1] = hyper->lr;
 }
@@ -204,7 +208,8 @@ int main(int argc, char **argv) {
     uint16_t seq = 0;
     state = argc > 2 ? (uint32_t)atol(argv[2]) : 1;
     model.reset();
-    model.reset = model.infer = nothing;
+    model.reset = nothing;
+    model.infer = no_inference;
     model.step = no_step;
     ft_firmware_init(&firmware, &model, &port);
     const uint32_t crc = read_only_crc();

@@ -71,6 +71,23 @@ def test_infer_is_the_model_s_arithmetic(device: Device) -> None:
     assert np.array_equal(active, outputs["prediction"].ravel() > 0)
 
 
+def test_an_inference_runs_in_pieces_and_the_arena_is_read_between_them(device: Device) -> None:
+    image = sample(3)["image"]
+    before = device.infer({"image": image})["prediction"]
+    device.write_tensor("image", image // 2)
+    device.run_inference(0, 1)
+    assert device.read_arena(0, device.arena.bytes) == (image // 2).tobytes()[:2000]
+    assert device.read_arena(1000, 3) == (image // 2).tobytes()[1000:1003]
+    assert np.array_equal(device.read_tensor("prediction"), before)
+    device.run_inference(1, 2)
+    assert not np.array_equal(device.read_tensor("prediction"), before)
+    after = device.read_tensor("prediction")
+    device.run_inference(2)
+    assert np.array_equal(device.read_tensor("prediction"), after)
+    with pytest.raises(RefusedError, match="only 2000 bytes"):
+        device.read_arena(1999, 2)
+
+
 def test_training_state_written_back_continues_to_the_same_bits(device: Device) -> None:
     device.set_hyper(HYPER)
     first = losses(train(device, range(5)))

@@ -16,6 +16,9 @@ from ondevice.port import Port
 PATIENCE_S = 20.0
 OFFSET = 1  # index of the tensor `offset` in fake_model.c: 16 bytes, an input
 PREDICTION = 5  # an output
+ARENA = 10
+TENSORS = 11
+ALL = {"first": 0, "end": protocol.ALL_STEPS}
 SESSION = 100
 
 
@@ -122,16 +125,16 @@ def test_a_repeated_hello_changes_nothing(talk: Talk) -> None:
 
 def test_a_delayed_write_of_an_old_sample_has_no_effect(talk: Talk) -> None:
     talk.write(11, b"A" * 16)
-    talk.ask(protocol.INFER, 12)
+    talk.ask(protocol.INFER, 12, **ALL)
     talk.write(13, b"B" * 16)
     assert talk.is_dropped(protocol.WRITE, 11, sync=14, tensor=OFFSET, offset=0, data=b"A" * 16)
     assert talk.offset(15) == b"B" * 16
 
 
 def test_a_repeated_command_is_answered_again_but_not_run_again(talk: Talk) -> None:
-    first = talk.ask(protocol.INFER, 11)
+    first = talk.ask(protocol.INFER, 11, **ALL)
     assert first["ticks"] > 0
-    assert [talk.ask(protocol.INFER, 11) for _ in range(5)] == [first] * 5
+    assert [talk.ask(protocol.INFER, 11, **ALL) for _ in range(5)] == [first] * 5
 
 
 def test_a_delayed_command_has_no_effect(talk: Talk) -> None:
@@ -165,11 +168,13 @@ def test_sequence_numbers_wrap(talk: Talk) -> None:
         (protocol.WRITE, {"tensor": OFFSET, "offset": 12, "data": b"12345"}, protocol.OUT_OF_RANGE, 16),
         (protocol.WRITE, {"tensor": OFFSET, "offset": 2**32 - 1, "data": b"xx"}, protocol.OUT_OF_RANGE, 16),
         (protocol.WRITE, {"tensor": PREDICTION, "offset": 0, "data": b"x"}, protocol.READ_ONLY, 0),
-        (protocol.WRITE, {"tensor": 10, "offset": 0, "data": b"x"}, protocol.NO_TENSOR, 10),
+        (protocol.WRITE, {"tensor": ARENA, "offset": 0, "data": b"x"}, protocol.READ_ONLY, 0),
+        (protocol.WRITE, {"tensor": TENSORS, "offset": 0, "data": b"x"}, protocol.NO_TENSOR, TENSORS),
         (protocol.READ, {"tensor": OFFSET, "offset": 8, "count": 9}, protocol.OUT_OF_RANGE, 16),
         (protocol.READ, {"tensor": PREDICTION, "offset": 0, "count": 1025}, protocol.BAD_VALUE, 0),
-        (protocol.READ, {"tensor": 65_535, "offset": 0, "count": 1}, protocol.NO_TENSOR, 10),
-        (protocol.TENSOR, {"index": 10}, protocol.NO_TENSOR, 10),
+        (protocol.READ, {"tensor": 65_535, "offset": 0, "count": 1}, protocol.NO_TENSOR, TENSORS),
+        (protocol.READ, {"tensor": ARENA, "offset": 1999, "count": 2}, protocol.OUT_OF_RANGE, 2000),
+        (protocol.TENSOR, {"index": TENSORS}, protocol.NO_TENSOR, TENSORS),
     ],
 )
 def test_what_lies_outside_a_tensor_is_refused(
@@ -191,7 +196,14 @@ def test_an_unknown_request_and_a_wrong_length_are_refused(talk: Talk) -> None:
     talk.port.write(encode_frame(Frame(0x55, 11, b"")))
     assert refusal(protocol.ERROR.reply.unpack(talk.next().payload)) == (protocol.UNKNOWN_TYPE.code, 0)
     for seq, (message, right) in enumerate(
-        [(protocol.STEP, 4), (protocol.HYPER, 20), (protocol.SYNC, 0), (protocol.TENSOR, 2)], start=12
+        [
+            (protocol.STEP, 4),
+            (protocol.INFER, 8),
+            (protocol.HYPER, 20),
+            (protocol.SYNC, 0),
+            (protocol.TENSOR, 2),
+        ],
+        start=12,
     ):
         talk.port.write(encode_frame(Frame(message.code, seq, bytes(7))))
         error = protocol.ERROR.reply.unpack(talk.next().payload)

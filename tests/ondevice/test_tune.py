@@ -33,7 +33,7 @@ def elf(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def order_of(case: Case, session: Path, frames: Frames) -> list[int]:
     """The frame of every step, found by its pixels."""
-    made = [sample(frame, case.network.task, case.plan.graph, frames.geometry) for frame in frames]
+    made = [sample(frame, case.network.needed_task(), case.plan.graph, frames.geometry) for frame in frames]
     found = []
     for _, sent in Session.open(session).samples():
         hits = [k for k, own in enumerate(made) if own and np.array_equal(own["image"], sent["image"])]
@@ -108,7 +108,7 @@ def test_data_that_cannot_be_used_are_refused_before_anything_is_built(
 
 def test_a_label_that_is_missing_in_one_output_is_masked_there(tmp_path: Path) -> None:
     case = Case.make(tmp_path, heads=("depth", "segments"), update="dec*")
-    task, graph = case.network.task, case.plan.graph
+    task, graph = case.network.needed_task(), case.plan.graph
     blind = sample(FRAMES[BLIND], task, graph, FRAMES.geometry)
     assert blind is not None
     assert not blind["depth.mask"].any()

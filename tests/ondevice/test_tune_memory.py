@@ -65,7 +65,7 @@ def _train(device: Device, case: Case, plan_of: Board) -> None:
     graph = plan_network(case.network, plan_of, EVERYTHING).graph
     device.set_hyper(Hyper(lr=0.02, momentum=0.5, clip_norm=1.0))
     for step, frame in enumerate(FRAMES[:3]):
-        sent = sample(frame, case.network.task, graph, FRAMES.geometry)
+        sent = sample(frame, case.network.needed_task(), graph, FRAMES.geometry)
         assert sent is not None
         device.put_sample(sent)
         device.step(step)

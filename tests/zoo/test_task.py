@@ -130,10 +130,8 @@ def test_the_option_precedes_the_file_beside_the_model_which_precedes_the_metada
     assert find_task(model, option).outputs[0].fb == 3.0
 
 
-def test_a_model_without_task_says_how_to_give_one(tmp_path: Path) -> None:
-    model = write_model(tmp_path / "net.onnx", None)
-    with pytest.raises(ModelError, match=r"net\.task\.toml.*--task FILE"):
-        find_task(model, None)
+def test_a_model_may_have_no_task(tmp_path: Path) -> None:
+    assert find_task(write_model(tmp_path / "net.onnx", None), None) is None
 
 
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:

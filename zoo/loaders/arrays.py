@@ -1,6 +1,7 @@
 """Reading one image or array file of a data set folder; whatever is wrong with it becomes a DataError."""
 
 import tokenize
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from fieldtune.errors import DataError
 
-BROKEN_ARRAY = (ValueError, EOFError, SyntaxError, TypeError, tokenize.TokenError)
+BROKEN_ARRAY = (ValueError, EOFError, SyntaxError, TypeError, tokenize.TokenError, zipfile.BadZipFile)
 """What ``numpy.load`` raises on a damaged array: its header is parsed as a Python literal."""
 
 

@@ -6,13 +6,29 @@
 #include "ft_math.h"
 #include "map.h"
 
-typedef enum { FT_LINEAR, FT_RELU, FT_LEAKY_RELU, FT_CLIP, FT_SIGMOID } ft_activation_kind_t;
+typedef enum {
+    FT_LINEAR,
+    FT_RELU,
+    FT_LEAKY_RELU,
+    FT_CLIP,
+    FT_SIGMOID,
+    FT_TANH,
+    FT_ELU,
+    FT_HARD_SWISH
+} ft_activation_kind_t;
 
-/* FT_LEAKY_RELU: a = slope > 0. FT_CLIP: a = lowest, b = highest value. */
+/* FT_LEAKY_RELU: a = slope > 0. FT_CLIP: a = lowest, b = highest value. FT_ELU: -a = lowest value, a > 0. */
 typedef struct {
     ft_activation_kind_t kind;
     float a, b;
 } ft_activation_t;
+
+/* clip(x / 6 + 1/2, 0, 1) */
+FT_INLINE float ft_hard_sigmoidf(float x) {
+    const float gate = __builtin_fmaf(x, 1.0f / 6.0f, 0.5f);
+    const float open = gate > 0.0f ? gate : 0.0f;
+    return open < 1.0f ? open : 1.0f;
+}
 
 FT_INLINE float ft_activate(float x, ft_activation_t act) {
     switch (act.kind) {
@@ -25,6 +41,12 @@ FT_INLINE float ft_activate(float x, ft_activation_t act) {
         return x < act.b ? x : act.b;
     case FT_SIGMOID:
         return ft_sigmoidf(x);
+    case FT_TANH:
+        return ft_tanhf(x);
+    case FT_ELU:
+        return x > 0.0f ? x : act.a * (ft_expf(x) - 1.0f);
+    case FT_HARD_SWISH:
+        return x * ft_hard_sigmoidf(x);
     default:
         return x;
     }
@@ -44,10 +66,22 @@ FT_INLINE int ft_passes(float y, ft_activation_t act) {
     return act.kind == FT_CLIP ? y > act.a && y < act.b : y > 0.0f;
 }
 
+/* The slope, from the output; that of a hard swish, which is not monotonous, from the input. */
 FT_INLINE float ft_activation_slope(float y, ft_activation_t act) {
-    if (act.kind == FT_SIGMOID)
+    switch (act.kind) {
+    case FT_SIGMOID:
         return y * (1.0f - y);
-    return ft_passes(y, act) ? 1.0f : (act.kind == FT_LEAKY_RELU ? act.a : 0.0f);
+    case FT_TANH:
+        return __builtin_fmaf(-y, y, 1.0f);
+    case FT_ELU:
+        return y > 0.0f ? 1.0f : y + act.a;
+    case FT_HARD_SWISH:
+        if (y <= -3.0f || y >= 3.0f)
+            return y > 0.0f ? 1.0f : 0.0f;
+        return __builtin_fmaf(y, 1.0f / 3.0f, 0.5f);
+    default:
+        return ft_passes(y, act) ? 1.0f : (act.kind == FT_LEAKY_RELU ? act.a : 0.0f);
+    }
 }
 
 /* y = activation(x), rows y0 <= row < y1. x and y may be the same map. */
@@ -78,7 +112,7 @@ FT_INLINE void ft_activation_bits_f32(const float *y, ft_map_t ym, uint8_t *bits
         bits[i >> 3] = (uint8_t)byte;
 }
 
-/* dx = dy * slope, the slope from the output y. dx may be dy. */
+/* dx = dy * slope, the slope from the output y (of a hard swish: the input). dx may be dy. */
 FT_INLINE void ft_activation_grad_f32(const float *dy, ft_map_t dym, const float *y, ft_map_t ym, float *dx,
                                       ft_map_t dxm, ft_activation_t act, int y0, int y1) {
     for (int row = y0; row < y1; row++)

@@ -1,52 +1,74 @@
-/* Operators that look at one value at a time: addition, copies, layouts, the network's integer input. */
+/* Operators that combine two values at a time, float32. An operand has the shape of the result, or one
+ * position along some of its axes. */
 #ifndef FT_ELEMENTWISE_H
 #define FT_ELEMENTWISE_H
 
-#include "map.h"
+#include "broadcast.h"
 
-/* y = a + b, rows y0..y1. y may be a or b. */
-FT_INLINE void ft_add_f32(const float *a, ft_map_t am, const float *b, ft_map_t bm, float *y, ft_map_t ym,
-                          int y0, int y1) {
+typedef enum { FT_ADD, FT_SUB, FT_MUL, FT_MAXIMUM, FT_MINIMUM, FT_PRELU } ft_binary_t;
+
+FT_INLINE float ft_combine(ft_binary_t kind, float a, float b) {
+    switch (kind) {
+    case FT_ADD:
+        return a + b;
+    case FT_SUB:
+        return a - b;
+    case FT_MUL:
+        return a * b;
+    case FT_MAXIMUM:
+        return a > b ? a : b;
+    case FT_MINIMUM:
+        return a < b ? a : b;
+    default: /* FT_PRELU: b is the slope below 0 */
+        return a > 0.0f ? a : a * b;
+    }
+}
+
+/* y = a (kind) b, rows y0..y1. y may be an operand of its own shape. */
+FT_INLINE void ft_binary_f32(ft_binary_t kind, const float *a, ft_map_t am, const float *b, ft_map_t bm,
+                             float *y, ft_map_t ym, int y0, int y1) {
+    const ft_strides_t as = ft_broadcast(am), bs = ft_broadcast(bm);
     for (int row = y0; row < y1; row++)
         for (int col = 0; col < ym.w; col++)
             for (int c = 0; c < ym.c; c++)
                 y[row * ym.row + col * ym.pixel + c] =
-                    a[row * am.row + col * am.pixel + c] + b[row * bm.row + col * bm.pixel + c];
+                    ft_combine(kind, a[ft_at(as, row, col, c)], b[ft_at(bs, row, col, c)]);
 }
 
-/* y = x; the maps have one shape and do not overlap. Copies one input of a concatenation into place. */
-FT_INLINE void ft_copy_f32(const float *x, ft_map_t xm, float *y, ft_map_t ym, int y0, int y1) {
+/* y = -x, rows y0..y1. y may be x. */
+FT_INLINE void ft_negate_f32(const float *x, ft_map_t xm, float *y, ft_map_t ym, int y0, int y1) {
     for (int row = y0; row < y1; row++)
         for (int col = 0; col < ym.w; col++)
             for (int c = 0; c < ym.c; c++)
-                y[row * ym.row + col * ym.pixel + c] = x[row * xm.row + col * xm.pixel + c];
+                y[row * ym.row + col * ym.pixel + c] = -x[row * xm.row + col * xm.pixel + c];
 }
 
-/* y = x * scale + bias: pixels to the network's input. */
-FT_INLINE void ft_dequantize_u8_f32(const uint8_t *x, ft_map_t xm, float *y, ft_map_t ym, float scale,
-                                    float bias, int y0, int y1) {
+/* dx = the sums of dy over the axes along which x, which has the map dxm, was repeated; in raster order. dx
+ * does not overlap dy. */
+FT_INLINE void ft_broadcast_sum_f32(const float *dy, ft_map_t dym, float *dx, ft_map_t dxm) {
+    const ft_strides_t xs = ft_broadcast(dxm);
+    for (int row = 0; row < dxm.h; row++)
+        for (int col = 0; col < dxm.w; col++)
+            for (int c = 0; c < dxm.c; c++)
+                dx[row * dxm.row + col * dxm.pixel + c] = 0.0f;
+    for (int row = 0; row < dym.h; row++)
+        for (int col = 0; col < dym.w; col++)
+            for (int c = 0; c < dym.c; c++)
+                dx[ft_at(xs, row, col, c)] += dy[row * dym.row + col * dym.pixel + c];
+}
+
+/* dx = dy * slope of FT_PRELU at x, rows y0..y1. dx may be dy. */
+FT_INLINE void ft_prelu_grad_f32(const float *dy, ft_map_t dym, const float *x, ft_map_t xm,
+                                 const float *alpha, ft_map_t alpham, float *dx, ft_map_t dxm, int y0,
+                                 int y1) {
+    const ft_strides_t as = ft_broadcast(alpham);
     for (int row = y0; row < y1; row++)
-        for (int col = 0; col < ym.w; col++)
-            for (int c = 0; c < ym.c; c++)
-                y[row * ym.row + col * ym.pixel + c] =
-                    __builtin_fmaf((float)x[row * xm.row + col * xm.pixel + c], scale, bias);
-}
-
-/* Rows, columns, channels -> channels, rows, columns: the order in which models that were written
- * channels-first flatten a map. y is dense and does not overlap x. */
-FT_INLINE void ft_to_channels_first_f32(const float *x, ft_map_t xm, float *y) {
-    for (int c = 0; c < xm.c; c++)
-        for (int row = 0; row < xm.h; row++)
-            for (int col = 0; col < xm.w; col++)
-                *y++ = x[row * xm.row + col * xm.pixel + c];
-}
-
-/* The way back. x is dense and does not overlap y. */
-FT_INLINE void ft_from_channels_first_f32(const float *x, float *y, ft_map_t ym) {
-    for (int c = 0; c < ym.c; c++)
-        for (int row = 0; row < ym.h; row++)
-            for (int col = 0; col < ym.w; col++)
-                y[row * ym.row + col * ym.pixel + c] = *x++;
+        for (int col = 0; col < dxm.w; col++)
+            for (int c = 0; c < dxm.c; c++) {
+                const float d = dy[row * dym.row + col * dym.pixel + c];
+                const int above = x[row * xm.row + col * xm.pixel + c] > 0.0f;
+                dx[row * dxm.row + col * dxm.pixel + c] = above ? d : d * alpha[ft_at(as, row, col, c)];
+            }
 }
 
 /* y[0..count) = 0. */

@@ -116,4 +116,41 @@ FT_INLINE void ft_average_pool_grad_f32(const float *dy, ft_map_t dym, float *dx
     }
 }
 
+/* What is done to the values over which a reduction goes. */
+typedef enum { FT_SUM, FT_MAX, FT_MIN } ft_reduction_t;
+
+/* y = the reduction over all rows, columns, channels of x whose axis has one position in y, divided by
+ * `divisor`; the other axes are those of x. Order: rows, columns, channels ascending. No overlap. */
+FT_INLINE void ft_reduce_f32(const float *x, ft_map_t xm, float *y, ft_map_t ym, ft_reduction_t reduction,
+                             float divisor, int y0, int y1) {
+    const int h = ym.h == 1 ? xm.h : 1, w = ym.w == 1 ? xm.w : 1, d = ym.c == 1 ? xm.c : 1;
+    for (int row = y0; row < y1; row++)
+        for (int col = 0; col < ym.w; col++)
+            for (int c = 0; c < ym.c; c++) {
+                const float *xc = x + row * xm.row + col * xm.pixel + c;
+                float result = reduction == FT_SUM ? 0.0f : xc[0];
+                for (int i = 0; i < h; i++)
+                    for (int j = 0; j < w; j++)
+                        for (int k = 0; k < d; k++) {
+                            const float value = xc[i * xm.row + j * xm.pixel + k];
+                            if (reduction == FT_SUM)
+                                result = result + value;
+                            else if (reduction == FT_MAX ? value > result : value < result)
+                                result = value;
+                        }
+                y[row * ym.row + col * ym.pixel + c] = result / divisor;
+            }
+}
+
+/* dx = dy / divisor, repeated along the axes on which dy has one position: the gradient of a sum or mean. */
+FT_INLINE void ft_reduce_grad_f32(const float *dy, ft_map_t dym, float *dx, ft_map_t dxm, float divisor,
+                                  int y0, int y1) {
+    for (int row = y0; row < y1; row++)
+        for (int col = 0; col < dxm.w; col++)
+            for (int c = 0; c < dxm.c; c++) {
+                const int i = dym.h == 1 ? 0 : row, j = dym.w == 1 ? 0 : col, k = dym.c == 1 ? 0 : c;
+                dx[row * dxm.row + col * dxm.pixel + c] = dy[i * dym.row + j * dym.pixel + k] / divisor;
+            }
+}
+
 #endif

@@ -209,10 +209,12 @@ static void reply_refused(ft_firmware_t *firmware, uint8_t code, uint32_t detail
     firmware->reply_bytes = FT_ERROR_REPLY_SIZE;
 }
 
-static void infer(ft_firmware_t *firmware) {
+static void infer(ft_firmware_t *firmware, const uint8_t *payload) {
+    uint32_t first = ft_get_u32(payload + FT_INFER_REQUEST_FIRST);
+    uint32_t end = ft_get_u32(payload + FT_INFER_REQUEST_END);
     send(firmware, FT_MSG_BUSY, firmware->last_seq, NULL, 0);
     uint64_t start = firmware->port->ticks();
-    firmware->model->infer();
+    firmware->model->infer(first, end);
     ft_put_u64(firmware->short_reply + FT_INFER_REPLY_TICKS, firmware->port->ticks() - start);
     reply_with(firmware, firmware->short_reply, FT_INFER_REPLY_SIZE);
 }
@@ -293,6 +295,8 @@ static void report_memory(ft_firmware_t *firmware) {
 
 static uint16_t command_bytes(uint8_t type) {
     switch (type) {
+    case FT_MSG_INFER:
+        return FT_INFER_REQUEST_SIZE;
     case FT_MSG_STEP:
         return FT_STEP_REQUEST_SIZE;
     case FT_MSG_HYPER:
@@ -311,7 +315,7 @@ static void execute(ft_firmware_t *firmware, const request_t *request) {
     }
     switch (request->type) {
     case FT_MSG_INFER:
-        infer(firmware);
+        infer(firmware, request->payload);
         break;
     case FT_MSG_STEP:
         step(firmware, request);

@@ -1,0 +1,173 @@
+"""Convolution, transposed convolution and fully connected layers on int8 (C: kernels/conv2d_i8.h).
+
+acc = bias + sum of (x - zero point of x) * w, in integers modulo 2^32; y = acc * factor + zero point of y,
+clamped, with factor = multiplier * 2^(shift - 31). Weights lie as those of the float layers, see
+:mod:`firmware_gen.operators.conv2d`.
+
+The rounding is that of LiteRT's reference kernels: twice for convolutions (`ft_requantize`), once for fully
+connected layers, where LiteRT 2 multiplies in double precision.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.errors import ModelError
+from firmware_gen.fixed_point import (
+    activation_range,
+    quantize_multiplier,
+    wrap_int32,
+)
+from firmware_gen.graph import Constant, Graph, Op, Quantization
+from firmware_gen.operators.base import Emitter, Lowered, Operator
+from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, forward_literal
+from firmware_gen.window import LINEAR, Activation, Window
+
+if TYPE_CHECKING:
+    from firmware_gen.schedule import Step
+
+
+@dataclass(frozen=True)
+class ConvI8Attrs:
+    """Attributes of an int8 convolution: its geometry, zero points of x and y, limits of y.
+
+    `leaky`: negative sums have multipliers of their own. `once`: the product is rounded once.
+    """
+
+    conv: ConvAttrs
+    x_zero: int
+    y_zero: int
+    low: int
+    high: int
+    leaky: bool = False
+    once: bool = False
+
+
+class Conv2dI8(Operator):
+    """Constants: weight, bias, multipliers, shifts, then rests if rounded once, or the multipliers and shifts
+    of negative sums if leaky.
+    """
+
+    kind = "conv2d_i8"
+
+    def parameters(self, op: Op) -> tuple[str, ...]:
+        return op.constants[:2]
+
+    def macs(self, op: Op, graph: Graph) -> int:
+        return conv_macs(op, _attrs(op).conv, graph)
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        op, attrs = step.op, _attrs(step.op)
+        weight, bias, *factors = op.constants
+        shape = step.graph.constants[weight].value.shape
+        x, y = op.inputs[0], op.outputs[0]
+        kernel = "ft_conv2d_transpose_i8" if attrs.conv.transposed else "ft_conv2d_i8"
+        tables = [c.weight(name) for name in factors]
+        if not attrs.once:
+            tables.insert(2, "NULL")
+        tables += ["NULL"] * (5 - len(tables))
+        output = ", ".join(map(str, (*tables, attrs.y_zero, attrs.low, attrs.high)))
+        return (
+            f"{kernel}({c.pointer(x)}, {c.map(x)}, {attrs.x_zero}, {c.weight(weight)}, {c.weight(bias)},\n"
+            f"    {c.pointer(y)}, {c.map(y)}, {forward_literal(attrs.conv, shape)},\n"
+            f"    (ft_requantize_t){{{output}}}, {step.rows[0]}, {step.rows[1]});"
+        )
+
+
+def _attrs(op: Op) -> ConvI8Attrs:
+    assert isinstance(op.attrs, ConvI8Attrs)
+    return op.attrs
+
+
+def quantized_conv2d(
+    layer: str,
+    conv: ConvAttrs,
+    x: Quantization,
+    weight: Constant,
+    bias: NDArray[np.int32] | None,
+    y: Quantization,
+) -> Lowered:
+    """Return the int8 layer for an int8 `weight` in the kernels' order, with one scale or one a channel of y.
+
+    The unit of `bias` is x.scale * the weight's scale. `conv.activation` is linear, relu, clip or leaky_relu,
+    of real values. A channel's factor is x.scale * w.scale / y.scale in double precision, as in TFLite.
+    """
+    return _lower(layer, conv, x, weight, bias, y)
+
+
+def quantized_fully_connected(
+    layer: str,
+    activation: Activation,
+    x: Quantization,
+    weight: Constant,
+    bias: NDArray[np.int32] | None,
+    y: Quantization,
+) -> Lowered:
+    """Return TFLite's int8 layer for a `weight` of shape (1, 1, in, out); the rest as `quantized_conv2d`."""
+    return _lower(layer, ConvAttrs(Window((1, 1)), activation=activation), x, weight, bias, y, once=True)
+
+
+def _lower(
+    layer: str,
+    conv: ConvAttrs,
+    x: Quantization,
+    weight: Constant,
+    bias: NDArray[np.int32] | None,
+    y: Quantization,
+    once: bool = False,
+) -> Lowered:
+    groups = conv.groups if conv.transposed else 1
+    channels = weight.value.shape[3] * groups
+    start = np.zeros(channels, np.int64) if bias is None else bias.astype(np.int64)
+    if not conv.transposed:
+        # The kernel adds x * w for every tap, in the padding as well, where x is the zero point.
+        start = start - x.zero_point * weight.value.sum(axis=(0, 1, 2), dtype=np.int64)
+    kind, low, high = conv.activation.kind, -math.inf, math.inf
+    assert kind in ("linear", "relu", "clip", "leaky_relu"), kind
+    if kind == "relu":
+        low = 0.0
+    elif kind == "clip":
+        low, high = conv.activation.a, conv.activation.b
+    limits = activation_range(low, high, y)
+    tables = [weight, Constant(f"{layer}.bias", wrap_int32(start).astype(np.int32))]
+    linear = replace(conv, activation=LINEAR)
+    attrs = ConvI8Attrs(linear, x.zero_point, y.zero_point, *limits, kind == "leaky_relu", once)
+    factors = np.broadcast_to(x.scale * np.asarray(weight.scales, np.float64) / y.scale, (channels,))
+    tables += _double_tables(layer, factors) if once else _factor_tables(layer, factors)
+    if attrs.leaky:
+        tables += _factor_tables(f"{layer}.negative", factors * conv.activation.a)
+    return Lowered("conv2d_i8", attrs, tuple(tables))
+
+
+def _factor_tables(layer: str, factors: NDArray[np.float64]) -> list[Constant]:
+    """Return multipliers and shifts, one an output channel."""
+    multipliers, shifts = zip(*(quantize_multiplier(factor) for factor in factors.tolist()), strict=True)
+    return [
+        Constant(f"{layer}.multiplier", np.array(multipliers, np.int32)),
+        Constant(f"{layer}.shift", np.array(shifts, np.int8)),
+    ]
+
+
+def _double_tables(layer: str, factors: NDArray[np.float64]) -> list[Constant]:
+    """Return multipliers, shifts and rests: factor = (multiplier * 2^31 + rest) * 2^(shift - 62), exactly.
+
+    Raises:
+        ModelError: the scales are absurd.
+    """
+    if factors.max() >= 2.0**30:
+        raise ModelError(
+            f"the scales of layer '{layer}' give the factor {factors.max():g}; check the quantization"
+        )
+    mantissas, exponents = np.frexp(np.where(factors < 2.0**-32, 0.0, factors))  # below: never half a unit
+    high = np.floor(mantissas * 2.0**31)
+    rests = (mantissas * 2.0**31 - high) * 2.0**31
+    return [
+        Constant(f"{layer}.multiplier", high.astype(np.int32)),
+        Constant(f"{layer}.shift", exponents.astype(np.int8)),
+        Constant(f"{layer}.rest", rests.astype(np.int32)),
+    ]

@@ -1,0 +1,34 @@
+/* The integer arithmetic of TFLite's reference kernels (gemmlowp): an int32 times a real factor that is given
+ * as multiplier * 2^(shift - 31), rounded twice. firmware_gen/fixed_point.py is the same in Python. */
+#ifndef FT_FIXED_POINT_H
+#define FT_FIXED_POINT_H
+
+#include "lanes.h"
+
+/* a * b / 2^31, rounded to nearest with halves up, saturated. */
+FT_INLINE int32_t ft_high_mul(int32_t a, int32_t b) {
+    if (a == INT32_MIN && b == INT32_MIN)
+        return INT32_MAX;
+    return (int32_t)(((int64_t)a * b + (1 << 30)) >> 31);
+}
+
+/* x / 2^exponent, rounded to nearest with halves away from zero. 0 <= exponent <= 31. */
+FT_INLINE int32_t ft_divide_by_pot(int32_t x, int32_t exponent) {
+    const int32_t mask = (int32_t)((1u << exponent) - 1u);
+    const int32_t threshold = (mask >> 1) + (x < 0);
+    return (x >> exponent) + ((x & mask) > threshold);
+}
+
+/* x * multiplier * 2^(shift - 31). -31 <= shift <= 31; multiplier >= 0; x * 2^shift wraps as two's complement
+ * does. */
+FT_INLINE int32_t ft_requantize(int32_t x, int32_t multiplier, int32_t shift) {
+    const int32_t shifted = (int32_t)((uint32_t)x << (shift > 0 ? shift : 0));
+    return ft_divide_by_pot(ft_high_mul(shifted, multiplier), shift > 0 ? 0 : -shift);
+}
+
+FT_INLINE int32_t ft_clamp_i32(int32_t x, int32_t low, int32_t high) {
+    x = x > low ? x : low;
+    return x < high ? x : high;
+}
+
+#endif

@@ -1,0 +1,87 @@
+"""Frames for calibration, training and test, and their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldtune.errors import DataError
+from firmware_gen.graph import Array
+from quantize.float_network import FloatNetwork, Values, pixels
+from zoo.frames import Frames
+from zoo.prepare import label
+
+
+@dataclass(frozen=True)
+class Split:
+    """A data set divided: `test` is never used for calibration or training."""
+
+    calibration: Frames
+    training: Frames
+    test: Frames
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A frame as the network's inputs, with labels and masks of its outputs, (1, c, h, w)."""
+
+    inputs: Values
+    labels: Mapping[str, Array]
+    masks: Mapping[str, Array]
+
+
+def split(frames: Frames, test: int, samples: int) -> Split:
+    """Set the last `test` frames apart and thin the others evenly to at most `samples` for calibration.
+
+    Raises:
+        DataError: no frame is left for calibration.
+    """
+    count = len(frames) - test
+    if count < 1:
+        raise DataError(
+            f"there are {len(frames)} frames, of which --test sets {test} apart: "
+            "none is left to calibrate with"
+        )
+    stride = -(-count // samples)
+    training = frames[:count]
+    return Split(training[::stride], training, frames[count:])
+
+
+def labelled(frames: Frames, network: FloatNetwork) -> list[Labelled]:
+    """Return the frames that have a label for at least one output; outputs without one are masked.
+
+    Raises:
+        DataError: none has, or the frames lack what a label is made from.
+    """
+    found = []
+    for frame in frames:
+        known = {
+            spec.name: label(frame, spec, network.graph.shape(spec.name), frames.geometry)
+            for spec in network.task.outputs
+        }
+        if any(known.values()):
+            pairs = {name: pair or _nothing(network, name) for name, pair in known.items()}
+            labels = {name: _channels_first(pair[0]) for name, pair in pairs.items()}
+            masks = {name: _channels_first(pair[1]) for name, pair in pairs.items()}
+            found.append(Labelled(pixels(frame, network), labels, masks))
+    if not found:
+        raise DataError(
+            f"none of the {len(frames)} frames has a valid label to train on; "
+            "check the sensor's status codes, its range and the geometry (docs/your_data.md)"
+        )
+    return found
+
+
+def _nothing(network: FloatNetwork, output: str) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    (spec,) = (spec for spec in network.task.outputs if spec.name == output)
+    height, width, channels = network.graph.shape(output)
+    shape = (height, width, 1 if spec.loss == "cross_entropy" else channels)
+    return np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
+
+
+def _channels_first(value: NDArray[Any]) -> Array:
+    return np.ascontiguousarray(value.transpose(2, 0, 1)[None], np.float32)
