@@ -19,6 +19,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         UserError: the file cannot be written.
     """
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Quantize, write, report."""
-    from fieldtune.files import write_bytes
+    from fieldtune.files import replacing
     from quantize.pipeline import Options, quantize_network
     from zoo.frames import open_frames
 
@@ -68,8 +68,10 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < 0:
             raise UserError(f"--{name} {getattr(args, name)} is no number from 0 up")
     chosen = Options(args.backend, args.keep_float, args.samples, args.test, args.epochs, args.lr)
-    result = quantize_network(_network(args), open_frames(args.data), chosen)
-    write_bytes(args.out, result.model)
+    # Opened first: that nothing can be written there must not be found after minutes of work.
+    with replacing(args.out) as stream:
+        result = quantize_network(_network(args), open_frames(args.data), chosen)
+        stream.write(result.model)
     _report(result, args)
     return 0
 

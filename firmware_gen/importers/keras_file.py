@@ -10,7 +10,7 @@ from typing import Any
 
 from fieldtune.errors import ModelError
 from firmware_gen.graph import Graph
-from firmware_gen.importers.tflite.file import read_tflite, signature_names
+from firmware_gen.importers.tflite.file import read_tflite
 
 
 def import_keras(path: Path) -> Graph:
@@ -26,7 +26,7 @@ def import_keras(path: Path) -> Graph:
     graph = read_tflite(data, path)
     # The converter calls the outputs output_0, output_1 ... in the order of the model.
     keras = {f"output_{k}": name for k, name in enumerate(getattr(model, "output_names", ()))}
-    names = {str(index): keras.get(name, name) for index, name in signature_names(data).items()}
+    names = {str(index): keras.get(name, name) for index, name in _signature(data).items()}
     edges = {name: graph.tensors[name].source for name in (*graph.inputs, *graph.outputs)}
     layers = frozenset(layer.name for layer in model.layers)
     return _renamed(graph, {name: names.get(source, name) for name, source in edges.items()}, layers)
@@ -63,6 +63,16 @@ def _converted(model: Any, path: Path) -> bytes:
         return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
     except Exception as error:
         raise ModelError(f"TensorFlow cannot convert {path} to TFLite: {_first_line(error)}") from error
+
+
+def _signature(data: bytes) -> dict[int, str]:
+    """Return the names that the signature of a converted model gives to tensors, by their number."""
+    import tflite
+
+    signature = tflite.Model.GetRootAs(data, 0).SignatureDefs(0)
+    entries = [signature.Inputs(k) for k in range(signature.InputsLength())]
+    entries += [signature.Outputs(k) for k in range(signature.OutputsLength())]
+    return {entry.TensorIndex(): entry.Name().decode() for entry in entries}
 
 
 def _first_line(error: Exception) -> str:

@@ -58,7 +58,7 @@ class Move:
         tensor = self.builder.tensor(x)
         if self.y.count != tensor.count:
             raise self.error(f"{tensor.count} values in the shape {self.y.shape}")
-        if self.y.shape == tensor.shape:
+        if (self.y.shape, self.y.quantization) == (tensor.shape, tensor.quantization):
             self.builder.alias(self.y.name, x, self.rank)
         else:
             self.builder.put(Lowered("reshape"), self.layer, (x,), self.y, self.rank)

@@ -5,6 +5,7 @@ another shape than it computes, so numpy's answer here is checked as well.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,16 @@ def model(
     return Piece([*values, *more], [*before, *operations], given, outputs)
 
 
+# LiteRT moves bits between tensors of different scales, but not with these.
+SAME_SCALE = ("EXPAND_DIMS", "MIRROR_PAD", "PADV2")
+
+
 def one(operation: Operation, x: Shape, y: Sequence[int], constants: Sequence[Value], dtype: str) -> Piece:
     """Return the model of one operator that makes y from x."""
-    return model([tensor("x", x, dtype), tensor("y", y, dtype), *constants], [operation], ["x"], ["y"])
+    out = tensor("y", y, dtype)
+    if dtype == "i8" and operation.code not in SAME_SCALE:
+        out = replace(out, scale=0.2, zero_point=-5)
+    return model([tensor("x", x, dtype), out, *constants], [operation], ["x"], ["y"])
 
 
 def draw_shape(random: Random, rank: int | None = None, most: int = 7) -> Shape:

@@ -33,10 +33,10 @@ def window_case(random: Random, kind: str, dtype: str) -> Piece:
         -(-own // step) if padding == SAME else (own - taps) // step + 1
         for own, taps, step in zip(size, kernel, stride, strict=True)
     ]
-    own = scale(random) if dtype == "i8" else {}
+    x_scale, y_scale = ({} if dtype == "f32" else scale(random) for _ in range(2))
     values = [
-        Value("x", (1, height, width, channels), dtype, **own),
-        Value("y", (1, *out, channels), dtype, **own),
+        Value("x", (1, height, width, channels), dtype, **x_scale),
+        Value("y", (1, *out, channels), dtype, **y_scale),
     ]
     options = {
         "padding": padding,

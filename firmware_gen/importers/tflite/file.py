@@ -85,19 +85,6 @@ def read_tflite(data: bytes, path: Path) -> Graph:
         ) from error
 
 
-def signature_names(data: bytes) -> dict[int, str]:
-    """Return the names that the first signature of a file we made gives to tensors, by their number."""
-    import tflite
-
-    model = tflite.Model.GetRootAs(data, 0)
-    if not model.SignatureDefsLength():
-        return {}
-    signature = model.SignatureDefs(0)
-    entries = [signature.Inputs(k) for k in range(signature.InputsLength())]
-    entries += [signature.Outputs(k) for k in range(signature.OutputsLength())]
-    return {entry.TensorIndex(): _text(entry.Name()) for entry in entries}
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 

@@ -27,16 +27,21 @@ def move_to(node: Node, builder: Builder, y: TfliteTensor) -> Move:
     return Move(builder, node.name, y.described(), y.rank, node.error)
 
 
-def _same_bits(node: Node, x: TfliteTensor, y: TfliteTensor) -> None:
+# LiteRT refuses these with different scales; the others move the bits whatever the scales say.
+SAME_SCALE = ("CONCATENATION", "EXPAND_DIMS", "MIRROR_PAD", "PACK", "PADV2", "UNPACK")
+
+
+def _expect_same(node: Node, x: TfliteTensor, y: TfliteTensor) -> None:
     """Refuse an operator that would have to convert values while it moves them."""
-    if x.dtype != y.dtype or x.quantization != y.quantization:
-        raise node.error(f"'{x.name}' and '{y.name}' have different types or scales; they must be the same")
+    if x.dtype != y.dtype:
+        raise node.error(f"from type {x.dtype} to {y.dtype}")
+    if node.kind in SAME_SCALE and x.quantization != y.quantization:
+        raise node.error(f"'{x.name}' and '{y.name}' have different scales; they must be the same")
 
 
 def _reshape(node: Node, builder: Builder) -> None:
     x, y = node.tensor(0), node.outputs[0]
-    if x.dtype != y.dtype:
-        raise node.error(f"from type {x.dtype} to {y.dtype}")
+    _expect_same(node, x, y)
     move_to(node, builder, y).reshape(x.name)
 
 
@@ -48,7 +53,7 @@ def _concatenation(node: Node, builder: Builder) -> None:
     for part in parts:
         if part.rank != node.outputs[0].rank:
             raise node.error(f"joining '{part.name}' of shape {part.dims} to {node.outputs[0].dims}")
-        _same_bits(node, part, node.outputs[0])
+        _expect_same(node, part, node.outputs[0])
     if axis == BATCH and len(parts) > 1:
         raise node.error("joining along the batch axis")
     move_to(node, builder, node.outputs[0]).join([part.name for part in parts], axis)
@@ -61,7 +66,7 @@ def _pack(node: Node, builder: Builder) -> None:
     parts = []
     for position in range(len(node.inputs)):
         x = node.tensor(position)
-        _same_bits(node, x, y)
+        _expect_same(node, x, y)
         part = dataclasses.replace(
             move.y, name=f"{y.name}.part{position}", shape=(rows, columns, channels), source=""
         )
@@ -75,7 +80,7 @@ def _pack(node: Node, builder: Builder) -> None:
 def _take(node: Node, builder: Builder, ranges: Sequence[Range], y: TfliteTensor) -> None:
     """Let `y` be the positions `ranges` of the axes of the file."""
     x = node.tensor(1 if node.kind == "SPLIT" else 0)
-    _same_bits(node, x, y)
+    _expect_same(node, x, y)
     padded = [*(whole(1) for _ in range(3)), *ranges]
     if any(r.count != 1 for r in padded[:-3]):
         raise node.error("positions of the batch axis")
@@ -174,7 +179,7 @@ def _reverse(node: Node, builder: Builder) -> None:
 
 def _transpose(node: Node, builder: Builder) -> None:
     x, y = node.tensor(0), node.outputs[0]
-    _same_bits(node, x, y)
+    _expect_same(node, x, y)
     order = [int(axis) for axis in node.value(1).ravel()]
     if sorted(order) != list(range(x.rank)):
         raise node.error(f"the order {order} of {x.rank} axes")
@@ -189,7 +194,7 @@ def _paddings(node: Node) -> list[tuple[int, int]]:
     pairs = [(0, 0)] * 3 + [(int(before), int(after)) for before, after in table]
     if any(pair != (0, 0) for pair in pairs[:-3]):
         raise node.error("padding of the batch axis")
-    _same_bits(node, x, node.outputs[0])
+    _expect_same(node, x, node.outputs[0])
     return pairs[-3:]
 
 
@@ -198,7 +203,7 @@ def _pad(node: Node, builder: Builder) -> None:
     pairs = _paddings(node)
     value = 0.0 if y.quantization is None else float(y.quantization.zero_point)
     if node.has(2):
-        _same_bits(node, node.tensor(2), y)
+        _expect_same(node, node.tensor(2), y)
         value = float(node.value(2).ravel()[0])
     move_to(node, builder, y).pad(x.name, pairs, value)
 
@@ -211,7 +216,7 @@ def _mirror_pad(node: Node, builder: Builder) -> None:
 
 def _depth_to_space(node: Node, builder: Builder) -> None:
     x, y = node.tensor(0), node.outputs[0]
-    _same_bits(node, x, y)
+    _expect_same(node, x, y)
     height, width, channels = builder.shape(x.name)
     size = node.options.BlockSize()
     deep = node.kind == "DEPTH_TO_SPACE"

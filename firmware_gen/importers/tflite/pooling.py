@@ -47,8 +47,7 @@ def _pool(node: Node, builder: Builder) -> None:
         raise node.error(f"a window of {kernel} that makes {y.dims} from {x.dims}")
     kind: Literal["max", "average"] = "max" if node.kind == "MAX_POOL_2D" else "average"
     if _is_integer(node):
-        _expect_same_scale(node)
-        lowered = lower_pool(kind, window, node.quantization(x), activation)
+        lowered = lower_pool(kind, window, node.quantization(y), activation)
         builder.put(lowered, node.name, (x.name,), out, y.rank)
         return
     if kind == "max" and window.taps > MAX_TAPS:
@@ -92,7 +91,6 @@ def _resize(node: Node, builder: Builder) -> None:
     if x.rank != 4 or len(sizes) != 2 or min(sizes) < 1 or node.options is None:
         raise node.error(f"a map of shape {x.dims} to the size {sizes}")
     attrs = ResizeAttrsI8(node.options.AlignCorners(), node.options.HalfPixelCenters())
-    _expect_same_scale(node)
     shape = (sizes[0], sizes[1], channels)
     # Checked before tables of that size are made.
     if y.dims != (1, *shape):
