@@ -55,6 +55,10 @@ class Builder:
             raise ModelError(f"'{name}' is used in {self._name} but is no result of a supported operator")
         return name
 
+    def knows(self, name: str) -> bool:
+        """Tell whether `name` is a tensor, and no constant."""
+        return self._aliases.get(name, name) in self._tensors
+
     def tensor(self, name: str) -> Tensor:
         """Return the description of the tensor behind `name`."""
         return self._tensors[self.resolve(name)]

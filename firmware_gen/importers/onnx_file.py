@@ -14,6 +14,7 @@ from firmware_gen.importers.onnx_node import Grid, Node
 from firmware_gen.importers.onnx_operators import CONVERTERS
 
 OWN_DOMAINS = ("", "ai.onnx")
+READ_INTEGERS = ("DequantizeLinear", "Identity")
 
 
 def import_onnx(path: Path) -> Graph:
@@ -58,6 +59,12 @@ def import_onnx(path: Path) -> Graph:
 
 
 def _convert(node: Node, builder: Builder, path: Path) -> None:
+    for name in node.inputs:
+        if builder.knows(name) and builder.tensor(name).dtype != "f32" and node.kind not in READ_INTEGERS:
+            raise ModelError(
+                f"the node '{node.name}' ({node.kind}) of {path} reads the integers '{name}'; only "
+                "DequantizeLinear can"
+            )
     try:
         CONVERTERS[node.kind](node, builder)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

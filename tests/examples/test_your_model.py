@@ -11,6 +11,7 @@ import pytest
 
 from boards import load_board
 from firmware_gen.importers.onnx_operators import CONVERTERS
+from firmware_gen.importers.tflite.file import CONVERTERS as TFLITE_CONVERTERS
 from zoo.task import LOSSES, LOSSES_OF_KIND
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your_model.md").read_text()
@@ -47,10 +48,16 @@ def test_every_block_runs_and_prints_what_the_page_shows(tmp_path: Path) -> None
         assert done.returncode == (2 if shown.startswith("fieldtune: ") else 0)
 
 
-def test_the_table_lists_exactly_the_operators_that_are_read() -> None:
-    section = PAGE.split("\n## Operators\n")[1].split("\n## ")[0]
-    listed = re.findall(r"^\| (\w+) \|", section, re.MULTILINE)
-    assert listed == sorted(CONVERTERS)
+def operators(title: str) -> list[str]:
+    """Return the names in the first column of the table below this title."""
+    section = PAGE.split(f"\n### {title}\n")[1].split("\n### ")[0].split("\n## ")[0]
+    rows: list[str] = re.findall(r"^\| ((?:\w+, )*\w+) \|", section, re.MULTILINE)
+    return [name for row in rows for name in row.split(", ")]
+
+
+def test_the_tables_list_exactly_the_operators_that_are_read() -> None:
+    assert operators("ONNX") == sorted(CONVERTERS)
+    assert sorted(operators("TFLite")) == sorted(TFLITE_CONVERTERS)
 
 
 def test_the_page_names_every_kind_and_loss() -> None:

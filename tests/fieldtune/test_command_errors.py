@@ -117,7 +117,7 @@ def tune_words(changes: Sequence[str] = (), **replaced: str) -> list[str]:
         # the model
         ({"model": "none.onnx"}, "there is no model at none.onnx"),
         ({"model": "GIVEN"}, "there is no model at "),
-        ({"model": "GIVEN/net.pth"}, "net.pth is no .onnx file; export"),
+        ({"model": "GIVEN/net.pth"}, "net.pth is no .onnx, .tflite, .keras or .h5 file; export"),
         ({"model": "GIVEN/broken.onnx"}, "broken.onnx"),
         ({"model": "GIVEN/tiny_softsign.onnx"}, "Softsign.*enc0.act.*supported"),
         ({"model": "GIVEN/dynamic.onnx"}, "dynamic.onnx|image"),
