@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add the model file and its task."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="the network: .onnx, .tflite, .keras or .h5")
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="the network: .onnx, .tflite, .keras or .h5"
+    )
     parser.add_argument(
         "--task",
         type=Path,

@@ -95,9 +95,7 @@ class Builder:
         lowered = Lowered(kind, attrs, tuple(self._constants[name] for name in constants))
         self.put(lowered, layer, inputs, Tensor(output, shape, source=output), rank)
 
-    def put(
-        self, lowered: Lowered, layer: str, inputs: Sequence[str], output: Tensor, rank: int = 4
-    ) -> None:
+    def put(self, lowered: Lowered, layer: str, inputs: Sequence[str], output: Tensor, rank: int = 4) -> None:
         """Add an operator with its constants and output; a layer's name that is taken gets a number."""
         resolved = tuple(self.resolve(x) for x in inputs)
         constants = tuple(self.constant(constant) for constant in lowered.constants)

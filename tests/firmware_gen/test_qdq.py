@@ -1,6 +1,5 @@
 """QDQ models become integer layers that stay within one step of ONNX Runtime's floats."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ import onnxruntime
 import pytest
 from int8_proof import run
 from onnx import helper
-from qdq_models import Scale, between_integers, float_model, quantized
+from qdq_models import Scale, between_integers
 
-from fieldtune.errors import ModelError
 from firmware_gen.graph import Graph
 from firmware_gen.importers.onnx_file import import_onnx
 from firmware_gen.passes import simplify

@@ -36,10 +36,11 @@ def _session(name: str, model: Path, data: Path, folder: Path) -> dict[str, np.n
     plan = plan_network(network, load_board(name), parse_update("decoder0*,ups0*"))
     frames = open_frames(data)
     held_out = frames[FIRST_TEST_FRAME : FIRST_TEST_FRAME + COUNT]
-    samples = TrainingSamples(frames[:FIRST_TEST_FRAME], network.needed_task(), plan.graph)
+    task = network.needed_task()
+    samples = TrainingSamples(frames[:FIRST_TEST_FRAME], task, plan.graph)
     with open_board(plan, folder / name) as device:
         losses = _train(device, samples)
-        outputs = [device.infer(inputs(frame, network.needed_task(), plan.graph))["disparity"] for frame in held_out]
+        outputs = [device.infer(inputs(frame, task, plan.graph))["disparity"] for frame in held_out]
         weights = device.read_role("weight")
         assert device.memory().arena_intact
     return {**weights, "losses": np.array(losses, np.float32), "outputs": np.stack(outputs)}

@@ -127,6 +127,7 @@ class _File:
         if not (inputs and outputs and graph.OperatorsLength()):
             raise ModelError(f"{self._path} is a TFLite model without operators, inputs or outputs")
         for index in inputs:
+            self._expect_fixed(index)
             self._add_input(builder, self._tensor(index))
         for index in outputs:
             self._tensor(index)  # takes its name before any other tensor does
@@ -306,17 +307,24 @@ class _File:
         return name
 
     def _dims(self, tensor: Any, name: str) -> tuple[int, ...]:
-        axes, signature = tensor.ShapeLength(), tensor.ShapeSignatureLength()
-        if max(axes, signature) > MAX_AXES:
-            raise ModelError(f"the tensor '{name}' of {self._path} has {max(axes, signature):,} axes")
+        axes = tensor.ShapeLength()
+        if axes > MAX_AXES:
+            raise ModelError(f"the tensor '{name}' of {self._path} has {axes:,} axes")
         dims = tuple(int(tensor.Shape(k)) for k in range(axes))
+        if any(size < 0 for size in dims):
+            raise ModelError(f"the tensor '{name}' of {self._path} has the impossible shape {dims}")
+        return dims
+
+    def _expect_fixed(self, index: int) -> None:
+        """Refuse an input with a free axis besides the batch. What follows from fixed inputs is fixed."""
+        tensor = self._graph.Tensors(index)
+        signature = min(tensor.ShapeSignatureLength(), MAX_AXES)
         free = [k for k in range(1, signature) if tensor.ShapeSignature(k) < 0]
-        if free or any(size < 0 for size in dims):
+        if free:
             raise ModelError(
-                f"axis {free[0] if free else 0} of '{name}' of {self._path} is dynamic; "
+                f"axis {free[0]} of '{self._tensor(index).name}' of {self._path} is dynamic; "
                 "convert the network with fixed sizes"
             )
-        return dims
 
     def _constant(self, tensor: Any, name: str, dims: tuple[int, ...], type_name: str) -> NDArray[Any] | None:
         index = tensor.Buffer()
