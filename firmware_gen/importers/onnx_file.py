@@ -54,6 +54,7 @@ def import_onnx(path: Path) -> Graph:
             raise ModelError(_unsupported(path, node, proto.op_type))
         _convert(node, builder, path)
     for value in model.graph.output:
+        _expect_output_type(value, builder, path)
         builder.add_output(value.name)
     return check(builder.graph())
 
@@ -133,6 +134,17 @@ def _input_type(value: Any, path: Path) -> DType:
     if known is None:
         raise ModelError(f"input '{value.name}' of {path} is no tensor of float, int8 or uint8")
     return known
+
+
+def _expect_output_type(value: Any, builder: Builder, path: Path) -> None:
+    """Refuse uint8 outputs: activations are int8 here, and whoever reads them would be off by 128."""
+    from onnx import TensorProto
+
+    unsigned = value.type.tensor_type.elem_type == TensorProto.UINT8
+    if unsigned and builder.knows(value.name) and builder.tensor(value.name).dtype == "i8":
+        raise ModelError(
+            f"the output '{value.name}' of {path} is uint8; quantize it to int8, or end with DequantizeLinear"
+        )
 
 
 def _input_shape(value: Any, path: Path) -> tuple[int, ...]:

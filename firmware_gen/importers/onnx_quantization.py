@@ -21,6 +21,7 @@ from firmware_gen.importers.builder import Builder
 from firmware_gen.importers.onnx_node import Grid, Node
 from firmware_gen.operators.quantize import dequantize, quantize
 
+_OUTPUT_TYPES = {3: "int8"}  # TensorProto.INT8, as QuantizeLinear of opset 21 may say without a zero point
 _LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int32": (-(1 << 31), (1 << 31) - 1)}
 
 
@@ -35,7 +36,7 @@ def _parameters(node: Node) -> tuple[NDArray[np.float32], NDArray[np.int64], str
     elif node.kind == "DequantizeLinear" and node.is_constant(0):
         kind = node.value(0).dtype.name
     else:
-        kind = "uint8"
+        kind = _OUTPUT_TYPES.get(int(node.get("output_dtype", 0)), "uint8")
     if kind not in _LIMITS:
         raise node.error(f"integers of type {kind}; int8 and uint8 can be handled")
     if scales.ndim != 1 or not (np.isfinite(scales).all() and (scales > 0).all()):

@@ -64,7 +64,12 @@ def _merge(graph: Graph, conv: Op, affine: Op) -> Graph:
         bias = graph.constants[conv.constants[1]].value.astype(np.float64)
     trivial = bool((scale == 1).all())
     if not trivial:
-        weight = Constant(weight.name, _scaled(weight.value, scale, conv.attrs))
+        # Whole channels are scaled, so that integers behind the weight stay what they are.
+        grid = np.asarray(weight.scales) * np.maximum(np.abs(scale), 1e-30) if weight.scales else ()
+        scales = (
+            tuple(float(step) for step in grid) if conv.attrs.groups == 1 or not conv.attrs.transposed else ()
+        )
+        weight = Constant(weight.name, _scaled(weight.value, scale, conv.attrs), scales=scales)
     name = conv.constants[1] if len(conv.constants) > 1 else f"{conv.name}.bias"
     shifted = Constant(name, _single(bias * scale + shift))
     if trivial and len(conv.constants) == 1 and len(affine.constants) > 1:

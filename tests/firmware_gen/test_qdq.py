@@ -10,9 +10,10 @@ import onnxruntime
 import pytest
 from int8_proof import run
 from onnx import helper
-from qdq_models import Scale, between_integers
+from qdq_models import OPSET, Scale, between_integers, border, float_model
 
-from firmware_gen.graph import Graph
+from fieldtune.errors import ModelError
+from firmware_gen.graph import Graph, Quantization
 from firmware_gen.importers.onnx_file import import_onnx
 from firmware_gen.passes import simplify
 from firmware_gen.passes.integer_layers import integer_layers
@@ -161,3 +162,87 @@ def channels_last(value: Array) -> Array:
     """Return (rows, columns, channels) of a channels-first array with a batch of one."""
     dims = value.shape[1:]
     return value.reshape(dims[0], *((1, 1, *dims[1:])[-2:])).transpose(1, 2, 0)
+
+
+def test_networks_exported_by_torch_become_integers(tmp_path: Path) -> None:
+    # Weights are exported as floats with a quantize and a dequantize behind, batch normalization stays.
+    torch = pytest.importorskip("torch")
+
+    class Layer(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self, taken: int, given: int) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(taken, given, 3, padding=1)
+            self.norm = torch.nn.BatchNorm2d(given)
+            torch.nn.init.normal_(self.norm.weight)  # negative ones too
+            torch.nn.init.normal_(self.norm.bias)
+            self.register_buffer("scales", self.conv.weight.detach().abs().amax((1, 2, 3)) / 127)
+            self.register_buffer("zeros", torch.zeros(given, dtype=torch.int32))
+
+        def forward(self, x: Any) -> Any:
+            weight = torch.fake_quantize_per_channel_affine(
+                self.conv.weight, self.scales, self.zeros, 0, -128, 127
+            )
+            y = torch.nn.functional.conv2d(x, weight, self.conv.bias, padding=1)
+            return torch.fake_quantize_per_tensor_affine(torch.relu(self.norm(y)), 0.03, -128, -128, 127)
+
+    class Network(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.Sequential(Layer(3, 8), Layer(8, 4))
+
+        def forward(self, x: Any) -> Any:
+            return self.layers(torch.fake_quantize_per_tensor_affine(x, 0.03, 0, -128, 127))
+
+    torch.manual_seed(0)
+    path = tmp_path / "torch.onnx"
+    torch.onnx.export(
+        Network().eval(),
+        (torch.zeros(1, 3, 8, 8),),
+        path,
+        dynamo=False,
+        opset_version=OPSET,
+        input_names=["x"],
+    )
+    assert {"QuantizeLinear", "BatchNormalization"} <= {node.op_type for node in onnx.load(path).graph.node}
+    graph = integers(path)
+    assert [op.kind for op in graph.ops] == ["quantize", "conv2d_i8", "conv2d_i8", "dequantize"]
+    x = np.random.default_rng(4).standard_normal((1, 3, 8, 8)).astype(np.float32)
+    truth = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    (found,) = run([graph], [[[channels_last(x)]]], tmp_path / "c")
+    assert np.abs(found[0][0] - channels_last(truth)).max() <= 2.01 * last_quantization(graph)
+
+
+@pytest.mark.parametrize(("dtype", "refused"), [("int8", False), ("uint8", True)])
+def test_integer_outputs_are_int8(dtype: str, refused: bool, tmp_path: Path) -> None:
+    arrays: dict[str, Array] = {}
+    node, _ = border("x", "y", Scale(0.02, 7, dtype), arrays)
+    model = float_model(
+        [node], {"x": (1, 3)}, {"y.q": (1, 3)}, arrays, getattr(onnx.TensorProto, dtype.upper())
+    )
+    onnx.save(model, tmp_path / "net.onnx")
+    if refused:
+        with pytest.raises(ModelError, match=r"the output 'y\.q' .* is uint8; quantize it to int8"):
+            integers(tmp_path / "net.onnx")
+    else:
+        graph = integers(tmp_path / "net.onnx")
+        assert graph.tensors["y.q"].quantization == Quantization(float(np.float32(0.02)), 7)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"y.zero": np.array(7, np.int16)}, "integers of type int16"),
+        ({"y.scale": np.array(np.nan, np.float32)}, "scales that are not positive numbers"),
+        ({"y.scale": np.array(0, np.float32)}, "scales that are not positive numbers"),
+        ({"y.scale": np.full(3, 0.1, np.float32), "y.zero": np.zeros(3, np.int8)}, "quantized per channel"),
+        ({"y.zero": np.zeros(3, np.int8)}, "3 zero points for 1 scales"),
+    ],
+)
+def test_impossible_quantization_is_refused(change: dict[str, Array], says: str, tmp_path: Path) -> None:
+    arrays: dict[str, Array] = {}
+    nodes = border("x", "y", Scale(0.02, 7), arrays)
+    onnx.save(
+        float_model(nodes, {"x": (1, 3)}, {"y": (1, 3)}, arrays | change, check=False), tmp_path / "a.onnx"
+    )
+    with pytest.raises(ModelError, match=says):
+        integers(tmp_path / "a.onnx")
