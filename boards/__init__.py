@@ -1,6 +1,6 @@
 """What a board is, and how firmware is built, started and measured on it."""
 
-from boards.board import Board, MemoryRegion
+from boards.board import Board, Isa, MemoryRegion
 from boards.building import Firmware, build, has_compiler
 from boards.description import board_names, load_board
 from boards.port import port_files
@@ -9,6 +9,7 @@ from boards.running import Running, start
 __all__ = [
     "Board",
     "Firmware",
+    "Isa",
     "MemoryRegion",
     "Running",
     "board_names",

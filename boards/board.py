@@ -9,6 +9,7 @@ Arch = Literal["host", "arm", "riscv"]
 RegionKind = Literal["ram", "flash"]
 FpuKind = Literal["single", "double"]
 RunnerKind = Literal["process", "qemu"]
+Isa = Literal["c", "dsp", "mve"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ class Board:
     serial: Serial | None
     power: Power | None
     sources: Mapping[str, str]
+
+    @property
+    def isa(self) -> Isa:
+        """The instructions that kernels may use: "mve" (Helium), "dsp" (Cortex-M's SIMD), or plain "c"."""
+        return "mve" if self.mve else ("dsp" if self.dsp else "c")
 
     @property
     def main_ram(self) -> MemoryRegion:

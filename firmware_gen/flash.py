@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from numpy.typing import NDArray
+
+from boards import Isa
 from firmware_gen.graph import Graph
 from firmware_gen.operators import OPERATORS
 from firmware_gen.schedule import Step
@@ -15,9 +19,9 @@ CODE_BYTES = 8 * 1024
 STEP_CODE_BYTES = 1024
 
 
-def constant_bytes(graph: Graph, steps: Sequence[Step]) -> int:
+def constant_bytes(graph: Graph, steps: Sequence[Step], isa: Isa) -> int:
     """Return the bytes of weights, initial values of learning weights, and tables, as in the generated C."""
-    collector = _Constants(graph)
+    collector = _Constants(graph, isa)
     for step in steps:
         OPERATORS[step.op.kind].emit(step, collector)
     initial = sum(graph.constants[name].value.nbytes for name in graph.trained)
@@ -32,7 +36,8 @@ def code_estimate(steps: Sequence[Step]) -> int:
 class _Constants:
     """An `Emitter` that only notes which constants the operators ask for, and in which order of axes."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, isa: Isa) -> None:
+        self.isa = isa
         self._graph = graph
         self.sizes: dict[str, int] = {}
 
@@ -57,6 +62,10 @@ class _Constants:
 
     def learns(self, constant: str) -> bool:
         return constant in self._graph.trained
+
+    def array(self, name: str, values: NDArray[Any]) -> str:
+        self.sizes[name] = values.nbytes
+        return name
 
     def table(self, name: str, c_type: str, rows: Sequence[str]) -> str:
         self.sizes[name] = TABLE_ROW_BYTES[c_type] * len(rows)

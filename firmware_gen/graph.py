@@ -138,11 +138,14 @@ class Graph:
         return self.tensors[tensor].shape
 
     def fingerprint(self) -> int:
-        """Return 32 bits that change when any operator, shape or weight changes."""
+        """Return 32 bits that change when any operator, shape or weight changes; scratch is the board's."""
         digest = hashlib.sha256()
+        scratch = {name for op in self.ops for name in op.scratch}
         for op in self.ops:
-            digest.update(repr(op).encode())
+            digest.update(repr(dataclasses.replace(op, scratch=())).encode())
         for name, tensor in sorted(self.tensors.items()):
+            if name in scratch:
+                continue
             digest.update(f"{name} {tensor.shape} {tensor.dtype} {tensor.quantization}".encode())
         for name, constant in sorted(self.constants.items()):
             digest.update(f"{name} {constant.value.shape} {constant.value.dtype}".encode())

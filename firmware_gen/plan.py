@@ -15,6 +15,7 @@ from firmware_gen.arena import Buffer, extent, peak_bytes, place
 from firmware_gen.flash import code_estimate, constant_bytes
 from firmware_gen.graph import Graph
 from firmware_gen.operators import OPERATORS
+from firmware_gen.passes.scratch import with_scratch
 from firmware_gen.protocol import MAX_LOSSES, link_ram_bytes
 from firmware_gen.schedule import Step, whole_layers
 from firmware_gen.storage import View, choose_storage
@@ -107,11 +108,12 @@ def make_plan(graph: Graph, board: Board, ram_limit: int | None = None) -> Plan:
         DoesNotFitError: static RAM and stack need more than the board has, static RAM more than
             `ram_limit`, or the constants alone more than the flash.
     """
+    graph = with_scratch(graph, board.isa)
     steps = whole_layers(graph)
     storage = choose_storage(steps)
     offsets = place(storage.buffers)
     ram = _static_ram(graph, board, extent(storage.buffers, offsets))
-    flash = {"constants": constant_bytes(graph, steps), "code_estimate": code_estimate(steps)}
+    flash = {"constants": constant_bytes(graph, steps, board.isa), "code_estimate": code_estimate(steps)}
     plan = Plan(board, graph, steps, storage.views, storage.buffers, offsets, ram, flash)
     _check_fit(plan, ram_limit)
     return plan

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from numpy.typing import NDArray
+
+from boards import Isa
 from fieldtune.errors import ModelError
 from firmware_gen.graph import Constant, DType, Graph, Op
 
@@ -44,6 +47,8 @@ class Tape(Protocol):
 class Emitter(Protocol):
     """What an operator may ask for while it prints its C call; see :mod:`firmware_gen.emit`."""
 
+    isa: Isa  # the instructions that its kernel may use
+
     def pointer(self, tensor: str) -> str:
         """Return the typed C pointer to logical row 0 of `tensor`."""
 
@@ -61,6 +66,9 @@ class Emitter(Protocol):
 
     def learns(self, constant: str) -> bool:
         """Tell whether `constant` lies in RAM in its own order."""
+
+    def array(self, name: str, values: NDArray[Any]) -> str:
+        """Return the name of a constant array with these values: a weight packed for a kernel."""
 
     def table(self, name: str, c_type: str, rows: Sequence[str]) -> str:
         """Return the name of a constant table with these initializers."""
@@ -89,6 +97,10 @@ class Operator:
     def overwrites(self, op: Op) -> tuple[int, ...]:
         """Return which inputs the first output may be stored over, value by value."""
         return ()
+
+    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        """Return the bytes of the arena that the kernel works in."""
+        return 0
 
     def view(self, op: Op, graph: Graph, base: View) -> View | None:
         """Return where the output lies when it shares the storage of the first input, which lies at `base`.
