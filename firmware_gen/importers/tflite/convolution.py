@@ -114,7 +114,7 @@ def _reshaped(builder: Builder, node: Node, name: str, shape: Shape) -> str:
 def _dilation(node: Node) -> Pair:
     if node.options is None:
         raise node.error("its options are missing")
-    return node.options.DilationHFactor(), node.options.DilationWFactor()
+    return node.dilation or (node.options.DilationHFactor(), node.options.DilationWFactor())
 
 
 def _expect_rank_4(node: Node, position: int = 0) -> None:

@@ -20,6 +20,7 @@ from fieldtune.errors import ModelError
 from firmware_gen.graph import Graph, check
 from firmware_gen.importers.builder import Builder
 from firmware_gen.importers.tflite import convolution, elementwise, layout, pooling
+from firmware_gen.importers.tflite.dilation import dilated
 from firmware_gen.importers.tflite.fold import FOLDERS
 from firmware_gen.importers.tflite.names import layer_name, network_name
 from firmware_gen.importers.tflite.node import Node, TfliteTensor
@@ -132,8 +133,13 @@ class _File:
         for index in outputs:
             self._tensor(index)  # takes its name before any other tensor does
         network = network_name(self._output_name(k) for k in range(graph.OperatorsLength()))
-        for position in range(graph.OperatorsLength()):
-            self._add_operator(builder, self._node(position, network))
+        count = graph.OperatorsLength()
+        nodes = [self._node(position, network) for position in range(count)]
+        joined = dilated(nodes, outputs)
+        for position in range(count):
+            node = joined.get(position, nodes[position])
+            if node is not None:
+                self._add_operator(builder, self._current(node))
         for index in outputs:
             builder.add_output(self._tensor(index).name)
         return check(builder.graph())
@@ -217,6 +223,11 @@ class _File:
         weight = next((t.name for t in inputs if t is not None and t.value is not None and t.rank > 1), "")
         name = layer_name(kind, outputs[0].name, weight, network)
         return Node(kind, name, inputs, outputs, self._options(operator))
+
+    def _current(self, node: Node) -> Node:
+        """Return `node` with the values that folding has found since it was read."""
+        inputs = (None if tensor is None else self._tensor(tensor.index) for tensor in node.inputs)
+        return dataclasses.replace(node, inputs=tuple(inputs))
 
     def _unique_layer(self, layer: str) -> str:
         name, count = layer, 1

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fieldtune.errors import ModelError
 from firmware_gen.graph import DType, Quantization, Shape, Tensor
+from firmware_gen.window import Pair
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,19 @@ class TfliteTensor:
 
 @dataclass(frozen=True)
 class Node:
-    """One operator: `kind` is its name in the schema (CONV_2D), `options` the schema's table, or None."""
+    """One operator: `kind` is its name in the schema (CONV_2D), `options` the schema's table, or None.
+
+    `dilation` and `pads` (of rows and columns, before and after) overrule the options of a convolution that
+    was put together from several operators.
+    """
 
     kind: str
     name: str
     inputs: tuple[TfliteTensor | None, ...]
     outputs: tuple[TfliteTensor, ...]
     options: Any = None
+    dilation: Pair | None = None
+    pads: tuple[Pair, Pair] | None = None
 
     def has(self, position: int) -> bool:
         """Tell whether an optional input is given."""

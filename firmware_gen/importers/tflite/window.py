@@ -31,7 +31,7 @@ def read_window(node: Node, kernel: Pair, size: tuple[int, ...], dilation: Pair 
         raise node.error(f"kernel {kernel}, strides {stride}, dilations {dilation}")
     if options.Padding() not in (SAME, VALID):
         raise node.error(f"padding number {options.Padding()}")
-    rows, columns = (
+    rows, columns = node.pads or (
         _padding(size[axis], kernel[axis], stride[axis], dilation[axis], options.Padding()) for axis in (0, 1)
     )
     return Window(kernel, stride, (rows[0], columns[0]), (rows[1], columns[1]), dilation)
