@@ -19,10 +19,9 @@ ft_flash_end = ORIGIN({flash}) + LENGTH({flash});
 
 SECTIONS
 {{
+{vectors}
     .text :
     {{
-        KEEP(*(.vectors))
-        KEEP(*(.interrupts))
         *(.text .text.*)
         *(.rodata .rodata.* .srodata .srodata.*)
         . = ALIGN(4);
@@ -63,6 +62,14 @@ SECTIONS
 ASSERT(ADDR(.stack) == ORIGIN({ram}), "the stack must start the RAM, so that its overflow faults")
 """
 
+_VECTORS = """\
+    .vectors :
+    {{
+        KEEP(*(.vectors))
+        KEEP(*(.interrupts))
+    }} > {region}
+"""
+
 _EXTRA = """
     .ft_ram_{name} (NOLOAD) : ALIGN(4)
     {{
@@ -84,6 +91,7 @@ def link_script(board: Board) -> str:
         id=board.id,
         memory="\n".join(_memory(region) for region in board.regions),
         flash=board.flash.name,
+        vectors=_VECTORS.format(region=_first_flash(board).name),
         ram=board.main_ram.name,
         stack_bytes=board.stack_bytes,
         own_main=f"        *(.ft_ram.{board.main_ram.name})",
@@ -95,6 +103,13 @@ def link_script(board: Board) -> str:
             ]
         ),
         extra="".join(_EXTRA.format(name=region.name) for region in extra),
+    )
+
+
+def _first_flash(board: Board) -> MemoryRegion:
+    """Return the flash of the lowest address, where a core starts."""
+    return min(
+        (region for region in board.regions if region.kind == "flash"), key=lambda region: region.start
     )
 
 

@@ -13,7 +13,19 @@ from fieldtune import __version__
 from fieldtune.console import set_verbosity
 from fieldtune.errors import FieldtuneError
 
-COMMANDS = ("boards", "export", "quantize", "inspect", "plan", "build", "verify", "tune", "report", "demo")
+COMMANDS = (
+    "boards",
+    "export",
+    "quantize",
+    "inspect",
+    "plan",
+    "build",
+    "verify",
+    "profile",
+    "tune",
+    "report",
+    "demo",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,11 @@ KERNELS = (
     "update",
 )
 # Kernels that only boards with these instructions get.
-ISA_KERNELS: dict[Isa, tuple[str, ...]] = {"c": (), "dsp": (), "mve": ()}
+ISA_KERNELS: dict[Isa, tuple[str, ...]] = {
+    "c": (),
+    "dsp": ("dsp/conv2d_i8", "dsp/depthwise_i8"),
+    "mve": ("mve/conv2d_i8", "mve/depthwise_i8"),
+}
 C_TYPES = {"f32": "float", "u8": "uint8_t", "i8": "int8_t", "i32": "int32_t", "bits": "uint8_t"}
 CONSTANT_TYPES = {"float32": "float", "int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
 # GCC (12 at least) may compute a tensor's address from that of another one in the same array, and then
@@ -48,6 +53,26 @@ static inline __attribute__((always_inline)) uint8_t *at(uint32_t offset) {
 """
 # What the functions of a phase are passed; everything else is a constant or in the arena.
 PARAMETERS = {"loss": ("float *losses", "losses"), "update": ("const ft_hyper_t *hyper", "hyper")}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a training step: a step of the plan, or what kept gradients need besides."""
+
+    name: str
+    step: int | None  # index in `Plan.steps`
+
+
+def step_parts(plan: Plan) -> tuple[Part, ...]:
+    """Return what ``step`` in the firmware counts from `first` to `end`; () when nothing learns."""
+    if not plan.graph.trained:
+        return ()
+    parts = [Part(step.op.name, index) for index, step in enumerate(plan.steps)]
+    if keeps_gradients(plan.graph):
+        loss = next(index for index, step in enumerate(plan.steps) if step.op.phase == "loss")
+        parts.insert(loss, Part("clear", None))
+        parts.append(Part("apply", None))
+    return tuple(parts)
 
 
 def model_c(plan: Plan, symbol: str = "ft_model") -> str:
@@ -185,11 +210,6 @@ class _Model:
             return "void", ""  # gradients are only collected; apply() needs the hyper-parameters
         return PARAMETERS.get(step.op.phase, ("void", ""))
 
-    def _calls(self, *phases: str) -> Iterator[str]:
-        for index, step in enumerate(self._plan.steps):
-            if step.op.phase in phases and index in self._functions:
-                yield f"    {_step_name(index, step)}({self._parameter(step)[1]});\n"
-
     def _entry_points(self) -> Iterator[str]:
         yield "static void reset(void) {\n"
         yield f"    for (int k = 0; k < {GUARD_BYTES // 4}; k++)\n"
@@ -225,22 +245,41 @@ class _Model:
 
     def _training(self) -> Iterator[str]:
         if self._kept:
+            yield from self._clear()
             yield from self._apply()
-        yield "static void step(const ft_hyper_t *hyper, float *losses) {\n"
-        if self._kept:
-            yield "    if (accumulated == 0) {\n"
-            for name in self._graph.trained:
-                pointer = self.gradient(name)
-                yield f"        memset({pointer}, 0, sizeof {pointer});\n"
-            yield "    }\n"
-        yield from self._calls("forward", "loss", "backward", "update")
-        if self._kept:
-            yield "    if (++accumulated >= (int32_t)hyper->accumulate)\n        apply(hyper);\n"
+        yield "static void part(uint32_t index, const ft_hyper_t *hyper, float *losses) {\n"
+        yield "    (void)hyper, (void)losses;\n"
+        yield "    switch (index) {\n"
+        for index, part in enumerate(step_parts(self._plan)):
+            call = self._call(part)
+            if call:
+                yield f"    case {index}:\n        {call};\n        break;\n"
+        yield "    }\n}\n\n"
+        yield "static void step(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses) {\n"
+        yield f"    for (uint32_t k = first; k < end && k < {len(step_parts(self._plan))}; k++)\n"
+        yield "        part(k, hyper, losses);\n}\n\n"
+
+    def _call(self, part: Part) -> str:
+        """Return the call that runs `part`, "" when the plan has put its result in place."""
+        if part.step is None:
+            return f"{part.name}({'hyper' if part.name == 'apply' else ''})"
+        if part.step not in self._functions:
+            return ""
+        step = self._plan.steps[part.step]
+        return f"{_step_name(part.step, step)}({self._parameter(step)[1]})"
+
+    def _clear(self) -> Iterator[str]:
+        yield "/* No gradient, before the first sample of an update. */\n"
+        yield "FT_STEP clear(void) {\n    if (accumulated != 0)\n        return;\n"
+        for name in self._graph.trained:
+            pointer = self.gradient(name)
+            yield f"    memset({pointer}, 0, sizeof {pointer});\n"
         yield "}\n\n"
 
     def _apply(self) -> Iterator[str]:
-        yield "/* The mean gradient of the accumulated samples, clipped, to the weights. */\n"
+        yield "/* After the last sample of an update: the mean gradient, clipped, to the weights. */\n"
         yield "FT_STEP apply(const ft_hyper_t *hyper) {\n"
+        yield "    if (++accumulated < (int32_t)hyper->accumulate)\n        return;\n"
         yield "    float sum = 0.0f;\n"
         counts = {name: self._graph.constants[name].value.size for name in self._graph.trained}
         for name, count in counts.items():
@@ -290,6 +329,7 @@ class _Model:
         yield "    .tensors = tensors,\n"
         yield "    .tensor_count = sizeof tensors / sizeof tensors[0],\n"
         yield f"    .loss_count = {losses},\n"
+        yield f"    .step_parts = {len(step_parts(plan))},\n"
         yield f"    .reset = reset,\n    .infer = infer,\n    .step = {step},\n    .intact = intact,\n}};\n"
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from fieldtune.errors import LinkError
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 REPLY: Final = 0x80
 """A reply's type is its request's type with this bit set; the board alone sends types with this bit."""
 
@@ -27,7 +27,7 @@ FRAME_OVERHEAD: Final = 7
 """Bytes of a frame besides its payload, before COBS: type u8, seq u16, crc32 u32."""
 
 ALL_STEPS: Final = 0xFFFFFFFF
-"""`end` of an INFER that runs to the last step."""
+"""`end` of an INFER or STEP that runs to the end."""
 
 Role = Literal["input", "label", "mask", "output", "weight", "state", "gradient", "arena"]
 ROLES: Final[tuple[Role, ...]] = ("input", "label", "mask", "output", "weight", "state", "gradient", "arena")
@@ -239,12 +239,16 @@ INFER = Message(
 STEP = Message(
     "step",
     0x11,
-    "Trains on the sample that was written. Runs only when the board has done `step` steps.",
-    _fields(("step", "u32", "index of this step")),
+    "Trains on the sample that was written, or runs a piece of that. Only when `step` steps are done.",
+    _fields(
+        ("step", "u32", "index of this training step"),
+        ("first", "u32", "first of its parts to run, counted from 0"),
+        ("end", "u32", "part before which to stop; after the last the training step is done"),
+    ),
     _fields(
         ("step", "u32", "index of this step"),
         ("ticks", "u64", "what it took"),
-        ("losses", "f32[]", "loss_count losses, before the update"),
+        ("losses", "f32[]", "loss_count losses, before the update; those of pieces not yet run mean nothing"),
     ),
     long=True,
 )

@@ -78,7 +78,7 @@ class Hyper:
 
 @dataclass(frozen=True)
 class StepResult:
-    """One training step: losses before its update, and what it took in the board's ticks."""
+    """A training step or a piece of one: losses before the update, and what it took in the board's ticks."""
 
     step: int
     losses: tuple[float, ...]
@@ -278,16 +278,20 @@ class Device:
         replies = self.link.exchange(self._reads(self.arena, offset, count))
         return b"".join(reply["data"] for reply in replies)
 
-    def step(self, index: int) -> StepResult:
+    def step(self, index: int, first: int = 0, end: int = protocol.ALL_STEPS) -> StepResult:
         """Train on the sample that was put; `index` counts from 0 and must be the number of steps done.
 
         The last step may be asked for again, also after :meth:`reconnect`: it is not run twice, its result is
         told again.
 
+        To look at a training step, it may be run in pieces, in their order: the parts from `first` to before
+        `end` (`firmware_gen.emit.step_parts`). It is done when the last part has run. Between two pieces only
+        :meth:`read_arena` may be called, and a piece that is asked for after :meth:`reconnect` runs again.
+
         Raises:
             RefusedError: the board has done another number of steps, or only infers.
         """
-        return StepResult(**self.link.command(protocol.STEP, step=index))
+        return StepResult(**self.link.command(protocol.STEP, step=index, first=first, end=end))
 
     def set_hyper(self, hyper: Hyper) -> None:
         """Set the hyperparameters of the steps to come.

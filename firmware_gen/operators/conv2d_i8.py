@@ -11,12 +11,14 @@ connected layers, where LiteRT 2 multiplies in double precision.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from boards import Isa
 from fieldtune.errors import ModelError
 from firmware_gen.fixed_point import (
     activation_range,
@@ -24,6 +26,7 @@ from firmware_gen.fixed_point import (
     wrap_int32,
 )
 from firmware_gen.graph import Constant, Graph, Op, Quantization
+from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve, depthwise_i8_dsp, depthwise_i8_mve
 from firmware_gen.operators.base import Emitter, Lowered, Operator
 from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, forward_literal
 from firmware_gen.window import LINEAR, Activation, Window
@@ -47,6 +50,36 @@ class ConvI8Attrs:
     leaky: bool = False
     once: bool = False
 
+    def requantize_literal(self, factors: Sequence[str], c: Emitter) -> str:
+        """Return the ft_requantize_t for a layer's constants behind weight and bias."""
+        tables = [c.weight(name) for name in factors]
+        if not self.once:
+            tables.insert(2, "NULL")
+        tables += ["NULL"] * (5 - len(tables))
+        numbers = (*tables, self.y_zero, self.low, self.high)
+        return f"(ft_requantize_t){{{', '.join(map(str, numbers))}}}"
+
+
+class Variant(Protocol):
+    """A kernel for the layers that suit it, on boards that have its instructions: a module."""
+
+    def takes(self, op: Op, attrs: ConvI8Attrs, graph: Graph) -> bool:
+        """Tell whether the kernel can run the layer."""
+
+    def scratch_bytes(self, op: Op, attrs: ConvI8Attrs, graph: Graph) -> int:
+        """Return the bytes of the arena that the kernel works in."""
+
+    def emit(self, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
+        """Return the C statements that run `step`."""
+
+
+# The first that takes a layer runs it; without one, the portable kernel does.
+VARIANTS: dict[Isa, tuple[Variant, ...]] = {
+    "c": (),
+    "dsp": (depthwise_i8_dsp, conv2d_i8_dsp),
+    "mve": (depthwise_i8_mve, conv2d_i8_mve),
+}
+
 
 class Conv2dI8(Operator):
     """Constants: weight, bias, multipliers, shifts, then rests if rounded once, or the multipliers and shifts
@@ -61,27 +94,46 @@ class Conv2dI8(Operator):
     def macs(self, op: Op, graph: Graph) -> int:
         return conv_macs(op, _attrs(op).conv, graph)
 
+    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        variant = _variant(op, graph, isa)
+        return variant.scratch_bytes(op, _attrs(op), graph) if variant else 0
+
     def emit(self, step: Step, c: Emitter) -> str:
+        variant = _variant(step.op, step.graph, c.isa)
+        return variant.emit(step, _attrs(step.op), c) if variant else self._emit_portable(step, c)
+
+    def _emit_portable(self, step: Step, c: Emitter) -> str:
         op, attrs = step.op, _attrs(step.op)
         weight, bias, *factors = op.constants
         shape = step.graph.constants[weight].value.shape
         x, y = op.inputs[0], op.outputs[0]
-        kernel = "ft_conv2d_transpose_i8" if attrs.conv.transposed else "ft_conv2d_i8"
-        tables = [c.weight(name) for name in factors]
-        if not attrs.once:
-            tables.insert(2, "NULL")
-        tables += ["NULL"] * (5 - len(tables))
-        output = ", ".join(map(str, (*tables, attrs.y_zero, attrs.low, attrs.high)))
+        if attrs.conv.transposed:
+            kernel, outside = "ft_conv2d_transpose_i8", str(attrs.x_zero)
+        else:
+            kernel, outside = "ft_conv2d_i8", _padding(step, attrs, c)
         return (
-            f"{kernel}({c.pointer(x)}, {c.map(x)}, {attrs.x_zero}, {c.weight(weight)}, {c.weight(bias)},\n"
+            f"{kernel}({c.pointer(x)}, {c.map(x)}, {outside}, {c.weight(weight)}, {c.weight(bias)},\n"
             f"    {c.pointer(y)}, {c.map(y)}, {forward_literal(attrs.conv, shape)},\n"
-            f"    (ft_requantize_t){{{output}}}, {step.rows[0]}, {step.rows[1]});"
+            f"    {attrs.requantize_literal(factors, c)}, {step.rows[0]}, {step.rows[1]});"
         )
 
 
 def _attrs(op: Op) -> ConvI8Attrs:
     assert isinstance(op.attrs, ConvI8Attrs)
     return op.attrs
+
+
+def _padding(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
+    """Return the values of an input pixel in the padding, NULL when there is none."""
+    window = attrs.conv.window
+    if not any((*window.pad, *window.pad_end)):
+        return "NULL"
+    channels = step.graph.shape(step.op.inputs[0])[2]
+    return c.array(f"{step.op.constants[0]}.padding", np.full(channels, attrs.x_zero, np.int8))
+
+
+def _variant(op: Op, graph: Graph, isa: Isa) -> Variant | None:
+    return next((variant for variant in VARIANTS[isa] if variant.takes(op, _attrs(op), graph)), None)
 
 
 def quantized_conv2d(

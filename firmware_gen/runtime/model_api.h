@@ -48,13 +48,16 @@ typedef struct {
     uint32_t model_hash, plan_hash;
     const ft_tensor_t *tensors;
     uint16_t tensor_count, loss_count;
+    uint32_t step_parts; /* what step() consists of; 0 when nothing learns */
     void (*reset)(void); /* initial weights, zero optimizer state */
     /* Inputs -> outputs: the forward steps from `first` to before `end`, as far as there are such. Between
      * two calls that follow each other in the steps nothing but READ may touch the model. */
     void (*infer)(uint32_t first, uint32_t end);
-    void (*step)(const ft_hyper_t *hyper,
-                 float *losses); /* one sample, fills losses[loss_count]; NULL when nothing learns */
-    int (*intact)(void);         /* 0 when something wrote outside the arena */
+    /* One sample: the parts from `first` to before `end`, as far as there are such. All of them in their
+     * order are a training step; until the last has run, losses[loss_count] must stay as it was left, and
+     * nothing but READ may touch the model. NULL when nothing learns. */
+    void (*step)(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses);
+    int (*intact)(void); /* 0 when something wrote outside the arena */
 } ft_model_t;
 
 extern const ft_model_t ft_model; /* defined in the generated model.c */

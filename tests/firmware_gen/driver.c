@@ -44,7 +44,7 @@ static void step(const ft_model_t *model) {
     ft_hyper_t hyper;
     float losses[16] = {0};
     take(&hyper, sizeof hyper);
-    model->step(&hyper, losses);
+    model->step(0, UINT32_MAX, &hyper, losses);
     give(losses, sizeof losses[0] * model->loss_count);
 }
 

@@ -17,7 +17,10 @@ COUNT = 20
 FIRST_TEST_FRAME = 250
 
 
-@pytest.mark.parametrize("name", ["mps2_an386", "mps2_an500", "qemu_riscv32"])
+@pytest.mark.parametrize(
+    "name",
+    ["mps2_an386", "mps2_an500", "qemu_riscv32", pytest.param("mps3_an547", marks=pytest.mark.long)],
+)
 def test_twenty_steps_and_inferences_give_the_bits_of_native(
     name: str, upydnet_onnx: Path, room_npz: Path, tmp_path: Path
 ) -> None:

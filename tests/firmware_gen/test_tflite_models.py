@@ -56,7 +56,7 @@ def test_the_sanitizers_find_nothing(model: Path, tmp_path: Path) -> None:
     prove([Case(model.read_bytes())], tmp_path)
 
 
-@pytest.mark.parametrize("board", ["mps2_an386", "qemu_riscv32"])
+@pytest.mark.parametrize("board", ["mps2_an386", "mps3_an547", "qemu_riscv32"])
 def test_emulated_boards_give_litert_s_bits(model: Path, board: str, tmp_path: Path) -> None:
     random = np.random.default_rng(6)
     reference = Reference(model.read_bytes())

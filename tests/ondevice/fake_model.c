@@ -90,9 +90,7 @@ static void dawdle(uint32_t rounds) {
     }
 }
 
-static void step(const ft_hyper_t *hyper, float *losses) {
-    dawdle(hyper->accumulate);
-    predict();
+static void differentiate(float *losses) {
     losses[0] = losses[1] = 0.0f;
     memset(gradient.data, 0, sizeof gradient.data);
     for (int i = 0; i < PIXELS; i++) {
@@ -103,9 +101,25 @@ static void step(const ft_hyper_t *hyper, float *losses) {
             gradient.data[i % WEIGHTS] += error / (float)PIXELS;
         }
     }
+}
+
+static void update(const ft_hyper_t *hyper) {
     for (int k = 0; k < WEIGHTS; k++) {
         momentum.data[k] = hyper->momentum * momentum.data[k] + gradient.data[k];
         weight.data[k] -= hyper->lr * momentum.data[k];
+    }
+}
+
+static void step(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses) {
+    if (first <= 0 && 0 < end) {
+        dawdle(hyper->accumulate);
+        predict();
+    }
+    if (first <= 1 && 1 < end) {
+        differentiate(losses);
+    }
+    if (first <= 2 && 2 < end) {
+        update(hyper);
     }
 }
 
@@ -116,6 +130,7 @@ const ft_model_t ft_model = {
     .tensors = tensors,
     .tensor_count = sizeof tensors / sizeof tensors[0],
     .loss_count = 2,
+    .step_parts = 3,
     .reset = reset,
     .infer = infer,
     .step = step,

@@ -198,7 +198,9 @@ static void no_inference(uint32_t first, uint32_t end) {
     (void)first;
     (void)end;
 }
-static void no_step(const ft_hyper_t *hyper, float *losses) {
+static void no_step(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses) {
+    (void)first;
+    (void)end;
     losses[0] = losses[1] = hyper->lr;
 }
 

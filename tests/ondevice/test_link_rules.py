@@ -1,6 +1,7 @@
 """The rules of docs/protocol.md, one by one, spoken frame by frame to the real firmware library."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from ondevice.port import Port
 
 PATIENCE_S = 20.0
 OFFSET = 1  # index of the tensor `offset` in fake_model.c: 16 bytes, an input
+KNOWN = 4  # the mask
 PREDICTION = 5  # an output
+WEIGHT = 7
 ARENA = 10
 TENSORS = 11
 ALL = {"first": 0, "end": protocol.ALL_STEPS}
+PARTS = 3  # of its training step
 SESSION = 100
 
 
@@ -97,7 +101,7 @@ def refusal(reply: dict[str, Any]) -> tuple[int, int]:
 def test_without_a_session_everything_is_refused(fresh: Talk) -> None:
     for message, values in (
         (protocol.SYNC, {}),
-        (protocol.STEP, {"step": 0}),
+        (protocol.STEP, {"step": 0, **ALL}),
         (protocol.READ, {"tensor": 0, "offset": 0, "count": 1}),
         (protocol.WRITE, {"tensor": 0, "offset": 0, "data": b"x"}),
     ):
@@ -145,14 +149,47 @@ def test_a_delayed_command_has_no_effect(talk: Talk) -> None:
 
 
 def test_a_step_runs_only_at_its_number_and_only_once(talk: Talk) -> None:
-    assert refusal(talk.ask(protocol.STEP, 11, step=1)) == (protocol.WRONG_STEP.code, 0)
-    first = talk.ask(protocol.STEP, 12, step=0)
+    assert refusal(talk.ask(protocol.STEP, 11, step=1, **ALL)) == (protocol.WRONG_STEP.code, 0)
+    first = talk.ask(protocol.STEP, 12, step=0, **ALL)
     assert (first["step"], len(first["losses"])) == (0, 2)
     talk.ask(protocol.HELLO, 13, protocol=protocol.PROTOCOL_VERSION, session=SESSION + 1)
-    assert talk.ask(protocol.STEP, 14, step=0) == first
-    assert refusal(talk.ask(protocol.STEP, 15, step=2)) == (protocol.WRONG_STEP.code, 1)
+    assert talk.ask(protocol.STEP, 14, step=0, **ALL) == first
+    assert refusal(talk.ask(protocol.STEP, 15, step=2, **ALL)) == (protocol.WRONG_STEP.code, 1)
     talk.ask(protocol.SET_STEP, 16, step=1)
-    assert refusal(talk.ask(protocol.STEP, 17, step=0)) == (protocol.WRONG_STEP.code, 1)
+    assert refusal(talk.ask(protocol.STEP, 17, step=0, **ALL)) == (protocol.WRONG_STEP.code, 1)
+
+
+def test_a_step_is_done_when_its_last_piece_has_run(talk: Talk) -> None:
+    seq = count(11)
+    whole = talk.ask(protocol.STEP, next(seq), step=0, **ALL)
+    talk.ask(protocol.RESET_WEIGHTS, next(seq))
+    for first, end in [(0, 0), (0, 1), (1, 2), (PARTS, PARTS + 1), (2, 1)]:
+        assert talk.ask(protocol.STEP, next(seq), step=0, first=first, end=end)["step"] == 0
+        assert refusal(talk.ask(protocol.STEP, next(seq), step=1, **ALL)) == (protocol.WRONG_STEP.code, 0)
+    last = talk.ask(protocol.STEP, next(seq), step=0, first=2, end=PARTS)
+    assert last["losses"] == whole["losses"]
+    assert talk.ask(protocol.STEP, next(seq), step=0, **ALL) == last
+    assert talk.ask(protocol.STEP, next(seq), step=1, **ALL)["step"] == 1
+
+
+def test_a_step_that_was_left_in_the_middle_forgets_the_one_before(talk: Talk) -> None:
+    talk.ask(protocol.STEP, 11, step=0, **ALL)
+    talk.ask(protocol.STEP, 12, step=1, first=0, end=1)
+    assert refusal(talk.ask(protocol.STEP, 13, step=0, **ALL)) == (protocol.WRONG_STEP.code, 1)
+    assert talk.ask(protocol.STEP, 14, step=1, **ALL)["step"] == 1
+
+
+def test_a_repeated_piece_is_not_run_again(talk: Talk) -> None:
+    talk.ask(protocol.HYPER, 11, lr=0.5, momentum=0.0, weight_decay=0.0, clip_norm=0.0, accumulate=1)
+    talk.ask(protocol.WRITE, 12, tensor=KNOWN, offset=0, data=bytes([1] * 100))
+    talk.ask(protocol.STEP, 13, step=0, first=0, end=2)
+    update = {"step": 0, "first": 2, "end": PARTS}
+    replies = [talk.ask(protocol.STEP, 14, **update) for _ in range(3)]
+    once = talk.ask(protocol.READ, 15, tensor=WEIGHT, offset=0, count=256)
+    talk.ask(protocol.RESET_WEIGHTS, 16)
+    talk.ask(protocol.STEP, 17, step=0, **ALL)
+    assert replies == replies[:1] * 3
+    assert talk.ask(protocol.READ, 18, tensor=WEIGHT, offset=0, count=256) == once
 
 
 def test_sequence_numbers_wrap(talk: Talk) -> None:
@@ -197,7 +234,7 @@ def test_an_unknown_request_and_a_wrong_length_are_refused(talk: Talk) -> None:
     assert refusal(protocol.ERROR.reply.unpack(talk.next().payload)) == (protocol.UNKNOWN_TYPE.code, 0)
     for seq, (message, right) in enumerate(
         [
-            (protocol.STEP, 4),
+            (protocol.STEP, 12),
             (protocol.INFER, 8),
             (protocol.HYPER, 20),
             (protocol.SYNC, 0),

@@ -13,7 +13,7 @@ from firmware_gen.update import UpdatePlan
 from ondevice.device import Device, Hyper
 from ondevice.training_data import sample
 
-CROSS_COMPILED = ["mps2_an386", "mps2_an500", "netduinoplus2", "qemu_riscv32"]
+CROSS_COMPILED = ["mps2_an386", "mps2_an500", "mps3_an547", "netduinoplus2", "qemu_riscv32"]
 EVERYTHING = UpdatePlan(("*",), momentum=True, keep_gradients=True)
 UPDATES = {
     "inference": UpdatePlan(),

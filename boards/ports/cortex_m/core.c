@@ -1,5 +1,4 @@
-/* Reset, faults, interrupts and restart of an Armv7-M core (M3, M4, M7; Armv8-M protects memory differently).
- */
+/* Reset, faults, interrupts and restart of an Armv7-M or Armv8-M mainline core (M3, M4, M7; M33, M55). */
 #include "cortex_m.h"
 #include "hardware.h"
 #include "port.h"
@@ -13,15 +12,22 @@
 /* The area below the stack that nothing may touch. Large, so that no frame steps over it. */
 #define GUARD_BYTES     0x10000u
 #define GUARD_ATTRIBUTE (1u << 28 | 15u << 1 | 1u) /* never execute, no access, 2^(15 + 1) bytes, enabled */
-#define MPU_ON          (1u << 2 | 1u)             /* everything else stays as without a protection unit */
+#define GUARD_READ_ONLY (2u << 1 | 1u) /* Armv8-M: never execute, read-only; it has no "no access" */
+#define GUARD_ENABLED   1u
+#define MPU_ON          (1u << 2 | 1u) /* everything else stays as without a protection unit */
 
 extern uint32_t ft_stack_low[], ft_stack_high[];
 
 /* Not every board faults on its own where the stack runs out of the RAM. */
 static void guard_stack(void) {
     MPU_NUMBER = 0;
+#if __ARM_ARCH >= 8
+    MPU_BASE = ((uint32_t)ft_stack_low - GUARD_BYTES) | GUARD_READ_ONLY;
+    MPU_LIMIT = ((uint32_t)ft_stack_low - 1u) / 32u * 32u | GUARD_ENABLED;
+#else
     MPU_BASE = (uint32_t)ft_stack_low - GUARD_BYTES;
     MPU_ATTRIBUTE = GUARD_ATTRIBUTE;
+#endif
     MPU_CTRL = MPU_ON;
 }
 

@@ -1,4 +1,5 @@
-/* The registers of an Armv7-M core that the ports use (Armv7-M Architecture Reference Manual, B3). */
+/* The registers of an Armv7-M or Armv8-M core that the ports use (Armv7-M Architecture Reference Manual, B3;
+ * Armv8-M, D1.2). */
 #ifndef FT_CORTEX_M_H
 #define FT_CORTEX_M_H
 
@@ -18,7 +19,8 @@
 #define MPU_CTRL      FT_REGISTER(0xE000ED94u)
 #define MPU_NUMBER    FT_REGISTER(0xE000ED98u)
 #define MPU_BASE      FT_REGISTER(0xE000ED9Cu)
-#define MPU_ATTRIBUTE FT_REGISTER(0xE000EDA0u)
+#define MPU_ATTRIBUTE FT_REGISTER(0xE000EDA0u) /* Armv7-M */
+#define MPU_LIMIT     FT_REGISTER(0xE000EDA0u) /* Armv8-M, the same place */
 
 typedef void (*ft_handler_t)(void);
 

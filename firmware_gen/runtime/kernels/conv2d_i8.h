@@ -13,8 +13,37 @@
 #include "conv2d.h"
 #include "fixed_point.h"
 
-/* Output channels that one inner loop holds in registers. */
+/* Outputs whose sums one inner loop holds in registers: neighbours, the channels of each, and the channels of
+ * a pixel without neighbours. And how often the loop over the input channels is unrolled. */
+#if FT_LANES > 1
+#define FT_BLOCK_I8    FT_BLOCK
 #define FT_CHANNELS_I8 (FT_LANES * FT_VECTORS)
+#define FT_SINGLE_I8   FT_CHANNELS_I8
+#define FT_UNROLL_I8   1
+#elif defined(__riscv)
+#define FT_BLOCK_I8    3
+#define FT_CHANNELS_I8 4
+#define FT_SINGLE_I8   8
+#define FT_UNROLL_I8   8
+#else
+#define FT_BLOCK_I8    2
+#define FT_CHANNELS_I8 4
+#define FT_SINGLE_I8   8
+#define FT_UNROLL_I8   4
+#endif
+
+/* FT_EACH, unless the compiler makes vectors of the loop. Where it does not: FT_KEEP_I8 is a point at which
+ * the value is in a register, FT_STEPPED_I8 one that loads do not cross. Without them GCC collects products
+ * and loads of several steps, for which there are not enough registers. */
+#if FT_LANES > 1
+#define FT_EACH_I8(k, n)  for (int k = 0; k < (n); k++)
+#define FT_KEEP_I8(value) ((void)0)
+#define FT_STEPPED_I8()   ((void)0)
+#else
+#define FT_EACH_I8(k, n)  FT_EACH(k, n)
+#define FT_KEEP_I8(value) __asm__("" : "+r"(value))
+#define FT_STEPPED_I8()   __asm__ volatile("" ::: "memory")
+#endif
 
 /* From sums to outputs, tables of one entry an output channel. rests: NULL, or the 31 bits that follow those
  * of the multipliers; then the product is rounded once (ft_round_once), not twice (ft_requantize).
@@ -40,135 +69,179 @@ FT_INLINE int32_t ft_round_once(int32_t sum, int32_t multiplier, int32_t rest, i
 }
 
 /* The output of channel o for the sum acc. */
-FT_INLINE int8_t ft_requantized_i8(uint32_t acc, int o, ft_requantize_t to) {
+FT_INLINE int32_t ft_requantized_i8(uint32_t acc, int o, ft_requantize_t to) {
     const int32_t sum = (int32_t)acc;
     const int negative = to.negative_multipliers != NULL && sum < 0;
     const int32_t multiplier = negative ? to.negative_multipliers[o] : to.multipliers[o];
     const int32_t shift = negative ? to.negative_shifts[o] : to.shifts[o];
+    if (multiplier < 0)
+        __builtin_unreachable(); /* so that ft_high_mul need not saturate */
     const int32_t scaled = to.rests != NULL ? ft_round_once(sum, multiplier, to.rests[o], shift)
                                             : ft_requantize(sum, multiplier, shift);
-    return (int8_t)ft_clamp_i32((int32_t)((uint32_t)scaled + (uint32_t)to.zero), to.low, to.high);
+    return ft_clamp_i32((int32_t)((uint32_t)scaled + (uint32_t)to.zero), to.low, to.high);
 }
 
-/* acc[p][k] += (x - zero) * w for one tap, all input channels of a group, `pixels` neighbours that lie
- * x_pixel apart and `count` output channels. Depthwise: channel `first` + k has the input channel / conv.out.
- * Constant pixels, count. */
-FT_INLINE void ft_conv_tap_i8(uint32_t acc[FT_BLOCK][FT_CHANNELS_I8], const int8_t *x, int x_pixel,
-                              int32_t zero, const int8_t *w, ft_conv_t conv, int first, int pixels,
-                              int count) {
-    if (conv.in == 1 && conv.groups > 1) {
-        for (int p = 0; p < pixels; p++)
-            for (int k = 0; k < count; k++)
-                acc[p][k] += (uint32_t)((x[p * x_pixel + (first + k) / conv.out] - zero) * w[k]);
-        return;
-    }
-    for (int c = 0; c < conv.in; c++) {
-        for (int p = 0; p < pixels; p++) {
-            const int32_t value = x[p * x_pixel + c] - zero;
-            for (int k = 0; k < count; k++)
-                acc[p][k] += (uint32_t)(value * w[k]);
+/* Value c of pixel p: x_pixel apart from x[0] on, so that one register holds the address, or, if x_pixel is
+ * 0, at x[p]. Constant x_pixel, p. */
+FT_INLINE int32_t ft_conv_input_i8(const int8_t *const x[], int x_pixel, int p, int c) {
+    return x_pixel ? x[0][p * x_pixel + c] : x[p][c];
+}
+
+/* acc[p][k] += (x - zero) * w[k] for value c of each pixel. Constant pixels, count. */
+FT_INLINE void ft_conv_value_i8(uint32_t acc[FT_BLOCK_I8][FT_SINGLE_I8], const int8_t *const x[], int x_pixel,
+                                int c, int32_t zero, const int8_t *w, int pixels, int count) {
+    FT_EACH_I8(p, pixels) {
+        const int32_t value = ft_conv_input_i8(x, x_pixel, p, c) - zero;
+        FT_EACH_I8(k, count) {
+            acc[p][k] += (uint32_t)(value * w[k]);
+            FT_KEEP_I8(acc[p][k]);
         }
-        w += conv.w_in;
+    }
+    FT_STEPPED_I8();
+}
+
+/* The same for `length` values that lie side by side, whose weights lie w_in apart. */
+FT_INLINE void ft_conv_run_i8(uint32_t acc[FT_BLOCK_I8][FT_SINGLE_I8], const int8_t *const x[], int x_pixel,
+                              int length, int32_t zero, const int8_t *w, int w_in, int pixels, int count) {
+    int c = 0;
+    _Pragma("GCC unroll 1") for (; c + FT_UNROLL_I8 <= length; c += FT_UNROLL_I8) {
+        FT_EACH_I8(u, FT_UNROLL_I8)
+            ft_conv_value_i8(acc, x, x_pixel, c + u, zero, w + u * w_in, pixels, count);
+        w += FT_UNROLL_I8 * w_in;
+    }
+    _Pragma("GCC unroll 1") for (; c < length; c++) {
+        ft_conv_value_i8(acc, x, x_pixel, c, zero, w, pixels, count);
+        w += w_in;
     }
 }
 
-/* The same where the tap lies in the padding: x is the constant `padding`. */
-FT_INLINE void ft_conv_padding_i8(uint32_t acc[FT_BLOCK][FT_CHANNELS_I8], int32_t padding, const int8_t *w,
-                                  ft_conv_t conv, int count) {
-    for (int c = 0; c < conv.in; c++) {
-        for (int k = 0; k < count; k++)
-            acc[0][k] += (uint32_t)(padding * w[k]);
-        w += conv.w_in;
+/* The same for one tap of a depthwise layer: channel `first` + k has the input channel / given. */
+FT_INLINE void ft_conv_depthwise_tap_i8(uint32_t acc[FT_BLOCK_I8][FT_SINGLE_I8], const int8_t *const x[],
+                                        int x_pixel, int32_t zero, const int8_t *w, int first, int given,
+                                        int pixels, int count) {
+    int32_t weight[FT_SINGLE_I8];
+    FT_EACH_I8(k, count)
+        weight[k] = w[k];
+    FT_EACH_I8(p, pixels) {
+        FT_EACH_I8(k, count) {
+            const int32_t value = ft_conv_input_i8(x, x_pixel, p, (first + k) / given) - zero;
+            acc[p][k] += (uint32_t)(value * weight[k]);
+            FT_KEEP_I8(acc[p][k]);
+        }
+        FT_STEPPED_I8();
     }
 }
 
-/* Outputs of `count` channels from channel `first` on, `pixels` neighbours. x points at the first tap of the
- * first pixel and w at the weights of channel `first`; neighbouring pixels lie x_pixel apart in x and y_pixel
- * in y. `padding`: the value of the taps that `rows` and `cols` leave out, used if `padded`; then pixels
- * is 1. Constant pixels, count, padded. */
-FT_INLINE void ft_conv_block_i8(const int8_t *x, int x_pixel, ft_map_t xm, int32_t zero, const int8_t *w,
-                                const int32_t *bias, int8_t *y, int y_pixel, ft_conv_t conv, ft_taps_t rows,
-                                ft_taps_t cols, ft_requantize_t to, int first, int pixels, int count,
-                                int padded, int32_t padding) {
-    uint32_t acc[FT_BLOCK][FT_CHANNELS_I8];
-    for (int p = 0; p < pixels; p++)
-        for (int k = 0; k < count; k++)
+/* Outputs of `count` channels from channel `first` on, `pixels` neighbours. x points at the map, at the first
+ * input channel, and w at the weights of channel `first`; neighbouring pixels read x_step columns apart and
+ * lie y_pixel apart in y. `padding`: NULL, or the values of an input pixel that does not lie on the map; then
+ * rows and cols are all taps of the window. Constant pixels, count. */
+FT_INLINE void ft_conv_block_i8(const int8_t *x, int x_step, ft_map_t xm, const int8_t *padding, int32_t zero,
+                                const int8_t *w, const int32_t *bias, int8_t *y, int y_pixel, ft_conv_t conv,
+                                ft_taps_t rows, ft_taps_t cols, ft_requantize_t to, int first, int pixels,
+                                int count) {
+    const int depthwise = conv.in == 1 && conv.groups > 1;
+    /* A row of the window can be one run of values. */
+    const int whole =
+        padding == NULL && conv.groups == 1 && xm.pixel == conv.in && cols.i_step == 1 && cols.k_step == 1;
+    const int runs = whole ? 1 : cols.n, length = whole ? cols.n * conv.in : conv.in;
+    const int x_pixel = padding == NULL ? x_step * xm.pixel : 0;
+    uint32_t acc[FT_BLOCK_I8][FT_SINGLE_I8];
+    FT_EACH_I8(p, pixels)
+        FT_EACH_I8(k, count)
             acc[p][k] = (uint32_t)bias[first + k];
-    for (int j = 0; j < rows.n; j++)
-        for (int i = 0; i < cols.n; i++) {
+    _Pragma("GCC unroll 1") for (int j = 0; j < rows.n; j++) {
+        const int row = rows.i + j * rows.i_step;
+        const int row_on_map = padding == NULL || (row >= 0 && row < xm.h);
+        _Pragma("GCC unroll 1") for (int i = 0; i < runs; i++) {
+            const int col = cols.i + i * cols.i_step;
             const int tap = (rows.k + j * rows.k_step) * conv.window.kernel_x + cols.k + i * cols.k_step;
-            ft_conv_tap_i8(acc, x + j * rows.i_step * xm.row + i * cols.i_step * xm.pixel, x_pixel, zero,
-                           w + tap * conv.w_tap, conv, first, pixels, count);
+            const int8_t *at[FT_BLOCK_I8];
+            FT_EACH_I8(p, pixels) {
+                const int column = col + p * x_step;
+                const int on_map = row_on_map && (padding == NULL || (column >= 0 && column < xm.w));
+                at[p] = on_map ? x + row * xm.row + column * xm.pixel : padding;
+            }
+            const int8_t *w_tap = w + tap * conv.w_tap;
+            if (depthwise)
+                ft_conv_depthwise_tap_i8(acc, at, x_pixel, zero, w_tap, first, conv.out, pixels, count);
+            else
+                ft_conv_run_i8(acc, at, x_pixel, length, zero, w_tap, conv.w_in, pixels, count);
         }
-    for (int ky = 0; padded && ky < conv.window.kernel_y; ky++)
-        for (int kx = 0; kx < conv.window.kernel_x; kx++) {
-            const int on_map = ky >= rows.k && ky < rows.k + rows.n && kx >= cols.k && kx < cols.k + cols.n;
-            if (!on_map)
-                ft_conv_padding_i8(acc, padding, w + (ky * conv.window.kernel_x + kx) * conv.w_tap, conv,
-                                   count);
-        }
+    }
+    /* A copy, so that the sums can stay in registers and one piece of code rounds them all. */
+    uint32_t sums[FT_BLOCK_I8][FT_SINGLE_I8];
+    FT_EACH_I8(p, pixels)
+        FT_EACH_I8(k, count)
+            sums[p][k] = acc[p][k];
     for (int p = 0; p < pixels; p++)
-        for (int k = 0; k < count; k++)
-            y[p * y_pixel + first + k] = ft_requantized_i8(acc[p][k], first + k, to);
+        _Pragma("GCC unroll 1") for (int k = 0; k < count; k++) {
+            int32_t value = ft_requantized_i8(sums[p][k], first + k, to);
+            FT_KEEP_I8(value); /* else RISC-V extends its sign before it is stored */
+            y[p * y_pixel + first + k] = (int8_t)value;
+        }
 }
 
 /* All output channels of `pixels` neighbours; arguments as for ft_conv_block_i8. */
-FT_INLINE void ft_conv_pixels_i8(const int8_t *x, int x_pixel, ft_map_t xm, int32_t zero, const int8_t *w,
-                                 const int32_t *bias, int8_t *y, int y_pixel, ft_conv_t conv, ft_taps_t rows,
-                                 ft_taps_t cols, ft_requantize_t to, int pixels, int padded,
-                                 int32_t padding) {
+FT_INLINE void ft_conv_pixels_i8(const int8_t *x, int x_step, ft_map_t xm, const int8_t *padding,
+                                 int32_t zero, const int8_t *w, const int32_t *bias, int8_t *y, int y_pixel,
+                                 ft_conv_t conv, ft_taps_t rows, ft_taps_t cols, ft_requantize_t to,
+                                 int pixels) {
     /* Depthwise weights lie side by side for all groups, and so do their outputs. */
     const int depthwise = conv.in == 1 && conv.groups > 1;
     const int groups = depthwise ? 1 : conv.groups;
     const int out = depthwise ? conv.groups * conv.out : conv.out;
-    x += rows.i * xm.row + cols.i * xm.pixel;
-    for (int n = 0; n < groups; n++)
-        for (int o = 0; o < out;) {
-            const int8_t *wo = w + n * conv.w_group + o;
-            if (out - o >= FT_CHANNELS_I8) {
-                ft_conv_block_i8(x + n * conv.in, x_pixel, xm, zero, wo, bias, y, y_pixel, conv, rows, cols,
-                                 to, n * out + o, pixels, FT_CHANNELS_I8, padded, padding);
-                o += FT_CHANNELS_I8;
-            } else {
-                ft_conv_block_i8(x + n * conv.in, x_pixel, xm, zero, wo, bias, y, y_pixel, conv, rows, cols,
-                                 to, n * out + o, pixels, out - o, padded, padding);
-                o = out;
-            }
-        }
+    const int block = pixels == 1 ? FT_SINGLE_I8 : FT_CHANNELS_I8;
+    for (int n = 0; n < groups; n++) {
+        const int8_t *xg = x + n * conv.in;
+        int o = 0;
+        for (; o + block <= out; o += block)
+            ft_conv_block_i8(xg, x_step, xm, padding, zero, w + n * conv.w_group + o, bias, y, y_pixel, conv,
+                             rows, cols, to, n * out + o, pixels, block);
+        if (o < out)
+            ft_conv_block_i8(xg, x_step, xm, padding, zero, w + n * conv.w_group + o, bias, y, y_pixel, conv,
+                             rows, cols, to, n * out + o, pixels, out % block);
+    }
 }
 
-/* Rows y0 <= row < y1 of y. `zero` is the zero point of x. Weight of tap t, channel i of group n, output o:
- * w[t * w_tap + n * w_group + i * w_in + o] (w_out is 1). bias: one an output channel, with the zero point
- * folded in. x and y do not overlap. No scratch. */
-FT_INLINE void ft_conv2d_i8(const int8_t *x, ft_map_t xm, int32_t zero, const int8_t *w, const int32_t *bias,
-                            int8_t *y, ft_map_t ym, ft_conv_t conv, ft_requantize_t to, int y0, int y1) {
+/* Rows y0 <= row < y1 of y. padding: NULL if no tap lies in the padding, else the values of a pixel there,
+ * all the zero point of x. Weight of tap t, channel i of group n, output o: w[t * w_tap + n * w_group + i *
+ * w_in
+ * + o] (w_out is 1). bias: one an output channel, with the zero point folded in. x and y do not overlap. No
+ * scratch. */
+FT_INLINE void ft_conv2d_i8(const int8_t *x, ft_map_t xm, const int8_t *padding, const int8_t *w,
+                            const int32_t *bias, int8_t *y, ft_map_t ym, ft_conv_t conv, ft_requantize_t to,
+                            int y0, int y1) {
     const ft_window_t win = conv.window;
-    const int x_pixel = win.stride_x * xm.pixel;
+    const int reach_y = (win.kernel_y - 1) * win.dilation_y;
+    const int reach_x = (win.kernel_x - 1) * win.dilation_x;
     for (int row = y0; row < y1; row++) {
-        const ft_taps_t rows =
-            ft_taps_direct(row, win.kernel_y, win.stride_y, win.pad_y, win.dilation_y, xm.h);
+        const int top = row * win.stride_y - win.pad_y;
+        const ft_taps_t rows = {0, 1, top, win.dilation_y, win.kernel_y};
         for (int col = 0; col < ym.w;) {
             int8_t *yp = y + row * ym.row + col * ym.pixel;
-            const ft_taps_t cols =
-                ft_taps_direct(col, win.kernel_x, win.stride_x, win.pad_x, win.dilation_x, xm.w);
-            const ft_taps_t far = ft_taps_direct(col + FT_BLOCK - 1, win.kernel_x, win.stride_x, win.pad_x,
-                                                 win.dilation_x, xm.w);
-            if (rows.n < win.kernel_y || cols.n < win.kernel_x) {
-                ft_conv_pixels_i8(x, x_pixel, xm, 0, w, bias, yp, ym.pixel, conv, rows, cols, to, 1, 1, zero);
+            const int left = col * win.stride_x - win.pad_x;
+            const int right = left + (FT_BLOCK_I8 - 1) * win.stride_x + reach_x;
+            const ft_taps_t cols = {0, 1, left, win.dilation_x, win.kernel_x};
+            const int inside = top >= 0 && top + reach_y < xm.h && left >= 0 && right < xm.w;
+            if (col + FT_BLOCK_I8 > ym.w) {
+                ft_conv_pixels_i8(x, win.stride_x, xm, padding, 0, w, bias, yp, ym.pixel, conv, rows, cols,
+                                  to, 1);
                 col++;
-            } else if (col + FT_BLOCK > ym.w || far.n < win.kernel_x) {
-                ft_conv_pixels_i8(x, x_pixel, xm, 0, w, bias, yp, ym.pixel, conv, rows, cols, to, 1, 0, 0);
-                col++;
+            } else if (padding == NULL || inside) {
+                ft_conv_pixels_i8(x, win.stride_x, xm, NULL, 0, w, bias, yp, ym.pixel, conv, rows, cols, to,
+                                  FT_BLOCK_I8);
+                col += FT_BLOCK_I8;
             } else {
-                ft_conv_pixels_i8(x, x_pixel, xm, 0, w, bias, yp, ym.pixel, conv, rows, cols, to, FT_BLOCK, 0,
-                                  0);
-                col += FT_BLOCK;
+                ft_conv_pixels_i8(x, win.stride_x, xm, padding, 0, w, bias, yp, ym.pixel, conv, rows, cols,
+                                  to, FT_BLOCK_I8);
+                col += FT_BLOCK_I8;
             }
         }
     }
 }
 
-/* The same for a transposed window; bias without the zero point. */
+/* The same for a transposed window; `zero` is the zero point of x, and bias is without it. */
 FT_INLINE void ft_conv2d_transpose_i8(const int8_t *x, ft_map_t xm, int32_t zero, const int8_t *w,
                                       const int32_t *bias, int8_t *y, ft_map_t ym, ft_conv_t conv,
                                       ft_requantize_t to, int y0, int y1) {
@@ -180,19 +253,19 @@ FT_INLINE void ft_conv2d_transpose_i8(const int8_t *x, ft_map_t xm, int32_t zero
         for (int phase = 0; phase < win.stride_x; phase++)
             for (int col = phase; col < ym.w;) {
                 int8_t *yp = y + row * ym.row + col * ym.pixel;
-                const int last = col + (FT_BLOCK - 1) * win.stride_x;
+                const int last = col + (FT_BLOCK_I8 - 1) * win.stride_x;
                 const ft_taps_t cols =
                     ft_taps_transposed(col, win.kernel_x, win.stride_x, win.pad_x, win.dilation_x, xm.w);
                 const ft_taps_t far =
                     ft_taps_transposed(last, win.kernel_x, win.stride_x, win.pad_x, win.dilation_x, xm.w);
                 const int block = last < ym.w && ft_same_taps(cols, far);
                 if (block)
-                    ft_conv_pixels_i8(x, xm.pixel, xm, zero, w, bias, yp, win.stride_x * ym.pixel, conv, rows,
-                                      cols, to, FT_BLOCK, 0, 0);
+                    ft_conv_pixels_i8(x, 1, xm, NULL, zero, w, bias, yp, win.stride_x * ym.pixel, conv, rows,
+                                      cols, to, FT_BLOCK_I8);
                 else
-                    ft_conv_pixels_i8(x, xm.pixel, xm, zero, w, bias, yp, win.stride_x * ym.pixel, conv, rows,
-                                      cols, to, 1, 0, 0);
-                col += (block ? FT_BLOCK : 1) * win.stride_x;
+                    ft_conv_pixels_i8(x, 1, xm, NULL, zero, w, bias, yp, win.stride_x * ym.pixel, conv, rows,
+                                      cols, to, 1);
+                col += (block ? FT_BLOCK_I8 : 1) * win.stride_x;
             }
     }
 }

@@ -219,34 +219,40 @@ static void infer(ft_firmware_t *firmware, const uint8_t *payload) {
     reply_with(firmware, firmware->short_reply, FT_INFER_REPLY_SIZE);
 }
 
-static void run_step(ft_firmware_t *firmware) {
+/* Runs the parts of this training step from `first` to before `end`. The losses wait in the reply from one
+ * piece to the next. Only the last piece makes the step one that was done. */
+static void run_step(ft_firmware_t *firmware, uint32_t first, uint32_t end) {
     const ft_model_t *model = firmware->model;
+    const size_t bytes = sizeof(float) * model->loss_count;
+    const int done = first < model->step_parts && end >= model->step_parts;
+    uint8_t *reply = firmware->step_reply;
     float losses[FT_MAX_LOSSES];
+    memcpy(losses, reply + FT_STEP_REPLY_LOSSES, bytes);
     send(firmware, FT_MSG_BUSY, firmware->last_seq, NULL, 0);
     uint64_t start = firmware->port->ticks();
-    model->step(&firmware->hyper, losses);
-    ft_put_u32(firmware->step_reply + FT_STEP_REPLY_STEP, firmware->step);
-    ft_put_u64(firmware->step_reply + FT_STEP_REPLY_TICKS, firmware->port->ticks() - start);
-    memcpy(firmware->step_reply + FT_STEP_REPLY_LOSSES, losses, sizeof(float) * model->loss_count);
-    firmware->step_reply_bytes = (uint8_t)(FT_STEP_REPLY_SIZE + sizeof(float) * model->loss_count);
-    firmware->step++;
+    model->step(first, end, &firmware->hyper, losses);
+    ft_put_u64(reply + FT_STEP_REPLY_TICKS, firmware->port->ticks() - start);
+    ft_put_u32(reply + FT_STEP_REPLY_STEP, firmware->step);
+    memcpy(reply + FT_STEP_REPLY_LOSSES, losses, bytes);
+    reply_with(firmware, reply, (uint8_t)(FT_STEP_REPLY_SIZE + bytes));
+    firmware->step_reply_bytes = done ? firmware->reply_bytes : 0;
+    firmware->step += (uint32_t)done;
 }
 
 /* The step that was done last may be asked for again, in another session too: its result is told, it does not
  * run. */
-static void step(ft_firmware_t *firmware, const request_t *request) {
-    uint32_t wanted = ft_get_u32(request->payload + FT_STEP_REQUEST_STEP);
+static void step(ft_firmware_t *firmware, const uint8_t *payload) {
+    uint32_t wanted = ft_get_u32(payload + FT_STEP_REQUEST_STEP);
     if (!trainable(firmware->model)) {
         reply_refused(firmware, FT_REFUSED_NOT_TRAINABLE, 0);
-        return;
-    }
-    if (wanted == firmware->step) {
-        run_step(firmware);
-    } else if (wanted + 1 != firmware->step || firmware->step_reply_bytes == 0) {
+    } else if (wanted == firmware->step) {
+        run_step(firmware, ft_get_u32(payload + FT_STEP_REQUEST_FIRST),
+                 ft_get_u32(payload + FT_STEP_REQUEST_END));
+    } else if (wanted + 1 == firmware->step && firmware->step_reply_bytes != 0) {
+        reply_with(firmware, firmware->step_reply, firmware->step_reply_bytes);
+    } else {
         reply_refused(firmware, FT_REFUSED_WRONG_STEP, firmware->step);
-        return;
     }
-    reply_with(firmware, firmware->step_reply, firmware->step_reply_bytes);
 }
 
 static void set_step(ft_firmware_t *firmware, uint32_t done) {
@@ -318,7 +324,7 @@ static void execute(ft_firmware_t *firmware, const request_t *request) {
         infer(firmware, request->payload);
         break;
     case FT_MSG_STEP:
-        step(firmware, request);
+        step(firmware, request->payload);
         break;
     case FT_MSG_HYPER:
         set_hyper(firmware, request->payload);

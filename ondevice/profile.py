@@ -1,0 +1,323 @@
+"""Where time and memory go: every step of the plan counted alone, on the firmware that would be flashed."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
+from numpy.typing import NDArray
+
+import boards
+from boards import Board, Firmware
+from fieldtune.console import progress, say
+from fieldtune.errors import BoardError, LinkError
+from firmware_gen.emit import step_parts
+from firmware_gen.operators import OPERATORS
+from firmware_gen.plan import Plan
+from firmware_gen.project import write_project
+from ondevice.device import Device, Hyper
+from ondevice.timing import Timing
+from ondevice.verify_inputs import random_samples
+from ondevice.workbench import ANY_BAUD
+
+Unit = Literal["instructions", "cycles", "ns"]
+Phase = Literal["forward", "backward", "update"]
+Sample = Mapping[str, NDArray[Any]]
+
+# An instruction must take more than two ticks: both ends of a measurement together are off by less than one.
+_TICKS_AN_INSTRUCTION = 2
+_NATIVE_PASSES = 5  # the least of them counts: other processes only ever add
+_MOST_TRIES = 5
+# A question asked again while the board computes would interrupt it. An emulator's line loses nothing.
+_UNDISTURBED = Timing(computing_check=Timing.computing)
+_LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One step of the plan. `count` is in the profile's unit and has the profile's `call` in it."""
+
+    name: str
+    op: str
+    phase: Phase
+    macs: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one inference, or one training step, takes.
+
+    Attributes:
+        total: all of it in one go; each of the layers was counted alone.
+        call: what counting nothing gives; it is a part of `total` and of every layer's count.
+        ram_bytes: static RAM; the stack comes on top.
+        flash: bytes of the linked image: functions, constants, initial values, everything else.
+        stack_bytes: the deepest use of the stack, 0 where the board cannot tell. Interrupts use it too, so
+            that it may differ by the registers that one saves.
+    """
+
+    board: Board
+    unit: Unit
+    ram_bytes: int
+    flash: Mapping[str, int]
+    stack_bytes: int
+    total: int
+    call: int
+    layers: tuple[Layer, ...]
+
+    @property
+    def flash_bytes(self) -> int:
+        """All of the linked image that lies in flash."""
+        return sum(self.flash.values())
+
+    @property
+    def energy_uj(self) -> float | None:
+        """Energy in microjoules estimated from the board's active power; None where time is not known."""
+        power, clock = self.board.power, self.board.clock_hz
+        if power is None or self.unit == "instructions":
+            return None
+        if self.unit == "ns":
+            return self.total * power.active_mw * 1e-6
+        return None if clock is None else self.total / clock * power.active_mw * 1e3
+
+    def describe(self) -> dict[str, Any]:
+        """Return what ``profile --json`` prints; the keys are stable."""
+        described = {
+            "board": self.board.id,
+            "unit": self.unit,
+            "ram_bytes": self.ram_bytes,
+            "flash_bytes": self.flash_bytes,
+            "flash": dict(self.flash),
+            "stack_bytes": self.stack_bytes,
+            "total": self.total,
+            "call": self.call,
+            "layers": [vars(layer) for layer in self.layers],
+        }
+        if self.energy_uj is not None and self.board.power is not None:
+            power = self.board.power
+            described["energy_uj"] = self.energy_uj
+            described["energy_source"] = (
+                f"estimate: {power.active_mw:g} mW {power.condition} ({power.source})"
+            )
+        return described
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """How ticks become the profile's unit."""
+
+    unit: Unit
+    per_tick: float
+
+    def count(self, ticks: int) -> int:
+        return round(ticks * self.per_tick)
+
+
+def profile(
+    plan: Plan,
+    port: str | None = None,
+    *,
+    hyper: Hyper | None = None,
+    seed: int = 0,
+    log: Callable[[str], None] | None = None,
+) -> Profile:
+    """Count every step of an inference, or of a training step if the plan learns.
+
+    What goes through is random; the weights learn from it. On an emulated board the counts are exact and
+    the same each time, where the port's timer does not interrupt to count on (docs/profile.md).
+
+    Args:
+        plan: what the firmware is made from.
+        port: of a real board that runs this plan's firmware; else the board is started here.
+        hyper: of the training step, at the end of which the weights are always updated.
+        seed: of the sample.
+        log: takes each line that the board prints.
+
+    Raises:
+        BoardError: a tool is missing, the build fails, the board cannot be started or counts nothing.
+        LinkError: the port cannot be opened, does not answer, or loses too much.
+    """
+    board = plan.board
+    if port is not None and board.runners:
+        raise BoardError(
+            f"{board.id} runs on this computer and is counted only where it is started; leave out --port"
+        )
+    with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
+        project = Path(folder) / "project"
+        write_project(plan, project)
+        say(f"building firmware for {board.id}")
+        firmware = boards.build(project, board)
+        with _open(plan, firmware, port, log) as (device, clock):
+            sample = _random_sample(plan, seed)
+            run = _Training(device, sample, hyper) if plan.graph.trained else _Inference(device, sample)
+            total, call, ticks = _count(
+                run, len(_parts(plan)), passes=_NATIVE_PASSES if board.arch == "host" else 1
+            )
+            stack = device.memory().stack_used
+        return Profile(
+            board,
+            clock.unit,
+            plan.ram_bytes,
+            _flash(firmware),
+            stack,
+            clock.count(total),
+            clock.count(call),
+            tuple(
+                replace(layer, count=clock.count(taken))
+                for layer, taken in zip(_parts(plan), ticks, strict=True)
+            ),
+        )
+
+
+@contextlib.contextmanager
+def _open(
+    plan: Plan, firmware: Firmware, port: str | None, log: Callable[[str], None] | None
+) -> Iterator[tuple[Device, _Clock]]:
+    board = plan.board
+    if port is not None:
+        baud = board.serial.baud if board.serial else ANY_BAUD
+        with Device.open(port, baud=baud, plan_hash=plan.hash(), log=log) as device:
+            yield device, _clock(board, device.hello.ticks_hz)
+        return
+    shift = _exact_shift(board, firmware) if board.arch != "host" else None
+    with (
+        boards.start(firmware.elf, board, icount=shift) as running,
+        Device.open(running.url, plan_hash=plan.hash(), log=log, timing=_UNDISTURBED) as device,
+    ):
+        rate = device.hello.ticks_hz
+        yield (
+            device,
+            _clock(board, rate) if shift is None else _Clock("instructions", 1e9 / (rate * 2**shift)),
+        )
+
+
+def _clock(board: Board, ticks_hz: int) -> _Clock:
+    if ticks_hz == 0:
+        raise BoardError(f"{board.id} does not tell how long its ticks are, so nothing can be counted there")
+    return _Clock("cycles", 1.0) if ticks_hz == board.clock_hz else _Clock("ns", 1e9 / ticks_hz)
+
+
+def _exact_shift(board: Board, firmware: Firmware) -> int:
+    """Return the smallest `icount` at which the board's ticks tell single instructions apart."""
+    with boards.start(firmware.elf, board, icount=0) as running, Device.open(running.url) as device:
+        rate = device.hello.ticks_hz
+    return next(shift for shift in range(32) if rate * 2**shift > _TICKS_AN_INSTRUCTION * 1e9)
+
+
+class _Inference:
+    """Counts pieces of an inference on one sample; `begin` comes before each."""
+
+    def __init__(self, device: Device, sample: Sample) -> None:
+        self.device = device
+        self._sample = sample
+
+    def begin(self) -> None:
+        self.device.put_sample(self._sample)
+
+    def ticks(self, first: int, end: int) -> int:
+        return self.device.run_inference(first, end)
+
+
+class _Training:
+    """The same for the training step that comes first after a reset."""
+
+    def __init__(self, device: Device, sample: Sample, hyper: Hyper | None) -> None:
+        self.device = device
+        self._sample = sample
+        device.set_hyper(replace(hyper or Hyper(_LEARNING_RATE), accumulate=1))
+
+    def begin(self) -> None:
+        self.device.reset_weights()
+        self.device.put_sample(self._sample)
+
+    def ticks(self, first: int, end: int) -> int:
+        return self.device.step(0, first, end).ticks
+
+
+def _count(run: _Inference | _Training, parts: int, passes: int) -> tuple[int, int, list[int]]:
+    """Return the ticks of everything in one go, of nothing, and of each part: the least of some passes."""
+    # In one go first: how long that takes is how long the link then waits for a part before it asks again.
+    goes = [[(0, parts)], [(0, 0)], [(part, part + 1) for part in range(parts)]]
+    rounds = [go for go in goes for _ in range(passes)]
+    counted = [_undisturbed(run, pieces) for pieces in progress(rounds, "counting", len(rounds))]
+    total, nothing, each = (
+        [min(column) for column in zip(*counted[at : at + passes], strict=True)]
+        for at in range(0, len(counted), passes)
+    )
+    return total[0], nothing[0], each
+
+
+def _undisturbed(run: _Inference | _Training, pieces: list[tuple[int, int]]) -> list[int]:
+    """Return the ticks of these pieces, none of which was interrupted by a frame that was sent again."""
+    link = run.device.link
+    for _ in range(_MOST_TRIES):
+        run.begin()
+        resent = link.resent_frames
+        ticks = [run.ticks(first, end) for first, end in pieces]
+        if link.resent_frames == resent:
+            return ticks
+    raise LinkError(
+        f"the line to {run.device.hello.model} lost frames in each of {_MOST_TRIES} attempts to count; "
+        "take a better cable, or close what else keeps this computer busy"
+    )
+
+
+def _parts(plan: Plan) -> list[Layer]:
+    """Return what is counted, in the firmware's order, with no counts yet."""
+    if plan.graph.trained:
+        return [_layer(plan, part.name, part.step) for part in step_parts(plan)]
+    return [_layer(plan, step.op.name, index) for index, step in enumerate(plan.steps)]
+
+
+def _layer(plan: Plan, name: str, index: int | None) -> Layer:
+    if index is None:
+        return Layer(name, "gradients", "update", 0, 0)
+    op = plan.steps[index].op
+    phase: Phase = "backward" if op.phase == "loss" else op.phase
+    return Layer(name, op.kind, phase, OPERATORS[op.kind].macs(op, plan.graph), 0)
+
+
+def _random_sample(plan: Plan, seed: int) -> Sample:
+    """Random inputs; every label counts: class 0, or a random value in (0, 1]."""
+    graph = plan.graph
+    random = np.random.default_rng(seed)
+    sample = dict(random_samples(graph, 1, seed)[0])
+    for name in graph.labels:
+        shape = graph.shape(name)
+        values = (1 - random.random(shape, np.float32)).astype(np.float32)
+        sample[name] = values if graph.tensors[name].dtype == "f32" else np.zeros(shape, np.int32)
+    return sample | {name: np.ones(graph.shape(name), np.uint8) for name in graph.masks}
+
+
+def _flash(firmware: Firmware) -> dict[str, int]:
+    """Return what the linked image consists of, in bytes."""
+    with firmware.elf.open("rb") as stream:
+        elf = ELFFile(stream)
+        sections = list(elf.iter_sections())
+        frozen = {
+            index
+            for index, section in enumerate(sections)
+            if section["sh_flags"] & SH_FLAGS.SHF_ALLOC and section.name not in (".data", ".bss")
+        }
+        # By address: an alias is no second object.
+        sizes: dict[str, dict[int, int]] = {"STT_FUNC": {}, "STT_OBJECT": {}}
+        for symbol in elf.get_section_by_name(".symtab").iter_symbols():
+            kind = symbol["st_info"]["type"]
+            if kind in sizes and symbol["st_shndx"] in frozen:
+                sizes[kind][symbol["st_value"]] = symbol["st_size"]
+    functions, constants = (sum(found.values()) for found in sizes.values())
+    rest = firmware.text_bytes - functions - constants
+    return {
+        "functions": functions,
+        "constants": constants,
+        "initial_values": firmware.data_bytes,
+        "rest": rest,
+    }

@@ -1,0 +1,189 @@
+"""Int8 convolutions with Cortex-M's SIMD: real instructions in QEMU give the bits of `native`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tflite_layers import Random
+
+import boards
+from boards import load_board
+from firmware_gen.graph import Constant, Graph, Quantization, Tensor
+from firmware_gen.importers.builder import Builder
+from firmware_gen.operators.base import Lowered
+from firmware_gen.operators.conv2d import ConvAttrs
+from firmware_gen.operators.conv2d_i8 import quantized_conv2d, quantized_fully_connected
+from firmware_gen.operators.conv2d_i8_dsp import fast_rounding
+from firmware_gen.plan import make_plan
+from firmware_gen.project import write_project
+from firmware_gen.window import LINEAR, Activation, Window
+from ondevice.device import Device
+
+SAMPLES, LAYERS = 3, 36
+LEAKY = Activation("leaky_relu", 0.125)
+ACTIVATIONS = (LINEAR, Activation("relu"), Activation("clip", -0.5, 0.75), LEAKY)
+BOARDS = ("mps2_an386", "mps2_an500")  # Cortex-M4, Cortex-M7
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_random_layers(board: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(20)
+    network = Builder("random")
+    for k in range(LAYERS):
+        _add_random_layer(network, k, random)
+    _same_bits(network.graph(), board, random, tmp_path)
+
+
+def test_maps_that_are_slices_of_wider_ones(tmp_path: Path) -> None:
+    random = np.random.default_rng(21)
+    network, unit = Builder("slices"), Quantization(0.05, 3)
+    network.add_input(Tensor("x", (7, 9, 5), "i8", unit), 4)
+    for name, channels in (("a", 3), ("b", 6)):
+        conv = ConvAttrs(Window((3, 3), pad=(1, 1), pad_end=(1, 1)))
+        _add(network, name, conv, "x", channels, unit, random)
+    network.put(Lowered("concat"), "ab", ["a", "b"], Tensor("ab", (7, 9, 9), "i8", unit))
+    for name, x in (("from_a", "a"), ("from_b", "b"), ("from_ab", "ab")):
+        conv = ConvAttrs(Window((3, 2), (2, 1), pad=(1, 0), pad_end=(1, 1)))
+        _add(network, name, conv, x, 5, unit, random)
+        network.add_output(name)
+    network.add_output("ab")
+    plan = make_plan(network.graph(), load_board("mps2_an386"))
+    assert plan.views["b"].pixel > 6, "the plan no longer places the slices in place: this tests nothing"
+    _same_bits(network.graph(), "mps2_an386", random, tmp_path)
+
+
+LIMIT = (1 << 30) - 128 * 128  # with one x * w on top, sums stay below 2^30
+
+
+@pytest.mark.parametrize(
+    ("magnitude", "zero", "shifts", "fast"),
+    [
+        (LIMIT, 5, (1, 22), True),
+        (LIMIT, -128, (1, 22), True),
+        (LIMIT, -128, (24, 24), False),  # the zero point overflows when it is added before the shift
+        (1 << 30, 5, (1, 22), False),
+        ((1 << 31) - 1, 5, (1, 22), False),  # sums wrap
+        (LIMIT, 5, (0, 3), False),
+    ],
+)
+def test_sums_up_to_the_limit_of_the_fast_rounding_and_beyond(
+    magnitude: int, zero: int, shifts: tuple[int, int], fast: bool, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(22)
+    count, unit, y = 240, Quantization(1.0, 0), Quantization(1.0, zero)
+    shift = np.arange(count) % (shifts[1] - shifts[0] + 1) + shifts[0]
+    mantissa = random.uniform(0.5, 1, count)
+    weight = random.integers(-127, 128, (1, 1, 1, count)).astype(np.int8)
+    bias = random.integers(-magnitude, magnitude + 1, count)
+    bias[::3] >>= random.integers(0, 31, count)[::3]
+    # Every other third: odd halves of units of y, and one beside them.
+    weight[..., 1::3], mantissa[1::3] = 0, 0.5
+    most = np.minimum(60, magnitude >> (shift + 1)) - 1
+    halves = (2 * random.integers(-most, most) + 1) << shift
+    bias[1::3] = (halves + random.integers(-1, 2, count))[1::3]
+    bias[:2] = -magnitude, magnitude
+    scales = tuple(np.ldexp(mantissa, -shift).tolist())
+    constant = Constant("w", weight, scales=scales)
+    lowered = quantized_conv2d("y", ConvAttrs(Window((1, 1))), unit, constant, bias.astype(np.int32), y)
+    assert (_fast(lowered.constants, zero) is not None) == fast
+    network = Builder("sums")
+    network.add_input(Tensor("x", (2, 3, 1), "i8", unit), 4)
+    network.put(lowered, "y", ["x"], Tensor("y", (2, 3, count), "i8", y))
+    network.add_output("y")
+    _same_bits(network.graph(), "mps2_an386", random, tmp_path)
+
+
+def test_channels_with_factors_near_zero_keep_the_fast_rounding(tmp_path: Path) -> None:
+    random = np.random.default_rng(23)
+    network, unit = Builder("dead"), Quantization(1.0, -20)
+    network.add_input(Tensor("x", (3, 3, 8), "i8", unit), 4)
+    scales = (0.001, 1e-7, 1e-9, 1e-30, 0.002)
+    weight = Constant("w", random.integers(-127, 128, (1, 1, 8, 5)).astype(np.int8), scales=scales)
+    lowered = quantized_conv2d("layer", ConvAttrs(Window((1, 1))), unit, weight, None, unit)
+    assert _fast(lowered.constants, -20) is not None
+    network.put(lowered, "layer", ["x"], Tensor("y", (3, 3, 5), "i8", unit))
+    network.add_output("y")
+    _same_bits(network.graph(), "mps2_an386", random, tmp_path)
+
+
+def _add_random_layer(network: Builder, k: int, random: Random) -> None:
+    """Add a layer with an input and an output of its own."""
+    x, y = f"x{k}", f"y{k}"
+    taken, given = random.choice([1, 2, 3, 4, 5, 7, 8, 16, 17, 33], 2).tolist()
+    unit = Quantization(0.05, int(random.integers(-128, 128)))
+    if k % 6 == 0:
+        network.add_input(Tensor(x, (1, 1, 9 * taken), "i8", unit), 2)
+        weight = _weight(y, (1, 1, 9 * taken, given), random)
+        lowered = quantized_fully_connected(y, ACTIVATIONS[k // 6 % 3], unit, weight, None, unit)
+        network.put(lowered, y, [x], Tensor(y, (1, 1, given), "i8", unit))
+    else:
+        window, height, width = _random_window(random, largest=1 if k % 6 == 1 else 4)
+        network.add_input(Tensor(x, (height, width, taken), "i8", unit), 4)
+        _add(network, y, ConvAttrs(window, activation=ACTIVATIONS[k % 4]), x, given, unit, random)
+    network.add_output(y)
+
+
+def _random_window(random: Random, largest: int) -> tuple[Window, int, int]:
+    """Return a window and the size of a map on which it has at least one position."""
+    kernel, stride, dilation = (random.integers(1, most + 1, 2) for most in (largest, 3, 2))
+    span = dilation * (kernel - 1)
+    pad, pad_end = random.integers(0, span + 1), random.integers(0, span + 1)
+    height, width = np.maximum(1, span + 1 - pad - pad_end) + random.integers(0, 7, 2)
+    pairs = [(int(a), int(b)) for a, b in (kernel, stride, pad, pad_end, dilation)]
+    return Window(*pairs), int(height), int(width)
+
+
+def _add(
+    network: Builder, y: str, conv: ConvAttrs, x: str, given: int, unit: Quantization, random: Random
+) -> None:
+    height, width, taken = network.shape(x)
+    weight = _weight(y, (*conv.window.kernel, taken, given), random)
+    bias = random.integers(-10000, 10001, given).astype(np.int32)
+    lowered = quantized_conv2d(y, conv, unit, weight, bias, unit)
+    shape = (*conv.window.output(height, width), given)
+    network.put(lowered, y, [x], Tensor(y, shape, "i8", unit))
+
+
+def _weight(layer: str, shape: tuple[int, ...], random: Random) -> Constant:
+    """Return weights whose scales spread the outputs over their range."""
+    spread = 64 * np.sqrt(np.prod(shape[:3]))
+    scales = tuple((random.uniform(0.5, 1, shape[3]) / spread).tolist())
+    return Constant(f"{layer}.w", random.integers(-127, 128, shape).astype(np.int8), scales=scales)
+
+
+def _fast(constants: Sequence[Constant], zero: int) -> NDArray[np.int32] | None:
+    weight, bias, *factors = (constant.value for constant in constants)
+    return fast_rounding(weight, bias, factors, zero)
+
+
+def _same_bits(graph: Graph, board: str, random: Random, folder: Path) -> None:
+    inputs = [
+        {name: random.integers(-128, 128, graph.shape(name)).astype(np.int8) for name in graph.inputs}
+        for _ in range(SAMPLES)
+    ]
+    for name in graph.inputs:
+        inputs[0][name][:] = -128
+        inputs[1][name][:] = 127
+    emulated, native = (_outputs(graph, name, inputs, folder) for name in (board, "native"))
+    for sample, truth in zip(emulated, native, strict=True):
+        for name in graph.outputs:
+            assert np.array_equal(sample[name], truth[name]), f"{name} of {graph.name} differs"
+    assert any(np.unique(truth[name]).size > 2 for truth in native for name in graph.outputs)
+
+
+def _outputs(
+    graph: Graph, name: str, inputs: list[dict[str, np.ndarray]], folder: Path
+) -> list[dict[str, np.ndarray]]:
+    board, project = load_board(name), folder / name
+    write_project(make_plan(graph, board), project)
+    firmware = boards.build(project, board)
+    with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:
+        found = []
+        for sample in inputs:
+            device.put_sample(sample)
+            device.run_inference()
+            found.append({output: device.read_tensor(output) for output in graph.outputs})
+        assert device.memory().arena_intact
+        return found
