@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from boards import Isa
 from firmware_gen.c_text import Names, c_initializers, c_name, c_string
-from firmware_gen.graph import Tensor
+from firmware_gen.graph import Op, Tensor
 from firmware_gen.operators import OPERATORS
 from firmware_gen.plan import GUARD_BYTES, Plan, keeps_gradients
 from firmware_gen.schedule import Step
@@ -100,6 +100,11 @@ class _Model:
         described = self._graph.tensors[tensor]
         offset = self._plan.offsets[view.buffer] + view.channel * element_bytes(described)
         return f"({C_TYPES[described.dtype]} *)at({offset})"
+
+    def scratch(self, op: Op) -> str:
+        if op.stack:
+            return "scratch"
+        return self.pointer(op.scratch[-1]) if op.scratch else "NULL"
 
     def map(self, tensor: str, channels: int | None = None) -> str:
         view = self._plan.views[tensor]
@@ -202,6 +207,8 @@ class _Model:
         body = OPERATORS[step.op.kind].emit(step, self).replace("\n", "\n    ")
         if body:
             head = f"{_step_name(index, step)}({self._parameter(step)[0]})"
+            if step.op.stack:
+                body = f"int8_t scratch[{step.op.stack}] __attribute__((aligned(8)));\n    {body}"
             self._functions[index] = f"FT_STEP {head} {{\n    {body}\n}}\n\n"
 
     def _parameter(self, step: Step) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from boards import Isa
-from firmware_gen.graph import Graph
+from firmware_gen.graph import Graph, Op
 from firmware_gen.operators import OPERATORS
 from firmware_gen.schedule import Step
 
@@ -43,6 +43,9 @@ class _Constants:
 
     def pointer(self, tensor: str) -> str:
         return tensor
+
+    def scratch(self, op: Op) -> str:
+        return op.name
 
     def map(self, tensor: str, channels: int | None = None) -> str:
         return tensor

@@ -86,7 +86,10 @@ class Constant:
 
 @dataclass(frozen=True)
 class Op:
-    """One operator. `attrs` is the operator's own frozen dataclass; `scratch` lives only while it runs."""
+    """One operator. `attrs` is the operator's own frozen dataclass.
+
+    `scratch` lives only while it runs; so do `stack` bytes, which lie on the stack and not in the arena.
+    """
 
     kind: str
     name: str
@@ -96,6 +99,7 @@ class Op:
     constants: tuple[str, ...] = ()
     scratch: tuple[str, ...] = ()
     phase: Phase = "forward"
+    stack: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ class Graph:
         digest = hashlib.sha256()
         scratch = {name for op in self.ops for name in op.scratch}
         for op in self.ops:
-            digest.update(repr(dataclasses.replace(op, scratch=())).encode())
+            digest.update(repr(dataclasses.replace(op, scratch=(), stack=0)).encode())
         for name, tensor in sorted(self.tensors.items()):
             if name in scratch:
                 continue

@@ -108,7 +108,7 @@ def make_plan(graph: Graph, board: Board, ram_limit: int | None = None) -> Plan:
         DoesNotFitError: static RAM and stack need more than the board has, static RAM more than
             `ram_limit`, or the constants alone more than the flash.
     """
-    graph = with_scratch(graph, board.isa)
+    graph = with_scratch(graph, board)
     steps = whole_layers(graph)
     storage = choose_storage(steps)
     offsets = place(storage.buffers)

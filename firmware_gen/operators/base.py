@@ -52,6 +52,9 @@ class Emitter(Protocol):
     def pointer(self, tensor: str) -> str:
         """Return the typed C pointer to logical row 0 of `tensor`."""
 
+    def scratch(self, op: Op) -> str:
+        """Return the C pointer to the operator's scratch bytes, aligned to 8; NULL when it asked for none."""
+
     def map(self, tensor: str, channels: int | None = None) -> str:
         """Return the ft_map_t literal of `tensor`, or of that many of its channels."""
 
@@ -99,7 +102,7 @@ class Operator:
         return ()
 
     def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
-        """Return the bytes of the arena that the kernel works in."""
+        """Return the bytes that the kernel works in; `Emitter.scratch` tells where they lie."""
         return 0
 
     def view(self, op: Op, graph: Graph, base: View) -> View | None:

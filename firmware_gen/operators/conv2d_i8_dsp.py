@@ -82,7 +82,7 @@ def emit(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
         f"ft_conv2d_i8_dsp({c.pointer(x)}, {c.map(x)}, {attrs.x_zero}, {packed}, {tables},\n"
         f"    {c.pointer(y)}, {c.map(y)}, {forward_literal(attrs.conv, weight.shape)},\n"
         f"    {requantize},\n"
-        f"    {c.pointer(op.scratch[-1])}, {step.rows[0]}, {step.rows[1]});"
+        f"    {c.scratch(op)}, {step.rows[0]}, {step.rows[1]});"
     )
 
 

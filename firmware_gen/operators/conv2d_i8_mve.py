@@ -55,7 +55,7 @@ def emit(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
         f"    {c.array(f'{tables[1]}.mve', padded(bias, LANES))},\n"
         f"    {c.pointer(y)}, {c.map(y)}, {forward_literal(attrs.conv, weight.shape)},\n"
         f"    {requantize}, {int(fast)},\n"
-        f"    {c.pointer(op.scratch[-1]) if op.scratch else 'NULL'}, {step.rows[0]}, {step.rows[1]});"
+        f"    {c.scratch(op)}, {step.rows[0]}, {step.rows[1]});"
     )
 
 

@@ -1,26 +1,28 @@
-"""Scratch memory for the kernels of an instruction set, planned like every tensor."""
+"""Scratch memory for the kernels of an instruction set: on the stack while it is small, else in the arena."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from boards import Isa
+from boards import Board
 from firmware_gen.graph import Graph, Op, Tensor
 from firmware_gen.operators import OPERATORS
 
 ENDING = ".scratch"
+STACK_SHARE = 2  # of the stack, which is reserved anyway, scratch takes one part in this many at most
 
 
-def with_scratch(graph: Graph, isa: Isa) -> Graph:
-    """Return `graph` with the scratch that its kernels need with `isa`, and none that another one needed."""
+def with_scratch(graph: Graph, board: Board) -> Graph:
+    """Return `graph` with the scratch that its kernels need on `board`, none that another board needed."""
     tensors = dict(graph.tensors)
     ops: list[Op] = []
     for op in graph.ops:
         own = tuple(name for name in op.scratch if not name.endswith(ENDING))
-        count = OPERATORS[op.kind].scratch_bytes(op, graph, isa)
-        if count:
+        count = OPERATORS[op.kind].scratch_bytes(op, graph, board.isa)
+        stack = count if count <= board.stack_bytes // STACK_SHARE else 0
+        if count and not stack:
             name = f"{op.outputs[0] if op.outputs else op.name}{ENDING}"
             tensors[name] = Tensor(name, (1, 1, count), "i8")
             own = (*own, name)
-        ops.append(dataclasses.replace(op, scratch=own))
+        ops.append(dataclasses.replace(op, scratch=own, stack=stack))
     return graph.with_ops(ops, tensors=tensors)
