@@ -1,6 +1,6 @@
 """Instructions a multiply-accumulate of single int8 layers, counted in QEMU.
 
-    python benchmarks/kernels.py [--boards mps2_an386,qemu_riscv32] [--layers a,b,...] [--json]
+    python benchmarks/kernels.py [--boards mps2_an386,qemu_riscv32] [--layers a,b] [--prefer speed] [--json]
 
 The layers are those by which the peers are measured (docs/benchmarks.md): int8, a factor for each channel,
 zero point -128, SAME padding as TFLite has it; taps in the padding count as multiply-accumulates. Each layer
@@ -23,6 +23,7 @@ import boards
 from boards import load_board
 from firmware_gen.graph import Constant, Graph, Op, Quantization, Tensor, check
 from firmware_gen.operators import OPERATORS
+from firmware_gen.operators.base import Prefer
 from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.operators.conv2d_i8 import quantized_conv2d
 from firmware_gen.plan import make_plan
@@ -78,14 +79,14 @@ LAYERS = {
 }
 
 
-def count(graph: Graph, board_id: str) -> tuple[int, NDArray[Any]]:
+def count(graph: Graph, board_id: str, prefer: Prefer) -> tuple[int, NDArray[Any]]:
     """Return instructions (board's ticks on `native`) of the layer and its output for a fixed input."""
     board = load_board(board_id)
     x = np.random.default_rng(1).integers(-128, 128, graph.shape("x"), dtype=np.int8)
     icount = None if board.arch == "host" else 0
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "project"
-        write_project(make_plan(graph, board), project)
+        write_project(make_plan(graph, board, prefer=prefer), project)
         firmware = boards.build(project, board)
         with boards.start(firmware.elf, board, icount=icount) as running, Device.open(running.url) as device:
             device.put_sample({"x": x})
@@ -99,15 +100,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Count instructions of single layers.")
     parser.add_argument("--boards", default=",".join(BOARDS))
     parser.add_argument("--layers", default=",".join(LAYERS))
+    parser.add_argument("--prefer", choices=("flash", "speed"), default="flash")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     rows = []
     for name in args.layers.split(","):
         graph = LAYERS[name].graph()
         macs = OPERATORS["conv2d_i8"].macs(graph.ops[0], graph)
-        _, truth = count(graph, "native")
+        _, truth = count(graph, "native", args.prefer)
         for board in args.boards.split(","):
-            instructions, output = count(graph, board)
+            instructions, output = count(graph, board, args.prefer)
             equal = bool(np.array_equal(output, truth))
             row = {"layer": name, "what": LAYERS[name].what, "board": board, "macs": macs}
             rows.append(row | {"instructions": instructions, "per_mac": instructions / macs, "equal": equal})

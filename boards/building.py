@@ -33,7 +33,15 @@ LANGUAGE = (
     "-Werror",
 )
 # -fbuiltin after -ffreestanding: no C library is needed, yet small copies are still expanded in place.
-BARE_METAL = ("-ffreestanding", "-fbuiltin", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables")
+# No scheduling for the pipeline before registers are allocated (one comes after too): the kernels' loops are
+# in order already and need almost every register.
+BARE_METAL = (
+    "-fno-schedule-insns",
+    "-ffreestanding",
+    "-fbuiltin",
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
+)
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g")
 INCLUDE_FOLDERS = (".", "runtime", "runtime/kernels", "runtime/link", "port")
 JOBS = 2

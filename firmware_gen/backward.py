@@ -152,12 +152,8 @@ class _Tape:
     def contribute(self, tensor: str, op: Op) -> None:
         self._contributions.setdefault(tensor, []).append(self.add(op, like=tensor))
 
-    def update(self, op: Op, scratch: int) -> None:
-        names: tuple[str, ...] = ()
-        if not self._plan.keep_gradients:
-            names = (f"slice.{op.constants[0]}",)
-            self._tensors[names[0]] = Tensor(names[0], (1, 1, scratch))
-        self._updates.append(dataclasses.replace(op, scratch=names, phase="update"))
+    def update(self, op: Op) -> None:
+        self._updates.append(dataclasses.replace(op, phase="update"))
 
     def save(self, op: Op, name: str, count: int, dtype: DType) -> str:
         self._tensors[name] = Tensor(name, (1, 1, count), dtype)

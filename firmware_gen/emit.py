@@ -37,8 +37,8 @@ KERNELS = (
 # Kernels that only boards with these instructions get.
 ISA_KERNELS: dict[Isa, tuple[str, ...]] = {
     "c": (),
-    "dsp": ("dsp/conv2d_i8", "dsp/depthwise_i8"),
-    "mve": ("mve/conv2d_i8", "mve/depthwise_i8"),
+    "dsp": ("dsp/conv2d_i8", "dsp/depthwise_i8", "dsp/elementwise_i8", "dsp/pool_i8"),
+    "mve": ("mve/conv2d_i8", "mve/depthwise_i8", "mve/elementwise_i8", "mve/lookup", "mve/pool_i8"),
 }
 C_TYPES = {"f32": "float", "u8": "uint8_t", "i8": "int8_t", "i32": "int32_t", "bits": "uint8_t"}
 CONSTANT_TYPES = {"float32": "float", "int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
@@ -86,6 +86,7 @@ class _Model:
     def __init__(self, plan: Plan, symbol: str) -> None:
         self._plan = plan
         self.isa = plan.board.isa
+        self.prefer = plan.prefer
         self._graph = plan.graph
         self._symbol = symbol
         self._names = Names()

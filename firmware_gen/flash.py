@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from boards import Isa
 from firmware_gen.graph import Graph, Op
 from firmware_gen.operators import OPERATORS
+from firmware_gen.operators.base import Prefer
 from firmware_gen.schedule import Step
 
 TABLE_ROW_BYTES = {"ft_resize_t": 8, "ft_resize_i8_t": 8, "uint16_t": 2}
@@ -19,9 +20,9 @@ CODE_BYTES = 8 * 1024
 STEP_CODE_BYTES = 1024
 
 
-def constant_bytes(graph: Graph, steps: Sequence[Step], isa: Isa) -> int:
+def constant_bytes(graph: Graph, steps: Sequence[Step], isa: Isa, prefer: Prefer) -> int:
     """Return the bytes of weights, initial values of learning weights, and tables, as in the generated C."""
-    collector = _Constants(graph, isa)
+    collector = _Constants(graph, isa, prefer)
     for step in steps:
         OPERATORS[step.op.kind].emit(step, collector)
     initial = sum(graph.constants[name].value.nbytes for name in graph.trained)
@@ -36,8 +37,9 @@ def code_estimate(steps: Sequence[Step]) -> int:
 class _Constants:
     """An `Emitter` that only notes which constants the operators ask for, and in which order of axes."""
 
-    def __init__(self, graph: Graph, isa: Isa) -> None:
+    def __init__(self, graph: Graph, isa: Isa, prefer: Prefer) -> None:
         self.isa = isa
+        self.prefer = prefer
         self._graph = graph
         self.sizes: dict[str, int] = {}
 

@@ -15,6 +15,7 @@ from firmware_gen.arena import Buffer, extent, peak_bytes, place
 from firmware_gen.flash import code_estimate, constant_bytes
 from firmware_gen.graph import Graph
 from firmware_gen.operators import OPERATORS
+from firmware_gen.operators.base import Prefer
 from firmware_gen.passes.scratch import with_scratch
 from firmware_gen.protocol import MAX_LOSSES, link_ram_bytes
 from firmware_gen.schedule import Step, whole_layers
@@ -36,6 +37,7 @@ class Plan:
     offsets: Mapping[str, int]  # of buffers in the arena
     ram: Mapping[str, int]  # what the static RAM consists of
     flash: Mapping[str, int]  # constants exactly, code by estimate
+    prefer: Prefer = "flash"
 
     @property
     def arena_bytes(self) -> int:
@@ -61,6 +63,7 @@ class Plan:
         return {
             "model": self.graph.name,
             "board": self.board.id,
+            "prefer": self.prefer,
             "ram_bytes": self.ram_bytes,
             "arena_bytes": self.arena_bytes,
             "stack_bytes": self.board.stack_bytes,
@@ -97,12 +100,19 @@ class Plan:
         }
 
     def hash(self) -> int:
-        """Return 32 bits that change when anything in the plan changes."""
-        return zlib.crc32(json.dumps(self.describe(), sort_keys=True).encode())
+        """Return 32 bits that change when anything in the plan changes.
+
+        `prefer` is what the user asked for; what has come of it shows in the constants' bytes.
+        """
+        described = self.describe()
+        del described["prefer"]
+        return zlib.crc32(json.dumps(described, sort_keys=True).encode())
 
 
-def make_plan(graph: Graph, board: Board, ram_limit: int | None = None) -> Plan:
+def make_plan(graph: Graph, board: Board, ram_limit: int | None = None, prefer: Prefer = "flash") -> Plan:
     """Plan `graph` (an inference or training graph) for `board`, within `ram_limit` bytes if given.
+
+    `prefer`: whether kernels that can trade flash for speed do so.
 
     Raises:
         DoesNotFitError: static RAM and stack need more than the board has, static RAM more than
@@ -113,8 +123,11 @@ def make_plan(graph: Graph, board: Board, ram_limit: int | None = None) -> Plan:
     storage = choose_storage(steps)
     offsets = place(storage.buffers)
     ram = _static_ram(graph, board, extent(storage.buffers, offsets))
-    flash = {"constants": constant_bytes(graph, steps, board.isa), "code_estimate": code_estimate(steps)}
-    plan = Plan(board, graph, steps, storage.views, storage.buffers, offsets, ram, flash)
+    flash = {
+        "constants": constant_bytes(graph, steps, board.isa, prefer),
+        "code_estimate": code_estimate(steps),
+    }
+    plan = Plan(board, graph, steps, storage.views, storage.buffers, offsets, ram, flash, prefer)
     _check_fit(plan, ram_limit)
     return plan
 

@@ -16,6 +16,7 @@ from firmware_gen.graph import Graph
 from firmware_gen.importers.keras_file import import_keras
 from firmware_gen.importers.onnx_file import import_onnx
 from firmware_gen.importers.tflite.file import import_tflite
+from firmware_gen.operators.base import Prefer
 from firmware_gen.passes import lighten, simplify
 from firmware_gen.passes.attach_task import attach_task
 from firmware_gen.passes.integer_layers import integer_layers
@@ -77,8 +78,14 @@ def _import(model: Path) -> Graph:
     )
 
 
-def plan_network(network: Network, board: Board, update: UpdatePlan, ram: int | None = None) -> Plan:
-    """Plan inference, or training if the update plan names something that learns.
+def plan_network(
+    network: Network,
+    board: Board,
+    update: UpdatePlan,
+    ram: int | None = None,
+    prefer: Prefer = "flash",
+) -> Plan:
+    """Plan inference, or training if the update plan names something that learns; see `make_plan`.
 
     Raises:
         UserError: the plan matches nothing. DoesNotFitError: too little memory.
@@ -87,7 +94,7 @@ def plan_network(network: Network, board: Board, update: UpdatePlan, ram: int | 
     if update.patterns:
         losses = tuple(LossSpec(spec.name, spec.loss) for spec in network.needed_task().outputs)
         graph = lighten(training_graph(graph, losses, update))
-    return make_plan(graph, board, ram)
+    return make_plan(graph, board, ram, prefer)
 
 
 def write_project(plan: Plan, out: Path) -> None:

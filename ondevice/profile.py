@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from elftools.elf.constants import SH_FLAGS
@@ -30,6 +30,7 @@ from ondevice.workbench import ANY_BAUD
 Unit = Literal["instructions", "cycles", "ns"]
 Phase = Literal["forward", "backward", "update"]
 Sample = Mapping[str, NDArray[Any]]
+PHASES: tuple[Phase, ...] = get_args(Phase)
 
 # An instruction must take more than two ticks: both ends of a measurement together are off by less than one.
 _TICKS_AN_INSTRUCTION = 2
@@ -79,6 +80,20 @@ class Profile:
         return sum(self.flash.values())
 
     @property
+    def trains(self) -> bool:
+        """Whether it is of a training step."""
+        return any(layer.phase != "forward" for layer in self.layers)
+
+    @property
+    def what(self) -> str:
+        """What was counted, in words."""
+        return "training step" if self.trains else "inference"
+
+    def phase_count(self, phase: Phase) -> int:
+        """Return the sum over the layers of one phase."""
+        return sum(layer.count for layer in self.layers if layer.phase == phase)
+
+    @property
     def energy_uj(self) -> float | None:
         """Energy in microjoules estimated from the board's active power; None where time is not known."""
         power, clock = self.board.power, self.board.clock_hz
@@ -87,6 +102,14 @@ class Profile:
         if self.unit == "ns":
             return self.total * power.active_mw * 1e-6
         return None if clock is None else self.total / clock * power.active_mw * 1e3
+
+    @property
+    def energy_source(self) -> str | None:
+        """What the energy is estimated from, where it is."""
+        power = self.board.power
+        if self.energy_uj is None or power is None:
+            return None
+        return f"estimate: {power.active_mw:g} mW {power.condition} ({power.source})"
 
     def describe(self) -> dict[str, Any]:
         """Return what ``profile --json`` prints; the keys are stable."""
@@ -101,12 +124,8 @@ class Profile:
             "call": self.call,
             "layers": [vars(layer) for layer in self.layers],
         }
-        if self.energy_uj is not None and self.board.power is not None:
-            power = self.board.power
-            described["energy_uj"] = self.energy_uj
-            described["energy_source"] = (
-                f"estimate: {power.active_mw:g} mW {power.condition} ({power.source})"
-            )
+        if self.energy_uj is not None:
+            described |= {"energy_uj": self.energy_uj, "energy_source": self.energy_source}
         return described
 
 
@@ -307,13 +326,12 @@ def _flash(firmware: Firmware) -> dict[str, int]:
             for index, section in enumerate(sections)
             if section["sh_flags"] & SH_FLAGS.SHF_ALLOC and section.name not in (".data", ".bss")
         }
-        # By address: an alias is no second object.
-        sizes: dict[str, dict[int, int]] = {"STT_FUNC": {}, "STT_OBJECT": {}}
+        places: dict[str, set[tuple[int, int]]] = {"STT_FUNC": set(), "STT_OBJECT": set()}
         for symbol in elf.get_section_by_name(".symtab").iter_symbols():
             kind = symbol["st_info"]["type"]
-            if kind in sizes and symbol["st_shndx"] in frozen:
-                sizes[kind][symbol["st_value"]] = symbol["st_size"]
-    functions, constants = (sum(found.values()) for found in sizes.values())
+            if kind in places and symbol["st_shndx"] in frozen:
+                places[kind].add((symbol["st_value"], symbol["st_value"] + symbol["st_size"]))
+    functions, constants = (_covered(found) for found in places.values())
     rest = firmware.text_bytes - functions - constants
     return {
         "functions": functions,
@@ -321,3 +339,12 @@ def _flash(firmware: Firmware) -> dict[str, int]:
         "initial_values": firmware.data_bytes,
         "rest": rest,
     }
+
+
+def _covered(places: Iterable[tuple[int, int]]) -> int:
+    """Return the bytes in at least one of the ranges: an alias, or an entry into a function, is no second."""
+    covered, reached = 0, 0
+    for start, end in sorted(places):
+        covered += max(end - max(start, reached), 0)
+        reached = max(reached, end)
+    return covered

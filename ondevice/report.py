@@ -7,7 +7,6 @@ files give the same bytes.
 import statistics
 from collections.abc import Mapping
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,13 @@ from ondevice.report_html import (
     duration,
     metres,
     number,
+    page,
     pairs,
     percent,
     section,
     table,
     text,
+    tiles,
     words,
 )
 from ondevice.report_memory import memory_section
@@ -36,8 +37,6 @@ from zoo.metrics import depth_metrics
 _MOST_FRAMES = 5
 _METRICS = (("rmse", "RMSE [m]", min), ("abs_rel", "abs. rel. error", min), ("delta1", "δ1", max))
 _BASELINES = {"mean_map": "Mean depth map", "scale_only": "Untuned, scale corrected"}
-# No script, no request: what the page needs is in it.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(session_dir: Path, out: Path | None = None) -> Path:
@@ -62,9 +61,7 @@ def _page(session: Session) -> str:
     config, curve = session.config, session.curve()
     results, plan = session.results() or {}, session.plan() or {}
     title = f"{_model_name(config)} on {text(config.get('board') or 'a board')}"
-    # A long name may break after an underscore.
-    heading = escape(title).replace("_", "_<wbr>")
-    style = resources.files("ondevice").joinpath("templates/report.css").read_text()
+    head = f"{_lead(config, results)}\n{_tiles(results, plan, curve)}"
     sections = (
         _metrics_section(results),
         _frames_section(session.predictions()),
@@ -73,31 +70,7 @@ def _page(session: Session) -> str:
         _link_section(curve, results),
         _configuration_section(config),
     )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{escape(title)} · Fieldtune</title>
-<link rel="icon" href="data:,">
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-<header>
-<p class="eyebrow">Fieldtune session</p>
-<h1>{heading}</h1>
-{_lead(config, results)}
-{_tiles(results, plan, curve)}
-</header>
-{"".join(sections)}
-<footer>Drawn by Fieldtune from the session’s own files; nothing is loaded from elsewhere.</footer>
-</main>
-</body>
-</html>
-"""
+    return page(title, "Fieldtune session", head, sections, "the session’s own files")
 
 
 # --- the head
@@ -131,24 +104,20 @@ def _lead(config: Mapping[str, Any], results: Mapping[str, Any]) -> str:
 
 def _tiles(results: Mapping[str, Any], plan: Mapping[str, Any], curve: Curve) -> str:
     """Return the numbers that matter, those that are known."""
-    tiles = []
+    found = []
     for name, key, say in (
         ("RMSE", "rmse", metres),
         (f"Within 25{NBSP}% of the truth, δ1", "delta1", percent),
     ):
         before, after = number(results, "before", key), number(results, "after", key)
         if after is not None:
-            tiles.append((name, say(after), "" if before is None else f"from {say(before)}"))
+            found.append((name, say(after), "" if before is None else f"from {say(before)}"))
     ram, seconds = number(plan, "ram_bytes"), _seconds(curve, results)
     if ram is not None:
-        tiles.append(("RAM to train", f"{ram / 1024:,.1f}{NBSP}K", f"{ram:,.0f} bytes, static"))
+        found.append(("RAM to train", f"{ram / 1024:,.1f}{NBSP}K", f"{ram:,.0f} bytes, static"))
     if seconds is not None:
-        tiles.append(("Training time", duration(seconds), _rate(curve)))
-    cells = "".join(
-        f'<div><dt>{escape(name)}</dt><dd class="value">{escape(value)}</dd><dd>{escape(more)}</dd></div>'
-        for name, value, more in tiles
-    )
-    return f'<dl class="tiles">{cells}</dl>' if tiles else ""
+        found.append(("Training time", duration(seconds), _rate(curve)))
+    return tiles(found)
 
 
 # --- the sections

@@ -7,7 +7,7 @@ letters their size on a laptop and on a phone. Colours of charts come from `temp
 import base64
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ondevice.report_html import NBSP, absent
+from ondevice.report_html import NBSP, absent, percent, table
 
 UNKNOWN_RGB = (201, 201, 201)  # --unknown in the style sheet; neither colour map passes near it
 DEPTH_COLOURS, ERROR_COLOURS = "viridis", "magma"  # perceptually uniform, safe for colour-blind readers
 SPAN = 1000.0  # side of the stretched drawing
+_PARTS = 4  # --part-1 to --part-4 in the style sheet
 
 
 # --- images
@@ -136,6 +137,41 @@ def key(*entries: tuple[str, str]) -> str:
     """Return a chart's key: pairs of a class, which draws the sign, and what the sign means."""
     signs = "".join(f'<span><i class="{sign}"></i>{escape(meaning)}</span>' for sign, meaning in entries)
     return f'<p class="key">{signs}</p>'
+
+
+# --- shares of a whole
+
+
+def composition(what: str, unit: str, parts: Sequence[tuple[str, int]], total: int) -> str:
+    """Return a bar of parts that stand side by side, and their table.
+
+    Args:
+        what: heads the column of names.
+        unit: of the sizes.
+        parts: name and size of each.
+        total: the size, above 0, of the whole bar.
+    """
+    pieces = "".join(
+        f'<i style="width:{100 * size / total:.2f}%;background:{part_colour(k)}"></i>'
+        for k, (_, size) in enumerate(parts)
+    )
+    alt = ", ".join(f"{name} {percent(size / total)}" for name, size in parts)
+    rows = [
+        (f"{swatch(part_colour(k))}{escape(name)}", f"{size:,}", percent(size / total))
+        for k, (name, size) in enumerate(parts)
+    ]
+    bar = f'<div class="stack" role="img" aria-label="{escape(alt)}">{pieces}</div>'
+    return bar + table((what, unit, "Share"), rows)
+
+
+def part_colour(part: int) -> str:
+    """Return the colour of the `part`-th part of a whole."""
+    return f"var(--part-{part % _PARTS + 1})"
+
+
+def swatch(colour: str) -> str:
+    """Return a small square of a colour, to stand before its name."""
+    return f'<span class="swatch" style="background:{colour}"></span>'
 
 
 # --- the loss

@@ -1,12 +1,62 @@
-"""The HTML that all parts of a report share; parameters named `html` are markup, all else gets escaped."""
+"""The HTML that all reports share; parameters named `html` are markup, all else gets escaped."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from importlib import resources
 from typing import Any
 
 import numpy as np
 
 NBSP = "\u00a0"  # between a number and its unit
+# No script, no request: what a page needs is in it.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def page(title: str, eyebrow: str, head_html: str, sections_html: Iterable[str], source: str) -> str:
+    """Return a page that stands alone.
+
+    Args:
+        title: of the page; a long name in it may break after an underscore.
+        eyebrow: the line above the title, which says what kind of page this is.
+        head_html: what comes before the first section.
+        sections_html: the sections.
+        source: what the page is drawn from.
+    """
+    style = resources.files("ondevice").joinpath("templates/report.css").read_text()
+    heading = escape(title).replace("_", "_<wbr>")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{escape(title)} · Fieldtune</title>
+<link rel="icon" href="data:,">
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+<header>
+<p class="eyebrow">{escape(eyebrow)}</p>
+<h1>{heading}</h1>
+{head_html}
+</header>
+{"".join(sections_html)}
+<footer>Drawn by Fieldtune from {escape(source)}; nothing is loaded from elsewhere.</footer>
+</main>
+</body>
+</html>
+"""
+
+
+def tiles(numbers: Sequence[tuple[str, str, str]]) -> str:
+    """Return the numbers that matter: what each is, its value, and what more there is to say."""
+    cells = "".join(
+        f'<div><dt>{escape(name)}</dt><dd class="value">{escape(value)}</dd><dd>{escape(more)}</dd></div>'
+        for name, value, more in numbers
+    )
+    return f'<dl class="tiles">{cells}</dl>' if numbers else ""
 
 
 def section(title: str, *html: str) -> str:

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from fieldtune.sizes import format_size
-from ondevice.report_figures import SPAN, Axis, key, plot, step_axis
+from ondevice.report_figures import SPAN, Axis, composition, key, plot, step_axis
 from ondevice.report_html import absent, number, pairs, percent, section, table, text, words
 
 _MOST_TENSORS = 8
-_COLOURS = 4  # --part-1 to --part-4 in the style sheet
 _RAM_PARTS = {
     "arena": "Arena",
     "weights": "Learning weights",
@@ -88,25 +87,7 @@ def _composition(plan: Mapping[str, Any]) -> str:
     )
     if not parts or not total:
         return intro + absent("parts of the RAM", "plan.json does not name them")
-    pieces = "".join(
-        f'<i style="width:{100 * size / total:.2f}%;background:{_colour(k)}"></i>'
-        for k, (_, size) in enumerate(parts)
-    )
-    alt = ", ".join(f"{name} {percent(size / total)}" for name, size in parts)
-    rows = [
-        (
-            f'<span class="swatch" style="background:{_colour(k)}"></span>{escape(name)}',
-            f"{size:,}",
-            percent(size / total),
-        )
-        for k, (name, size) in enumerate(parts)
-    ]
-    bar = f'<div class="stack" role="img" aria-label="{escape(alt)}">{pieces}</div>'
-    return intro + bar + table(("What RAM holds", "Bytes", "Share"), rows)
-
-
-def _colour(part: int) -> str:
-    return f"var(--part-{part % _COLOURS + 1})"
+    return intro + composition("What RAM holds", "Bytes", parts, total)
 
 
 def _besides(plan: Mapping[str, Any]) -> str:

@@ -26,7 +26,9 @@ def tiny_task(heads: Sequence[str] = ("depth",)) -> Task:
     return Task((InputSpec("image", 1 / 255),), tuple(OUTPUTS[head] for head in heads))
 
 
-def write_tiny(path: Path, heads: Sequence[str] = ("depth",), operator: str = "LeakyRelu") -> Path:
+def write_tiny(
+    path: Path, heads: Sequence[str] = ("depth",), operator: str = "LeakyRelu", size: int = SIZE
+) -> Path:
     """Write an encoder and a decoder with a skip connection, and heads on top, with their task."""
     net = _Net()
     net.layer("Conv", "enc0", ["image"], [6, 3, 3, 3], pads=[1] * 4)
@@ -38,8 +40,8 @@ def write_tiny(path: Path, heads: Sequence[str] = ("depth",), operator: str = "L
     net.layer("Conv", "dec", ["skip"], [12, 12, 3, 3], pads=[1] * 4)
     net.node("Relu", "dec.act", ["dec"])
     shapes = {
-        "depth": (1, 1, SIZE, SIZE),
-        "segments": (1, CLASSES, SIZE, SIZE),
+        "depth": (1, 1, size, size),
+        "segments": (1, CLASSES, size, size),
         "kind": (1, CLASSES),
         "amount": (1, 1),
     }
@@ -54,7 +56,7 @@ def write_tiny(path: Path, heads: Sequence[str] = ("depth",), operator: str = "L
     graph = helper.make_graph(
         net.nodes,
         "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, (1, 3, SIZE, SIZE))],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, (1, 3, size, size))],
         [helper.make_tensor_value_info(head, TensorProto.FLOAT, shapes[head]) for head in heads],
         net.weights,
     )

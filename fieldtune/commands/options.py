@@ -35,6 +35,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         "--update", metavar="LAYERS", help="names or globs of what learns, such as 'decoder0*,ups0*'"
     )
     parser.add_argument("--ram", metavar="SIZE", help="hard limit on static RAM, such as 256K")
+    add_prefer(parser)
     optimizer = parser.add_argument_group("optimizer")
     optimizer.add_argument(
         "--momentum", type=not_negative, default=0.0, help="momentum (keeps a velocity for each weight)"
@@ -44,6 +45,16 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     )
     optimizer.add_argument(
         "--accumulate", type=positive, default=1, help="samples an update (keeps gradients)"
+    )
+
+
+def add_prefer(parser: argparse.ArgumentParser) -> None:
+    """Add what the firmware saves."""
+    parser.add_argument(
+        "--prefer",
+        choices=("flash", "speed"),
+        default="flash",
+        help="what to save: speed stores int8 weights expanded where that saves instructions (default flash)",
     )
 
 
@@ -87,4 +98,4 @@ def make_plan(args: argparse.Namespace, network: Network) -> Plan:
         keep_gradients=args.clip_norm > 0 or args.accumulate > 1,
     )
     ram = None if args.ram is None else parse_size(args.ram)
-    return plan_network(network, load_board(args.board), update, ram)
+    return plan_network(network, load_board(args.board), update, ram, args.prefer)

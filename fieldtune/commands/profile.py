@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldtune.commands import options
 from fieldtune.console import say
 from fieldtune.errors import UserError
+from fieldtune.files import replacing
 from fieldtune.sizes import format_size
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--port", help="serial port of a real board that runs this plan's firmware")
     parser.add_argument("--seed", type=int, default=0, help="of the random sample (default 0)")
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with all of it, too")
     options.add_json(parser)
 
 
@@ -37,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Build, start, count, print."""
     from ondevice.device import Hyper
     from ondevice.profile import profile
+    from ondevice.report_profile import profile_page
 
     if args.train != (args.update is not None):
         raise UserError(
@@ -45,7 +50,11 @@ def run(args: argparse.Namespace) -> int:
         )
     plan = options.make_plan(args, options.load_model(args))
     hyper = Hyper(lr=1e-3, momentum=args.momentum, clip_norm=args.clip_norm)
-    found = profile(plan, args.port, hyper=hyper, seed=args.seed, log=say)
+    # Opened before minutes of counting, so that a place where nothing can be written is found at once.
+    with replacing(args.report) if args.report is not None else contextlib.nullcontext() as report:
+        found = profile(plan, args.port, hyper=hyper, seed=args.seed, log=say)
+        if report is not None:
+            report.write(profile_page(plan, found).encode())
     if args.json:
         print(json.dumps(found.describe(), indent=1))
     else:
@@ -54,22 +63,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(model: str, found: Profile, reserved: int) -> None:
-    what = "training step" if any(layer.phase != "forward" for layer in found.layers) else "inference"
-    print(f"{model} on {found.board.name}, one {what}")
+    from ondevice.profile import PHASES
+
+    print(f"{model} on {found.board.name}, one {found.what}")
     _print_layers(found)
     print(f"  all in one go  {found.total:,} {found.unit}")
-    for phase in ("forward", "backward", "update"):
-        count = sum(layer.count for layer in found.layers if layer.phase == phase)
-        if count and what == "training step":
-            print(f"    {phase:<12} {count:,}")
+    if found.trains:
+        for phase in PHASES:
+            print(f"    {phase:<12} {found.phase_count(phase):,}")
     print(f"  static RAM     {format_size(found.ram_bytes)}")
     print(f"  stack          {format_size(found.stack_bytes)} used of {format_size(reserved)}")
     print(f"  flash          {format_size(found.flash_bytes)}")
     for part, size in found.flash.items():
         print(f"    {part.replace('_', ' '):<14} {format_size(size)}")
     if found.energy_uj is not None:
-        source = found.describe()["energy_source"]
-        print(f"  energy         {found.energy_uj:.1f} µJ, {source}")
+        print(f"  energy         {found.energy_uj:.1f} µJ, {found.energy_source}")
 
 
 def _print_layers(found: Profile) -> None:

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--board", default="native", help="a name that 'fieldtune boards' lists, or a board file"
     )
+    options.add_prefer(parser)
     parser.add_argument(
         "--port", help="serial port of a board that runs the firmware (default: start the emulator)"
     )
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
         network, reference = _load(args, Path(folder))
-        plan = plan_network(network, load_board(args.board), parse_update(None))
+        plan = plan_network(network, load_board(args.board), parse_update(None), prefer=args.prefer)
         if args.inputs is None:
             samples = random_samples(plan.graph, args.count or DEFAULT_COUNT, args.seed)
         else:

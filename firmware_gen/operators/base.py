@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from numpy.typing import NDArray
 
@@ -15,6 +15,10 @@ from firmware_gen.graph import Constant, DType, Graph, Op
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
     from firmware_gen.storage import View
+
+
+# What is saved where a kernel can have the one or the other.
+Prefer = Literal["flash", "speed"]
 
 
 class Tape(Protocol):
@@ -37,8 +41,8 @@ class Tape(Protocol):
     def contribute(self, tensor: str, op: Op) -> None:
         """Add a backward operator whose output is a contribution to the gradient of `tensor`."""
 
-    def update(self, op: Op, scratch: int) -> None:
-        """Add an operator that applies or keeps its constant's gradient, made in `scratch` floats."""
+    def update(self, op: Op) -> None:
+        """Add an operator that applies or keeps its constant's gradient."""
 
     def save(self, op: Op, name: str, count: int, dtype: DType) -> str:
         """Let the forward operator `op` write one more output for the backward pass; return its name."""
@@ -48,6 +52,7 @@ class Emitter(Protocol):
     """What an operator may ask for while it prints its C call; see :mod:`firmware_gen.emit`."""
 
     isa: Isa  # the instructions that its kernel may use
+    prefer: Prefer  # decides what constants are stored, never a result
 
     def pointer(self, tensor: str) -> str:
         """Return the typed C pointer to logical row 0 of `tensor`."""

@@ -17,9 +17,6 @@ from firmware_gen.window import LINEAR, Activation, Window
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
 
-# Weight gradients that are applied at once pass through a slice of about this many bytes.
-SLICE_BYTES = 4096
-
 
 @dataclass(frozen=True)
 class ConvAttrs:
@@ -69,13 +66,10 @@ class Conv2d(Operator):
             grad = ConvGradAttrs(linear, channels)
             tape.contribute(x, Op("conv_grad_input", op.name, (dy,), (), grad, op.constants[:1]))
         weight, *bias = op.constants
-        shape = tape.graph.constants[weight].value.shape
         if tape.learns(weight):
-            size = slice_channels(shape) * shape[3]
-            tape.update(Op("conv_update", op.name, (x, dy), (), linear, (weight,)), scratch=size)
+            tape.update(Op("conv_update", op.name, (x, dy), (), linear, (weight,)))
         if bias and tape.learns(bias[0]):
-            size = tape.graph.constants[bias[0]].value.size
-            tape.update(Op("bias_update", op.name, (dy,), (), None, (bias[0],)), scratch=size)
+            tape.update(Op("bias_update", op.name, (dy,), (), None, (bias[0],)))
 
     def emit(self, step: Step, c: Emitter) -> str:
         op, attrs = step.op, _attrs(step.op)
@@ -160,14 +154,8 @@ class ConvGradInput(Operator):
         )
 
 
-def slice_channels(shape: tuple[int, ...], limit: int = SLICE_BYTES) -> int:
-    """Return how many weight rows of one tap (a divisor of them all) a slice of about `limit` bytes holds."""
-    _, _, inner, outer = shape
-    return next((rows for rows in range(inner, 0, -1) if inner % rows == 0 and rows * outer * 4 <= limit), 1)
-
-
 class ConvUpdate(Operator):
-    """Weight gradients: added to the kept gradients, or applied at once, slice by slice; inputs x, dy."""
+    """Weight gradients: added to the kept gradients, or applied at once; inputs x, dy."""
 
     kind = "conv_update"
 
@@ -180,34 +168,11 @@ class ConvUpdate(Operator):
         op, attrs = step.op, _attrs(step.op)
         x, dy = op.inputs
         name = op.constants[0]
-        shape = step.graph.constants[name].value.shape
-        _, _, inner, outer = shape
-        taps = attrs.window.taps
         kernel = "ft_conv2d_transpose_grad_w_f32" if attrs.transposed else "ft_conv2d_grad_w_f32"
-        span = step.graph.shape(x if attrs.transposed else dy)[0]
-        common = f"{c.pointer(x)}, {c.map(x)}, {c.pointer(dy)}, {c.map(dy)}"
-        conv = forward_literal(attrs, shape)
-        gradient = c.gradient(name)
-        if gradient:
-            return (
-                f"for (int tap = 0; tap < {taps}; tap++)\n"
-                f"    {kernel}({common}, {gradient} + tap * {inner * outer},\n"
-                f"        {conv}, tap, 0, {inner}, 0, {span});"
-            )
-        rows = slice_channels(shape)
-        piece = c.pointer(op.scratch[0])
-        at = f"(tap * {inner} + row) * {outer}"
-        velocity = c.velocity(name)
-        momentum = f"{velocity} + {at}" if velocity != "NULL" else "NULL"
         return (
-            f"for (int tap = 0; tap < {taps}; tap++)\n"
-            f"    for (int row = 0; row < {inner}; row += {rows}) {{\n"
-            f"        ft_fill_zero_f32({piece}, {rows * outer});\n"
-            f"        {kernel}({common}, {piece},\n"
-            f"            {conv}, tap, row, row + {rows}, 0, {span});\n"
-            f"        ft_sgd_f32({c.weight(name)} + {at}, {momentum}, {piece}, {rows * outer},\n"
-            f"            hyper->lr, hyper->momentum, hyper->weight_decay, 1.0f);\n"
-            f"    }}"
+            f"{kernel}({c.pointer(x)}, {c.map(x)}, {c.pointer(dy)}, {c.map(dy)},\n"
+            f"    {_sink(name, c)},\n"
+            f"    {forward_literal(attrs, step.graph.constants[name].value.shape)});"
         )
 
 
@@ -217,17 +182,16 @@ class BiasUpdate(Operator):
     kind = "bias_update"
 
     def emit(self, step: Step, c: Emitter) -> str:
-        op = step.op
-        dy, name = op.inputs[0], op.constants[0]
-        count = step.graph.constants[name].value.size
-        span = step.graph.shape(dy)[0]
-        gradient = c.gradient(name)
-        if gradient:
-            return f"ft_bias_grad_f32({c.pointer(dy)}, {c.map(dy)}, {gradient}, 0, {span});"
-        piece = c.pointer(op.scratch[0])
-        return (
-            f"ft_fill_zero_f32({piece}, {count});\n"
-            f"ft_bias_grad_f32({c.pointer(dy)}, {c.map(dy)}, {piece}, 0, {span});\n"
-            f"ft_sgd_f32({c.weight(name)}, {c.velocity(name)}, {piece}, {count},\n"
-            f"    hyper->lr, hyper->momentum, hyper->weight_decay, 1.0f);"
-        )
+        dy, name = step.op.inputs[0], step.op.constants[0]
+        return f"ft_bias_grad_f32({c.pointer(dy)}, {c.map(dy)},\n    {_sink(name, c)});"
+
+
+def _sink(constant: str, c: Emitter) -> str:
+    """Return the ft_sink_t for the gradients of `constant`."""
+    gradient = c.gradient(constant)
+    if gradient:
+        return f"(ft_sink_t){{.g = {gradient}}}"
+    return (
+        f"(ft_sink_t){{NULL, {c.weight(constant)}, {c.velocity(constant)}, "
+        "hyper->lr, hyper->momentum, hyper->weight_decay}"
+    )

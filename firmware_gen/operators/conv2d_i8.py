@@ -11,9 +11,9 @@ connected layers, where LiteRT 2 multiplies in double precision.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,10 @@ from firmware_gen.fixed_point import (
 )
 from firmware_gen.graph import Constant, Graph, Op, Quantization
 from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve, depthwise_i8_dsp, depthwise_i8_mve
-from firmware_gen.operators.base import Emitter, Lowered, Operator
+from firmware_gen.operators.base import Emitter, Lowered
 from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, forward_literal
+from firmware_gen.operators.rounding import fast_rounding
+from firmware_gen.operators.variants import Variant, VariedOperator
 from firmware_gen.window import LINEAR, Activation, Window
 
 if TYPE_CHECKING:
@@ -52,7 +54,11 @@ class ConvI8Attrs:
 
     def requantize_literal(self, factors: Sequence[str], c: Emitter) -> str:
         """Return the ft_requantize_t for a layer's constants behind weight and bias."""
-        tables = [c.weight(name) for name in factors]
+        return self.tables_literal([c.weight(name) for name in factors])
+
+    def tables_literal(self, tables: Sequence[str]) -> str:
+        """Return the ft_requantize_t for these C arrays: factors, in the order of the constants."""
+        tables = list(tables)
         if not self.once:
             tables.insert(2, "NULL")
         tables += ["NULL"] * (5 - len(tables))
@@ -60,33 +66,16 @@ class ConvI8Attrs:
         return f"(ft_requantize_t){{{', '.join(map(str, numbers))}}}"
 
 
-class Variant(Protocol):
-    """A kernel for the layers that suit it, on boards that have its instructions: a module."""
-
-    def takes(self, op: Op, attrs: ConvI8Attrs, graph: Graph) -> bool:
-        """Tell whether the kernel can run the layer."""
-
-    def scratch_bytes(self, op: Op, attrs: ConvI8Attrs, graph: Graph) -> int:
-        """Return the bytes of the arena that the kernel works in."""
-
-    def emit(self, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
-        """Return the C statements that run `step`."""
-
-
-# The first that takes a layer runs it; without one, the portable kernel does.
-VARIANTS: dict[Isa, tuple[Variant, ...]] = {
-    "c": (),
-    "dsp": (depthwise_i8_dsp, conv2d_i8_dsp),
-    "mve": (depthwise_i8_mve, conv2d_i8_mve),
-}
-
-
-class Conv2dI8(Operator):
+class Conv2dI8(VariedOperator):
     """Constants: weight, bias, multipliers, shifts, then rests if rounded once, or the multipliers and shifts
     of negative sums if leaky.
     """
 
     kind = "conv2d_i8"
+    variants: ClassVar[Mapping[Isa, tuple[Variant[ConvI8Attrs], ...]]] = {
+        "dsp": (depthwise_i8_dsp, conv2d_i8_dsp),
+        "mve": (depthwise_i8_mve, conv2d_i8_mve),
+    }
 
     def parameters(self, op: Op) -> tuple[str, ...]:
         return op.constants[:2]
@@ -94,19 +83,17 @@ class Conv2dI8(Operator):
     def macs(self, op: Op, graph: Graph) -> int:
         return conv_macs(op, _attrs(op).conv, graph)
 
-    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
-        variant = _variant(op, graph, isa)
-        return variant.scratch_bytes(op, _attrs(op), graph) if variant else 0
-
-    def emit(self, step: Step, c: Emitter) -> str:
-        variant = _variant(step.op, step.graph, c.isa)
-        return variant.emit(step, _attrs(step.op), c) if variant else self._emit_portable(step, c)
-
-    def _emit_portable(self, step: Step, c: Emitter) -> str:
+    def emit_portable(self, step: Step, c: Emitter) -> str:
         op, attrs = step.op, _attrs(step.op)
         weight, bias, *factors = op.constants
         shape = step.graph.constants[weight].value.shape
         x, y = op.inputs[0], op.outputs[0]
+        fast = None if attrs.once else _fast_tables(op, attrs, step.graph)
+        if fast is None:
+            requantize = attrs.requantize_literal(factors, c)
+        else:
+            names = [c.array(f"{name}.fast", table) for name, table in zip(factors, fast, strict=True)]
+            requantize = attrs.tables_literal(names)
         if attrs.conv.transposed:
             kernel, outside = "ft_conv2d_transpose_i8", str(attrs.x_zero)
         else:
@@ -114,13 +101,28 @@ class Conv2dI8(Operator):
         return (
             f"{kernel}({c.pointer(x)}, {c.map(x)}, {outside}, {c.weight(weight)}, {c.weight(bias)},\n"
             f"    {c.pointer(y)}, {c.map(y)}, {forward_literal(attrs.conv, shape)},\n"
-            f"    {attrs.requantize_literal(factors, c)}, {step.rows[0]}, {step.rows[1]});"
+            f"    {requantize}, {int(fast is not None)}, {step.rows[0]}, {step.rows[1]});"
         )
 
 
 def _attrs(op: Op) -> ConvI8Attrs:
     assert isinstance(op.attrs, ConvI8Attrs)
     return op.attrs
+
+
+def _fast_tables(op: Op, attrs: ConvI8Attrs, graph: Graph) -> list[NDArray[Any]] | None:
+    """Return multipliers and shifts, also of negative sums if leaky, for ft_requantized_fast_i8.
+
+    None where its conditions cannot be proved for every channel.
+    """
+    weight, bias, *factors = (graph.constants[name].value for name in op.constants)
+    columns = fast_rounding(weight, bias, factors, attrs.y_zero)
+    if columns is None:
+        return None
+    tables: list[NDArray[Any]] = []
+    for multipliers, _, right in np.split(columns[:, 1:].T, len(factors) // 2):
+        tables += [multipliers, (-right).astype(np.int8)]
+    return tables
 
 
 def _padding(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
@@ -130,10 +132,6 @@ def _padding(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
         return "NULL"
     channels = step.graph.shape(step.op.inputs[0])[2]
     return c.array(f"{step.op.constants[0]}.padding", np.full(channels, attrs.x_zero, np.int8))
-
-
-def _variant(op: Op, graph: Graph, isa: Isa) -> Variant | None:
-    return next((variant for variant in VARIANTS[isa] if variant.takes(op, _attrs(op), graph)), None)
 
 
 def quantized_conv2d(

@@ -1,14 +1,13 @@
 """Int8 convolutions and fully connected layers with Cortex-M's SIMD (C: kernels/dsp/conv2d_i8.h).
 
-Weights are repacked in the order in which the inner loop reads them, and the five-instruction rounding is
-chosen where the layer's weights and biases prove it exact.
+Weights are repacked in the order in which the inner loop reads them, as int16 if speed is preferred and it
+pays; and a short rounding is chosen where the layer's weights and biases prove it exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,8 @@ from numpy.typing import NDArray
 from firmware_gen.graph import Graph, Op, Shape
 from firmware_gen.operators.base import Emitter
 from firmware_gen.operators.conv2d import forward_literal
+from firmware_gen.operators.conv_parts import ConvPart, conv_parts, has_parts
+from firmware_gen.operators.rounding import fast_rounding, once_rounding
 from firmware_gen.window import Window
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ GROUP = 4  # weights in a word
 # Values are stored as they lie in memory, and sxtb16 then yields bytes 0 and 2, with ror #8 bytes 1 and 3;
 # what is stored value by value is already in the order of the halfwords.
 HALFWORDS = (0, 2, 1, 3)
+# Instructions for 2 x 2 sums (counted in QEMU), and the share of them that makes wide weights worth their
+# flash.
+PER_WORD, SAVED_PER_WORD = 14, 3
+FAST_OUTPUTS, OTHER_OUTPUTS = 48, 115  # beside the words: biases, rounding, stores
+WORTHWHILE = 0.05
+LEAST_CHANNELS = 4  # in and out of a group: with fewer, gathering and widening take longer than they save
 
 
 @dataclass(frozen=True)
@@ -52,38 +59,68 @@ class _Patch:
 
 
 def takes(op: Op, attrs: ConvI8Attrs, graph: Graph) -> bool:
-    """Tell whether the kernel can run the layer: any convolution that is neither grouped nor transposed."""
-    return attrs.conv.groups == 1 and not attrs.conv.transposed
+    """Tell whether the kernel can run the layer, and faster than the portable one."""
+    conv = attrs.conv
+    _, _, taken, given = graph.constants[op.constants[0]].value.shape
+    wide = conv.groups == 1 or min(taken, given // conv.groups) >= LEAST_CHANNELS
+    return wide and has_parts(op, attrs, graph)
 
 
 def scratch_bytes(op: Op, attrs: ConvI8Attrs, graph: Graph) -> int:
     """Return the bytes of the widened patch and, where a window may have to be gathered, of one run of it."""
+    return max(_part_scratch(part, op, graph) for part in conv_parts(op, attrs, graph))
+
+
+def _part_scratch(part: ConvPart, op: Op, graph: Graph) -> int:
     x, y = graph.shape(op.inputs[0]), graph.shape(op.outputs[0])
-    patch, window = _patch(graph.constants[op.constants[0]].value.shape), attrs.conv.window
-    pixels = min(y[0] * y[1], PIXELS)
-    gathers = window.kernel[1] > 1 or _padded(window, x, y)
-    return pixels * 2 * GROUP * patch.words + (patch.length if gathers else 0)
+    rows, columns = (part.positions(axis, y[axis]) for axis in range(2))
+    patch = _patch(part.weight.shape)
+    gathers = part.conv.window.kernel[1] > 1 or _padded(part.conv.window, x, (rows, columns, y[2]))
+    return min(rows * columns, PIXELS) * 2 * GROUP * patch.words + (patch.length if gathers else 0)
 
 
 def emit(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
     """Return the C statements that run `step`."""
+    return "\n".join(_call(part, step, attrs, c) for part in conv_parts(step.op, attrs, step.graph))
+
+
+def _call(part: ConvPart, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
     op = step.op
-    weight, bias, *factors = (step.graph.constants[name].value for name in op.constants)
-    fast = None if attrs.once else fast_rounding(weight, bias, factors, attrs.y_zero)
-    if fast is None:
-        tables = f"NULL, 0, {c.weight(op.constants[1])}"
-        requantize = attrs.requantize_literal(op.constants[2:], c)
-    else:
-        tables = f"{c.array(f'{op.constants[1]}.dsp', _pairs(fast))}, {int(attrs.leaky)}, NULL"
-        requantize = f"(ft_requantize_t){{.low = {attrs.low}, .high = {attrs.high}}}"
-    packed = c.array(f"{op.constants[0]}.dsp", _pack_weights(weight))
-    x, y = op.inputs[0], op.outputs[0]
+    x = op.inputs[0]
     return (
-        f"ft_conv2d_i8_dsp({c.pointer(x)}, {c.map(x)}, {attrs.x_zero}, {packed}, {tables},\n"
-        f"    {c.pointer(y)}, {c.map(y)}, {forward_literal(attrs.conv, weight.shape)},\n"
-        f"    {requantize},\n"
-        f"    {c.scratch(op)}, {step.rows[0]}, {step.rows[1]});"
+        f"ft_conv2d_i8_dsp({c.pointer(x)}, {c.map(x)}, {attrs.x_zero},\n"
+        f"    {_channels(part, step, attrs, c)},\n"
+        f"    {part.output(step, c)},\n"
+        f"    {forward_literal(part.conv, part.weight.shape)}, {c.scratch(op)}, {part.rows(step)});"
     )
+
+
+def _channels(part: ConvPart, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
+    """Return the ft_channels_t: weights, biases and rounding."""
+    weight, bias, *factors = step.op.constants
+    rounding = once_rounding if attrs.once else fast_rounding
+    values = [step.graph.constants[name].value for name in factors]
+    fast = rounding(part.weight, part.bias, values, attrs.y_zero)
+    packed, table = _pack_weights(part.weight, part.conv.groups), part.bias
+    wide = c.prefer == "speed" and _expanding_pays(_patch(part.weight.shape).words, fast is not None)
+    if wide:
+        packed = packed[..., HALFWORDS].astype(np.int16)
+    if fast is None:
+        kind, requantize = "TABLES", attrs.requantize_literal(factors, c)
+    else:
+        table = _pairs(fast, part.conv.groups)
+        kind = "ONCE" if attrs.once else "LEAKY" if attrs.leaky else "TWICE"
+        requantize = f"(ft_requantize_t){{.zero = {attrs.y_zero}, .low = {attrs.low}, .high = {attrs.high}}}"
+    weights, biases = (
+        c.array(f"{name}.dsp{part.suffix}", values) for name, values in ((weight, packed), (bias, table))
+    )
+    return f"(ft_channels_t){{{weights}, {int(wide)}, {biases}, FT_{kind}_DSP, {requantize}}}"
+
+
+def _expanding_pays(words: int, fast: bool) -> bool:
+    """Tell whether wide weights save a share of a layer's instructions that is worth twice the flash."""
+    instructions = PER_WORD * words + (FAST_OUTPUTS if fast else OTHER_OUTPUTS)
+    return SAVED_PER_WORD * words >= WORTHWHILE * instructions
 
 
 def _padded(window: Window, x: Shape, y: Shape) -> bool:
@@ -101,8 +138,13 @@ def _patch(shape: tuple[int, ...]) -> _Patch:
     return _Patch(kernel_y, kernel_x * taken)
 
 
-def _pack_weights(weight: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Return weights (rows, columns, in, out) as (pairs of outputs, words, 2 outputs, 4 bytes)."""
+def _pack_weights(weight: NDArray[np.int8], groups: int) -> NDArray[np.int8]:
+    """Return (rows, columns, in of a group, out) as (groups, pairs of outputs, words, 2 outputs, 4 bytes)."""
+    parts = np.split(weight, groups, axis=3)
+    return np.stack([_pack_group(part) for part in parts])
+
+
+def _pack_group(weight: NDArray[np.int8]) -> NDArray[np.int8]:
     patch, outputs = _patch(weight.shape), weight.shape[3]
     runs = weight.reshape(patch.runs, patch.length, outputs)
     whole = patch.length - patch.rest
@@ -113,33 +155,9 @@ def _pack_weights(weight: NDArray[np.int8]) -> NDArray[np.int8]:
     return words.reshape(patch.words, GROUP, -1, CHANNELS).transpose(2, 0, 3, 1)
 
 
-def fast_rounding(
-    weight: NDArray[np.int8], bias: NDArray[np.int32], factors: Sequence[NDArray[Any]], zero: int
-) -> NDArray[np.int32] | None:
-    """Return bias, multiplier, half and shift (see ft_round_dsp) of each channel.
-
-    `factors`: multipliers and shifts, then, of a leaky layer, those of negative sums, which add three more
-    columns. None where the rounding is not exact: it is for sums in [-2^30, 2^30) and right shifts from 1 on.
-    `half` is half a unit and the zero point of y, which must not overflow on top of the largest product.
-    """
-    w = weight.astype(np.int64)
-    highest = bias + np.maximum(w * 127, w * -128).sum(axis=(0, 1, 2))
-    lowest = bias + np.minimum(w * 127, w * -128).sum(axis=(0, 1, 2))
-    exact = (highest < 1 << 30) & (lowest >= -(1 << 30))
-    largest = np.maximum(np.abs(highest), np.abs(lowest)) + 1  # also of products, as they are rounded
-    columns: list[NDArray[Any]] = [bias]
-    for multipliers, shifts in zip(factors[::2], factors[1::2], strict=True):
-        right = -shifts.astype(np.int64)
-        # Channels whose products all round to nothing: often dead ones, with factors near 0.
-        nothing = (multipliers == 0) | (largest + 1 < np.int64(1) << np.maximum(right - 1, 0))
-        right = np.where(nothing, 1, right)
-        half = (np.int64(1) << np.maximum(right - 1, 0)) + (np.int64(zero) << np.maximum(right, 0))
-        exact &= (right >= 1) & (largest + 1 + np.abs(half) < 1 << 31)
-        columns += [np.where(nothing, 0, multipliers), half, right]
-    return np.stack(columns, axis=1).astype(np.int32) if np.all(exact) else None
-
-
-def _pairs(channels: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return (channels, columns) as (pairs of channels, columns, 2)."""
-    padded = np.pad(channels, ((0, -len(channels) % CHANNELS), (0, 0)))
-    return padded.reshape(-1, CHANNELS, channels.shape[1]).transpose(0, 2, 1)
+def _pairs(channels: NDArray[np.int32], groups: int) -> NDArray[np.int32]:
+    """Return (channels, columns) as (groups, pairs of a group's channels, columns, 2)."""
+    columns = channels.shape[1]
+    parts = channels.reshape(groups, -1, columns)
+    padded = np.pad(parts, ((0, 0), (0, -parts.shape[1] % CHANNELS), (0, 0)))
+    return padded.reshape(groups, -1, CHANNELS, columns).transpose(0, 1, 3, 2)

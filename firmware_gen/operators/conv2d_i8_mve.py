@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_gen.graph import Graph, Op
+from firmware_gen.graph import Graph, Op, Shape
 from firmware_gen.operators.base import Emitter
 from firmware_gen.operators.conv2d import forward_literal
+from firmware_gen.operators.conv_parts import ConvPart, conv_parts, has_parts
 
 if TYPE_CHECKING:
     from firmware_gen.operators.conv2d_i8 import ConvI8Attrs
@@ -21,41 +22,55 @@ if TYPE_CHECKING:
 
 VECTOR = 16  # bytes
 LANES = 4  # sums a vector
+LEAST_CHANNELS = 4  # in and out of a group: with fewer, gathering takes longer than the vectors save
 
 
 def takes(op: Op, attrs: ConvI8Attrs, graph: Graph) -> bool:
-    """Tell whether the layer is a convolution in one group."""
-    return not attrs.conv.transposed and attrs.conv.groups == 1
+    """Tell whether the kernel can run the layer, whose groups must be wide enough to be worth it."""
+    _, _, taken, given = graph.constants[op.constants[0]].value.shape
+    wide = attrs.conv.groups == 1 or min(taken, given // attrs.conv.groups) >= LEAST_CHANNELS
+    return wide and has_parts(op, attrs, graph)
 
 
 def scratch_bytes(op: Op, attrs: ConvI8Attrs, graph: Graph) -> int:
     """Return the bytes of two gathered windows, 0 where windows are read in place."""
-    shape = graph.constants[op.constants[0]].value.shape
-    if _in_place(attrs, shape):
+    x, y = graph.shape(op.inputs[0]), graph.shape(op.outputs[0])
+    return max(_part_scratch(part, x, y) for part in conv_parts(op, attrs, graph))
+
+
+def _part_scratch(part: ConvPart, x: Shape, y: Shape) -> int:
+    window, inner = part.conv.window, part.weight.shape[2]
+    on_map = all((part.positions(k, y[k]) - 1) * window.stride[k] < x[k] for k in range(2))
+    if window.kernel == (1, 1) and window.pad == (0, 0) and on_map and inner % VECTOR == 0:
         return 0
-    taps, inner = attrs.conv.window.taps, shape[2]
-    return 2 * -(-taps * int(inner) // VECTOR) * VECTOR
+    return 2 * -(-window.taps * int(inner) // VECTOR) * VECTOR
 
 
 def emit(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
-    """Return the kernel's call."""
-    op, tables = step.op, step.op.constants
-    weight, bias, *factors = (step.graph.constants[name].value for name in tables)
-    x, y = op.inputs[0], op.outputs[0]
-    fast = not attrs.leaky and bounded(weight, bias, factors, attrs.once)
+    """Return the kernel's calls."""
+    return "\n".join(_call(part, step, attrs, c) for part in conv_parts(step.op, attrs, step.graph))
+
+
+def _call(part: ConvPart, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
+    op, graph, groups = step.op, step.graph, part.conv.groups
+    weight, bias, *tables = op.constants
+    factors = [graph.constants[name].value for name in tables]
+    fast = not attrs.leaky and bounded(part.weight, part.bias, factors, attrs.once)
     if fast:
-        packed = padded_factors(factors, LANES)
-        names = [c.array(f"{name}.mve", table) for name, table in zip(tables[2:], packed, strict=True)]
+        packed = padded_factors(factors, LANES, groups)
+        names = [c.array(f"{name}.mve", table) for name, table in zip(tables, packed, strict=True)]
         requantize = fast_literal(names, attrs)
     else:
-        requantize = attrs.requantize_literal(tables[2:], c)
+        requantize = attrs.requantize_literal(tables, c)
+    x = op.inputs[0]
+    in_place = _part_scratch(part, graph.shape(x), graph.shape(op.outputs[0])) == 0
     return (
         f"ft_mve_conv2d_i8({c.pointer(x)}, {c.map(x)}, {attrs.x_zero},\n"
-        f"    {c.array(f'{tables[0]}.mve', _blocks(weight))},\n"
-        f"    {c.array(f'{tables[1]}.mve', padded(bias, LANES))},\n"
-        f"    {c.pointer(y)}, {c.map(y)}, {forward_literal(attrs.conv, weight.shape)},\n"
+        f"    {c.array(f'{weight}.mve{part.suffix}', _blocks(part.weight, groups))},\n"
+        f"    {c.array(f'{bias}.mve{part.suffix}', padded(part.bias, LANES, groups))},\n"
+        f"    {part.output(step, c)}, {forward_literal(part.conv, part.weight.shape)},\n"
         f"    {requantize}, {int(fast)},\n"
-        f"    {c.scratch(op)}, {step.rows[0]}, {step.rows[1]});"
+        f"    {'NULL' if in_place else c.scratch(op)}, {part.rows(step)});"
     )
 
 
@@ -79,26 +94,21 @@ def bounded(
     return bool(sizes.max() < 1 << 30) and bool(small.all())
 
 
-def padded(values: NDArray[Any], multiple: int) -> NDArray[Any]:
-    """Return the values of the channels, with zeros up to a multiple."""
-    return np.pad(values, (0, -values.size % multiple))
+def padded(values: NDArray[Any], multiple: int, groups: int = 1) -> NDArray[Any]:
+    """Return the values of the channels, those of each group with zeros up to a multiple."""
+    rows = values.reshape(groups, -1)
+    return np.pad(rows, ((0, 0), (0, -rows.shape[1] % multiple))).ravel()
 
 
-def padded_factors(factors: Sequence[NDArray[Any]], multiple: int) -> list[NDArray[Any]]:
+def padded_factors(factors: Sequence[NDArray[Any]], multiple: int, groups: int = 1) -> list[NDArray[Any]]:
     """Return the tables up to a multiple of channels, with a shift that is allowed where the factor is 0."""
-    multipliers, shifts, *rests = (padded(table, multiple) for table in factors)
+    multipliers, shifts, *rests = (padded(table, multiple, groups) for table in factors)
     return [multipliers, np.where(multipliers == 0, -2, shifts).astype(np.int8), *rests]
 
 
-def _in_place(attrs: ConvI8Attrs, shape: tuple[int, ...]) -> bool:
-    window = attrs.conv.window
-    unpadded = not any((*window.pad, *window.pad_end))
-    return shape[:2] == (1, 1) and unpadded and shape[2] % VECTOR == 0
-
-
-def _blocks(weight: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Return the weights as [4 channels][16 of the window][channel][16]."""
-    rows = weight.reshape(-1, weight.shape[3]).T
-    rows = np.pad(rows, ((0, -rows.shape[0] % LANES), (0, -rows.shape[1] % VECTOR)))
-    blocks = rows.reshape(rows.shape[0] // LANES, LANES, rows.shape[1] // VECTOR, VECTOR)
-    return np.ascontiguousarray(blocks.transpose(0, 2, 1, 3))
+def _blocks(weight: NDArray[np.int8], groups: int) -> NDArray[np.int8]:
+    """Return the weights as [group][4 channels][16 of the window][channel][16]."""
+    rows = weight.reshape(-1, groups, weight.shape[3] // groups).transpose(1, 2, 0)
+    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % LANES), (0, -rows.shape[2] % VECTOR)))
+    blocks = rows.reshape(groups, rows.shape[1] // LANES, LANES, rows.shape[2] // VECTOR, VECTOR)
+    return np.ascontiguousarray(blocks.transpose(0, 1, 3, 2, 4))

@@ -7,16 +7,20 @@ bit of the multipliers.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
+from boards import Isa
 from fieldtune.errors import ModelError
 from firmware_gen.fixed_point import activation_range, quantize_multiplier, single_ratio
 from firmware_gen.graph import Constant, Graph, Op, Quantization, Tensor
+from firmware_gen.operators import elementwise_i8_dsp, elementwise_i8_mve
 from firmware_gen.operators.base import Emitter, Lowered
 from firmware_gen.operators.binary import Binary, BinaryAttrs, operands
+from firmware_gen.operators.variants import Variant, VariedOperator
 
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
@@ -71,12 +75,16 @@ class Lowering(Protocol):
     ) -> Lowered: ...
 
 
-class BinaryI8(Binary):
+class BinaryI8(VariedOperator, Binary):
     """y = a (kind) b, int8."""
 
+    variants: ClassVar[Mapping[Isa, tuple[Variant[BinaryAttrsI8], ...]]] = {
+        "dsp": (elementwise_i8_dsp,),
+        "mve": (elementwise_i8_mve,),
+    }
     function: ClassVar[str]
 
-    def emit(self, step: Step, c: Emitter) -> str:
+    def emit_portable(self, step: Step, c: Emitter) -> str:
         y, attrs = step.op.outputs[0], step.op.attrs
         assert isinstance(attrs, BinaryAttrsI8)
         return (

@@ -7,12 +7,13 @@ float32, so does the function.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boards import Isa
 from fieldtune.errors import ModelError
 from firmware_gen.fixed_point import (
     Integers,
@@ -25,8 +26,10 @@ from firmware_gen.fixed_point import (
     single_ratio,
 )
 from firmware_gen.graph import Constant, DType, Op, Quantization, Tensor
-from firmware_gen.operators.base import Emitter, Lowered, Operator
+from firmware_gen.operators import lookup_mve
+from firmware_gen.operators.base import Emitter, Lowered
 from firmware_gen.operators.quantize import Rounding
+from firmware_gen.operators.variants import Variant, VariedOperator
 
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
@@ -35,15 +38,16 @@ Floats = NDArray[np.float32]
 RealFunction = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
-class Lookup(Operator):
+class Lookup(VariedOperator):
     """y = table[x]: one constant of 256 bytes, in the order of the bytes of x."""
 
     kind = "lookup"
+    variants: ClassVar[Mapping[Isa, tuple[Variant[object], ...]]] = {"mve": (lookup_mve,)}
 
     def overwrites(self, op: Op) -> tuple[int, ...]:
         return (0,)
 
-    def emit(self, step: Step, c: Emitter) -> str:
+    def emit_portable(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]
         return (
             f"ft_lookup({c.pointer(x)}, {c.map(x)}, {c.weight(step.op.constants[0])},\n"

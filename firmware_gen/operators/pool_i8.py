@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from boards import Isa
 from firmware_gen.fixed_point import activation_range, quantize_multiplier
 from firmware_gen.graph import Quantization
+from firmware_gen.operators import pool_i8_dsp, pool_i8_mve
 from firmware_gen.operators.base import Emitter, Lowered, Operator
+from firmware_gen.operators.variants import Variant, VariedOperator
 from firmware_gen.window import LINEAR, Activation, Window
 
 if TYPE_CHECKING:
@@ -23,28 +27,50 @@ class PoolAttrsI8:
     low: int
     high: int
 
+    def c(self) -> str:
+        """Return the kernels' arguments."""
+        return f"{self.window.c()}, {self.low}, {self.high}"
 
-class _PoolI8(Operator):
+
+@dataclass(frozen=True)
+class SumAttrsI8:
+    """(sum + offset) * multiplier * 2^(shift - 31) + zero_point."""
+
+    offset: int
+    multiplier: int
+    shift: int
+    zero_point: int
+
+    def c(self) -> str:
+        """Return the ft_sum_t literal."""
+        return f"(ft_sum_t){{{self.offset}, {self.multiplier}, {self.shift}, {self.zero_point}}}"
+
+
+class _ReductionI8(VariedOperator):
+    variants: ClassVar[Mapping[Isa, tuple[Variant[PoolAttrsI8 | SumAttrsI8], ...]]] = {
+        "dsp": (pool_i8_dsp,),
+        "mve": (pool_i8_mve,),
+    }
     function: ClassVar[str]
 
-    def emit(self, step: Step, c: Emitter) -> str:
+    def emit_portable(self, step: Step, c: Emitter) -> str:
         attrs = step.op.attrs
-        assert isinstance(attrs, PoolAttrsI8)
+        assert isinstance(attrs, PoolAttrsI8 | SumAttrsI8)
         x, y = step.op.inputs[0], step.op.outputs[0]
         return (
             f"{self.function}({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {attrs.window.c()}, {attrs.low}, {attrs.high}, {step.rows[0]}, {step.rows[1]});"
+            f"    {attrs.c()}, {step.rows[0]}, {step.rows[1]});"
         )
 
 
-class MaxPoolI8(_PoolI8):
+class MaxPoolI8(_ReductionI8):
     """y = largest value of each window."""
 
     kind = "max_pool_i8"
     function = "ft_max_pool_i8"
 
 
-class AveragePoolI8(_PoolI8):
+class AveragePoolI8(_ReductionI8):
     """y = mean of each window's taps on the map."""
 
     kind = "average_pool_i8"
@@ -70,30 +96,11 @@ def lower_pool(
     return Lowered(f"{kind}_pool_i8", PoolAttrsI8(window, *limits))
 
 
-@dataclass(frozen=True)
-class SumAttrsI8:
-    """(sum + offset) * multiplier * 2^(shift - 31) + zero_point."""
-
-    offset: int
-    multiplier: int
-    shift: int
-    zero_point: int
-
-
-class SumI8(Operator):
+class SumI8(_ReductionI8):
     """y = the sum or mean over the axes that have one position in y."""
 
     kind = "sum_i8"
-
-    def emit(self, step: Step, c: Emitter) -> str:
-        attrs = step.op.attrs
-        assert isinstance(attrs, SumAttrsI8)
-        x, y = step.op.inputs[0], step.op.outputs[0]
-        numbers = f"{attrs.offset}, {attrs.multiplier}, {attrs.shift}, {attrs.zero_point}"
-        return (
-            f"ft_sum_i8({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    (ft_sum_t){{{numbers}}}, {step.rows[0]}, {step.rows[1]});"
-        )
+    function = "ft_sum_i8"
 
 
 class MeanI8(SumI8):

@@ -183,6 +183,15 @@ def test_options_that_are_wrong_or_missing(refused: Callable[..., str]) -> None:
     assert "out holds no session" in refused(*tune_words(["--resume"]))
 
 
+@pytest.mark.parametrize(
+    "command", ["plan", "build -o out", "profile", "verify", "tune --data GIVEN/frames.npz"]
+)
+def test_a_preference_that_there_is_not(command: str, refused: Callable[..., str]) -> None:
+    name, *words = command.split()
+    sentence = refused(name, "GIVEN/tiny.onnx", "--board", "native", *words, "--prefer", "size")
+    assert "--prefer: invalid choice: 'size'" in sentence
+
+
 def test_a_training_that_does_not_fit_is_refused_with_the_numbers(
     refused: Callable[..., str], tmp_path: Path, upydnet_onnx: Path
 ) -> None:

@@ -10,30 +10,70 @@ from tflite_layers import Random
 
 import boards
 from boards import load_board
+from firmware_gen.emit import model_c
 from firmware_gen.graph import Constant, Graph, Quantization, Tensor
 from firmware_gen.importers.builder import Builder
-from firmware_gen.operators.base import Lowered
+from firmware_gen.operators.base import Lowered, Prefer
 from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.operators.conv2d_i8 import quantized_conv2d, quantized_fully_connected
-from firmware_gen.operators.conv2d_i8_dsp import fast_rounding
+from firmware_gen.operators.rounding import fast_rounding, once_rounding
 from firmware_gen.plan import make_plan
 from firmware_gen.project import write_project
 from firmware_gen.window import LINEAR, Activation, Window
 from ondevice.device import Device
 
-SAMPLES, LAYERS = 3, 36
+SAMPLES, LAYERS = 3, 48
 LEAKY = Activation("leaky_relu", 0.125)
 ACTIVATIONS = (LINEAR, Activation("relu"), Activation("clip", -0.5, 0.75), LEAKY)
-BOARDS = ("mps2_an386", "mps2_an500")  # Cortex-M4, Cortex-M7
+CHOICES: tuple[Prefer, ...] = ("flash", "speed")
 
 
-@pytest.mark.parametrize("board", BOARDS)
-def test_random_layers(board: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("board", "prefer"),
+    [("mps2_an386", "flash"), ("mps2_an386", "speed"), ("mps2_an500", "speed")],  # Cortex-M4, Cortex-M7
+)
+def test_random_layers(board: str, prefer: Prefer, tmp_path: Path) -> None:
     random = np.random.default_rng(20)
     network = Builder("random")
     for k in range(LAYERS):
         _add_random_layer(network, k, random)
-    _same_bits(network.graph(), board, random, tmp_path)
+    _same_bits(network.graph(), board, random, tmp_path, prefer)
+
+
+def test_speed_stores_the_weights_twice_as_wide_and_the_hash_tells(tmp_path: Path) -> None:
+    flash, speed = (make_plan(_layer((3, 3, 8, 10)), load_board("mps2_an386"), prefer=p) for p in CHOICES)
+    assert speed.flash["constants"] - flash.flash["constants"] == 3 * 3 * 8 * 10
+    assert "const int16_t p_" in model_c(speed)
+    assert "int16_t" not in model_c(flash)
+    assert flash.hash() != speed.hash()
+    assert (flash.describe()["prefer"], speed.describe()["prefer"]) == CHOICES
+
+
+@pytest.mark.parametrize(
+    ("board", "shape"),
+    [("native", (3, 3, 8, 10)), ("mps2_an386", (1, 1, 4, 10))],  # no such kernel; one word: mostly rounding
+)
+def test_where_speed_brings_nothing_code_and_hash_are_the_same(
+    board: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    flash, speed = (make_plan(_layer(shape), load_board(board), prefer=p) for p in CHOICES)
+    assert model_c(flash) == model_c(speed)
+    assert flash.hash() == speed.hash()
+
+
+def test_grouped_and_transposed_layers_are_taken_where_groups_are_wide(tmp_path: Path) -> None:
+    random, unit = np.random.default_rng(24), Quantization(0.05, 3)
+    network = Builder("kinds")
+    network.add_input(Tensor("x", (6, 6, 8), "i8", unit), 4)
+    window = Window((3, 3), (2, 2), pad=(1, 1), pad_end=(1, 1))
+    _add(network, "grouped", ConvAttrs(window, groups=2), "x", 8, unit, random)
+    _add(network, "narrow", ConvAttrs(window, groups=4), "x", 8, unit, random)
+    _add(network, "transposed", ConvAttrs(window, transposed=True), "x", 8, unit, random)
+    for name in ("grouped", "narrow", "transposed"):
+        network.add_output(name)
+    functions = model_c(make_plan(network.graph(), load_board("mps2_an386"))).split("FT_STEP ")[2:]
+    calls = [text.count("ft_conv2d_i8_dsp(") for text in functions[:3]]
+    assert calls == [1, 0, 4], "a transposed layer is one call a phase of its stride"
 
 
 def test_maps_that_are_slices_of_wider_ones(tmp_path: Path) -> None:
@@ -58,18 +98,22 @@ LIMIT = (1 << 30) - 128 * 128  # with one x * w on top, sums stay below 2^30
 
 
 @pytest.mark.parametrize(
-    ("magnitude", "zero", "shifts", "fast"),
+    ("once", "magnitude", "zero", "shifts", "fast"),
     [
-        (LIMIT, 5, (1, 22), True),
-        (LIMIT, -128, (1, 22), True),
-        (LIMIT, -128, (24, 24), False),  # the zero point overflows when it is added before the shift
-        (1 << 30, 5, (1, 22), False),
-        ((1 << 31) - 1, 5, (1, 22), False),  # sums wrap
-        (LIMIT, 5, (0, 3), False),
+        (False, LIMIT, 5, (1, 22), True),
+        (False, LIMIT, -128, (1, 22), True),
+        (False, LIMIT, -128, (24, 24), False),  # the zero point overflows when it is added before the shift
+        (False, 1 << 30, 5, (1, 22), False),
+        (False, (1 << 31) - 1, 5, (1, 22), False),  # sums wrap
+        (False, LIMIT, 5, (0, 3), False),
+        (True, LIMIT, -128, (2, 22), True),
+        (True, (1 << 31) - 1, 5, (2, 22), True),  # sums may wrap: their products are of 64 bits
+        (True, (1 << 31) - 1, -128, (25, 25), False),
+        (True, LIMIT, 5, (1, 3), False),
     ],
 )
 def test_sums_up_to_the_limit_of_the_fast_rounding_and_beyond(
-    magnitude: int, zero: int, shifts: tuple[int, int], fast: bool, tmp_path: Path
+    once: bool, magnitude: int, zero: int, shifts: tuple[int, int], fast: bool, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(22)
     count, unit, y = 240, Quantization(1.0, 0), Quantization(1.0, zero)
@@ -86,24 +130,33 @@ def test_sums_up_to_the_limit_of_the_fast_rounding_and_beyond(
     bias[:2] = -magnitude, magnitude
     scales = tuple(np.ldexp(mantissa, -shift).tolist())
     constant = Constant("w", weight, scales=scales)
-    lowered = quantized_conv2d("y", ConvAttrs(Window((1, 1))), unit, constant, bias.astype(np.int32), y)
-    assert (_fast(lowered.constants, zero) is not None) == fast
-    network = Builder("sums")
-    network.add_input(Tensor("x", (2, 3, 1), "i8", unit), 4)
-    network.put(lowered, "y", ["x"], Tensor("y", (2, 3, count), "i8", y))
+    if once:
+        lowered = quantized_fully_connected("y", LINEAR, unit, constant, bias.astype(np.int32), y)
+    else:
+        conv = ConvAttrs(Window((1, 1)))
+        lowered = quantized_conv2d("y", conv, unit, constant, bias.astype(np.int32), y)
+    assert (_fast(lowered.constants, zero, once) is not None) == fast
+    network, size = Builder("sums"), (1, 1) if once else (2, 3)
+    network.add_input(Tensor("x", (*size, 1), "i8", unit), 4)
+    network.put(lowered, "y", ["x"], Tensor("y", (*size, count), "i8", y))
     network.add_output("y")
     _same_bits(network.graph(), "mps2_an386", random, tmp_path)
 
 
-def test_channels_with_factors_near_zero_keep_the_fast_rounding(tmp_path: Path) -> None:
+@pytest.mark.parametrize("once", [False, True])
+def test_channels_with_factors_near_zero_keep_the_fast_rounding(once: bool, tmp_path: Path) -> None:
     random = np.random.default_rng(23)
     network, unit = Builder("dead"), Quantization(1.0, -20)
-    network.add_input(Tensor("x", (3, 3, 8), "i8", unit), 4)
+    size = (1, 1) if once else (3, 3)
+    network.add_input(Tensor("x", (*size, 8), "i8", unit), 4)
     scales = (0.001, 1e-7, 1e-9, 1e-30, 0.002)
     weight = Constant("w", random.integers(-127, 128, (1, 1, 8, 5)).astype(np.int8), scales=scales)
-    lowered = quantized_conv2d("layer", ConvAttrs(Window((1, 1))), unit, weight, None, unit)
-    assert _fast(lowered.constants, -20) is not None
-    network.put(lowered, "layer", ["x"], Tensor("y", (3, 3, 5), "i8", unit))
+    if once:
+        lowered = quantized_fully_connected("layer", LINEAR, unit, weight, None, unit)
+    else:
+        lowered = quantized_conv2d("layer", ConvAttrs(Window((1, 1))), unit, weight, None, unit)
+    assert _fast(lowered.constants, -20, once) is not None
+    network.put(lowered, "layer", ["x"], Tensor("y", (*size, 5), "i8", unit))
     network.add_output("y")
     _same_bits(network.graph(), "mps2_an386", random, tmp_path)
 
@@ -120,9 +173,24 @@ def _add_random_layer(network: Builder, k: int, random: Random) -> None:
         network.put(lowered, y, [x], Tensor(y, (1, 1, given), "i8", unit))
     else:
         window, height, width = _random_window(random, largest=1 if k % 6 == 1 else 4)
+        groups = random.integers(2, 4) if k % 6 == 2 else 1
+        if groups > 1:
+            taken, given = (groups * random.choice([4, 5, 7, 8, 11], 2)).tolist()
+        if k % 6 == 3:
+            window = _transposed(window, random)
         network.add_input(Tensor(x, (height, width, taken), "i8", unit), 4)
-        _add(network, y, ConvAttrs(window, activation=ACTIVATIONS[k % 4]), x, given, unit, random)
+        conv = ConvAttrs(window, int(groups), k % 6 == 3, ACTIVATIONS[k // 2 % 4])
+        _add(network, y, conv, x, given, unit, random)
     network.add_output(y)
+
+
+def _transposed(window: Window, random: Random) -> Window:
+    """Return a window that the kernel takes when transposed: no dilation, every phase of few has taps."""
+    stride = [min(s, 2) for s in window.stride]
+    kernel = [max(pair) for pair in zip(window.kernel, stride, strict=True)]
+    pad = [int(random.integers(0, k)) for k in kernel]
+    pad_end = [int(random.integers(0, k - p)) for k, p in zip(kernel, pad, strict=True)]
+    return Window((kernel[0], kernel[1]), (stride[0], stride[1]), (pad[0], pad[1]), (pad_end[0], pad_end[1]))
 
 
 def _random_window(random: Random, largest: int) -> tuple[Window, int, int]:
@@ -139,11 +207,11 @@ def _add(
     network: Builder, y: str, conv: ConvAttrs, x: str, given: int, unit: Quantization, random: Random
 ) -> None:
     height, width, taken = network.shape(x)
-    weight = _weight(y, (*conv.window.kernel, taken, given), random)
+    weight = _weight(y, (*conv.window.kernel, taken // conv.groups, given), random)
     bias = random.integers(-10000, 10001, given).astype(np.int32)
     lowered = quantized_conv2d(y, conv, unit, weight, bias, unit)
-    shape = (*conv.window.output(height, width), given)
-    network.put(lowered, y, [x], Tensor(y, shape, "i8", unit))
+    size = conv.window.transposed_output if conv.transposed else conv.window.output
+    network.put(lowered, y, [x], Tensor(y, (*size(height, width), given), "i8", unit))
 
 
 def _weight(layer: str, shape: tuple[int, ...], random: Random) -> Constant:
@@ -153,12 +221,22 @@ def _weight(layer: str, shape: tuple[int, ...], random: Random) -> Constant:
     return Constant(f"{layer}.w", random.integers(-127, 128, shape).astype(np.int8), scales=scales)
 
 
-def _fast(constants: Sequence[Constant], zero: int) -> NDArray[np.int32] | None:
+def _layer(shape: tuple[int, ...]) -> Graph:
+    """Return a network of one convolution with weights of `shape`."""
+    network, unit = Builder("layer"), Quantization(0.05, 3)
+    network.add_input(Tensor("x", (6, 6, shape[2]), "i8", unit), 4)
+    conv = ConvAttrs(Window((shape[0], shape[1])))
+    _add(network, "y", conv, "x", shape[3], unit, np.random.default_rng(25))
+    network.add_output("y")
+    return network.graph()
+
+
+def _fast(constants: Sequence[Constant], zero: int, once: bool) -> NDArray[np.int32] | None:
     weight, bias, *factors = (constant.value for constant in constants)
-    return fast_rounding(weight, bias, factors, zero)
+    return (once_rounding if once else fast_rounding)(weight, bias, factors, zero)
 
 
-def _same_bits(graph: Graph, board: str, random: Random, folder: Path) -> None:
+def _same_bits(graph: Graph, board: str, random: Random, folder: Path, prefer: Prefer = "flash") -> None:
     inputs = [
         {name: random.integers(-128, 128, graph.shape(name)).astype(np.int8) for name in graph.inputs}
         for _ in range(SAMPLES)
@@ -166,7 +244,7 @@ def _same_bits(graph: Graph, board: str, random: Random, folder: Path) -> None:
     for name in graph.inputs:
         inputs[0][name][:] = -128
         inputs[1][name][:] = 127
-    emulated, native = (_outputs(graph, name, inputs, folder) for name in (board, "native"))
+    emulated, native = (_outputs(graph, name, inputs, folder, prefer) for name in (board, "native"))
     for sample, truth in zip(emulated, native, strict=True):
         for name in graph.outputs:
             assert np.array_equal(sample[name], truth[name]), f"{name} of {graph.name} differs"
@@ -174,10 +252,10 @@ def _same_bits(graph: Graph, board: str, random: Random, folder: Path) -> None:
 
 
 def _outputs(
-    graph: Graph, name: str, inputs: list[dict[str, np.ndarray]], folder: Path
+    graph: Graph, name: str, inputs: list[dict[str, np.ndarray]], folder: Path, prefer: Prefer
 ) -> list[dict[str, np.ndarray]]:
     board, project = load_board(name), folder / name
-    write_project(make_plan(graph, board), project)
+    write_project(make_plan(graph, board, prefer=prefer), project)
     firmware = boards.build(project, board)
     with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:
         found = []

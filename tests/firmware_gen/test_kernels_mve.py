@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from emulation import same_bits, samples
 from tflite_layers import Random
 
-import boards
 from boards import load_board
 from firmware_gen.emit import model_c
 from firmware_gen.graph import Constant, Graph, Quantization, Tensor
@@ -16,12 +16,10 @@ from firmware_gen.operators.base import Lowered
 from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.operators.conv2d_i8 import quantized_conv2d, quantized_fully_connected
 from firmware_gen.plan import make_plan
-from firmware_gen.project import write_project
-from firmware_gen.window import LINEAR, Activation, Window
-from ondevice.device import Device
+from firmware_gen.window import LINEAR, Activation, Pair, Window
 
 BOARD = "mps3_an547"
-SAMPLES, LAYERS = 3, 24
+LAYERS = 24
 ACTIVATIONS = (LINEAR, Activation("relu"), Activation("clip", -0.5, 0.75))
 LEAKY = Activation("leaky_relu", 0.125)
 
@@ -40,6 +38,55 @@ def test_random_convolutions(tmp_path: Path) -> None:
     code = model_c(make_plan(network.graph(), load_board(BOARD)))
     assert "}, 1,\n" in code, "no layer is rounded in vectors"
     assert "}, 0,\n" in code, "no layer is rounded by the portable arithmetic"
+    _same_bits(network.graph(), random, tmp_path)
+
+
+def test_random_grouped_convolutions(tmp_path: Path) -> None:
+    random = np.random.default_rng(38)
+    network = Builder("grouped")
+    for k in range(16):
+        groups, taken, given = (
+            int(random.choice(sizes)) for sizes in ((2, 3, 5), (4, 5, 16, 17), (4, 6, 8, 9))
+        )
+        window, height, width = _random_window(random, largest=1 if k % 4 == 0 else 3)
+        activation = LEAKY if k % 8 == 7 else ACTIVATIONS[k % 3]
+        unit = Quantization(0.05, int(random.integers(-128, 128)))
+        network.add_input(Tensor(f"x{k}", (height, width, groups * taken), "i8", unit), 4)
+        _add(
+            network,
+            f"y{k}",
+            ConvAttrs(window, groups, activation=activation),
+            f"x{k}",
+            groups * given,
+            random,
+        )
+        network.add_output(f"y{k}")
+    assert model_c(make_plan(network.graph(), load_board(BOARD))).count("ft_mve_conv2d_i8(") == 16
+    _same_bits(network.graph(), random, tmp_path)
+
+
+def test_random_transposed_convolutions(tmp_path: Path) -> None:
+    random = np.random.default_rng(39)
+    network = Builder("transposed")
+    for k in range(16):
+        stride = ((1, 1), (2, 2), (2, 2), (3, 1), (1, 4), (2, 1))[k % 6]
+        kernel = tuple(int(random.integers(least, least + 4)) for least in stride)
+        pad, pad_end, extra = (
+            tuple(int(random.integers(0, most)) for most in sizes) for sizes in (kernel, kernel, stride)
+        )
+        window = Window(kernel, stride, pad, pad_end)
+        size = [1, 1]
+        while min(window.transposed_output(size[0], size[1], extra)) < 1:
+            size = [size[0] + 1, size[1] + 1]
+        height, width = (int(random.integers(least, least + 5)) for least in size)
+        taken, given = (int(random.choice(sizes)) for sizes in ((1, 4, 16, 17, 32), (1, 3, 4, 8, 9)))
+        activation = LEAKY if k % 8 == 7 else ACTIVATIONS[k % 3]
+        unit = Quantization(0.05, int(random.integers(-128, 128)))
+        network.add_input(Tensor(f"x{k}", (height, width, taken), "i8", unit), 4)
+        conv = ConvAttrs(window, transposed=True, activation=activation)
+        _add(network, f"y{k}", conv, f"x{k}", given, random, extra=extra)
+        network.add_output(f"y{k}")
+    assert "ft_conv2d_transpose_i8(" not in model_c(make_plan(network.graph(), load_board(BOARD)))
     _same_bits(network.graph(), random, tmp_path)
 
 
@@ -204,14 +251,25 @@ def _random_window(random: Random, largest: int) -> tuple[Window, int, int]:
 
 
 def _add(
-    network: Builder, y: str, conv: ConvAttrs, x: str, given: int, random: Random, largest: int = 127
+    network: Builder,
+    y: str,
+    conv: ConvAttrs,
+    x: str,
+    given: int,
+    random: Random,
+    largest: int = 127,
+    extra: Pair = (0, 0),
 ) -> None:
     height, width, taken = network.shape(x)
     unit = network.tensor(x).quantization
     assert unit is not None
     weight = _weight(y, (*conv.window.kernel, taken // conv.groups, given), random, largest)
     lowered = quantized_conv2d(y, conv, unit, weight, _bias(given, random), unit)
-    shape = (*conv.window.output(height, width), given)
+    if conv.transposed:
+        size = conv.window.transposed_output(height, width, extra)
+    else:
+        size = conv.window.output(height, width)
+    shape = (*size, given)
     network.put(lowered, y, [x], Tensor(y, shape, "i8", unit))
 
 
@@ -228,31 +286,4 @@ def _bias(count: int, random: Random) -> np.ndarray:
 
 
 def _same_bits(graph: Graph, random: Random, folder: Path) -> None:
-    inputs = [
-        {name: random.integers(-128, 128, graph.shape(name)).astype(np.int8) for name in graph.inputs}
-        for _ in range(SAMPLES)
-    ]
-    for name in graph.inputs:
-        inputs[0][name][:] = -128
-        inputs[1][name][:] = 127
-    emulated, native = (_outputs(graph, name, inputs, folder) for name in (BOARD, "native"))
-    for sample, truth in zip(emulated, native, strict=True):
-        for name in graph.outputs:
-            assert np.array_equal(sample[name], truth[name]), f"{name} of {graph.name} differs"
-    assert any(np.unique(truth[name]).size > 2 for truth in native for name in graph.outputs)
-
-
-def _outputs(
-    graph: Graph, name: str, inputs: list[dict[str, np.ndarray]], folder: Path
-) -> list[dict[str, np.ndarray]]:
-    board, project = load_board(name), folder / name
-    write_project(make_plan(graph, board), project)
-    firmware = boards.build(project, board)
-    with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:
-        found = []
-        for sample in inputs:
-            device.put_sample(sample)
-            device.run_inference()
-            found.append({output: device.read_tensor(output) for output in graph.outputs})
-        assert device.memory().arena_intact
-        return found
+    same_bits(graph, (BOARD,), samples(graph, random), folder)

@@ -1,10 +1,17 @@
-"""Sessions that the tests of the report share."""
+"""Sessions and profiles that the tests of the reports share."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from recorded import AWKWARD, CONFIG, record
+from tiny import write_tiny
 
+from boards import load_board
+from firmware_gen.plan import Plan
+from firmware_gen.project import load_network, plan_network
+from firmware_gen.update import parse_update
+from ondevice.profile import Profile, profile
 from ondevice.session import Session
 
 
@@ -24,3 +31,25 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("begun") / "session"
     Session.create(path, {"model": "net.onnx"}).close()
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+@pytest.fixture(scope="session")
+def counted(tiny_model: Path) -> tuple[Plan, Profile]:
+    """A training step, counted on this computer."""
+    plan = plan_network(load_network(tiny_model), load_board("native"), parse_update("dec,depth"))
+    return plan, profile(plan)
+
+
+@pytest.fixture(scope="session")
+def awkward_count(counted: tuple[Plan, Profile]) -> tuple[Plan, Profile]:
+    """The same with long names and large numbers."""
+    plan, found = counted
+    layers = tuple(
+        replace(layer, name=AWKWARD, macs=9_876_543_210, count=98_765_432_109) for layer in found.layers
+    )
+    return plan, replace(found, unit="instructions", total=987_654_321_098, layers=layers)

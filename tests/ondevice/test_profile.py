@@ -23,6 +23,7 @@ from ondevice.verify_inputs import random_samples
 from ondevice.workbench import open_board
 
 EMULATED = ["mps2_an386", "qemu_riscv32"]
+OTHER_TIMERS = ["microbit", "mps2_an505", "mps3_an547", "netduinoplus2"]
 UPDATE = "dec,depth"
 INTERRUPT_BYTES = 200
 DISPATCH = 60  # instructions that calling a step takes at most
@@ -84,6 +85,16 @@ def test_a_training_step_is_counted_alike_each_time_and_sums_up(
     assert 0 <= sum(layer.count for layer in found.layers) - found.total < DISPATCH * len(found.layers)
 
 
+@pytest.mark.parametrize("board", OTHER_TIMERS)
+def test_every_timer_counts_alike_each_time(tmp_path: Path, board: str) -> None:
+    small = write_tiny(tmp_path / "tiny.onnx", size=4)  # what it takes to train fits into 16 KB
+    plan = plan_for(small, board, UPDATE)
+    found = profile(plan)
+    assert_alike(found, profile(plan))
+    assert found.unit == "instructions"
+    assert 0 <= sum(layer.count for layer in found.layers) - found.total < DISPATCH * len(found.layers)
+
+
 @pytest.mark.parametrize(("board", "resolution"), [("mps2_an386", 40), ("qemu_riscv32", 100)])
 def test_the_count_is_what_a_coarser_clock_says(
     model: Path, tmp_path: Path, board: str, resolution: int
@@ -97,13 +108,14 @@ def test_the_count_is_what_a_coarser_clock_says(
     assert profile(plan, seed=0).total == pytest.approx(coarse, abs=resolution)
 
 
-def test_the_memory_is_that_of_the_linked_image(model: Path) -> None:
-    found = profile(plan_for(model, "mps2_an386"))
-    assert found.ram_bytes == plan_for(model, "mps2_an386").ram_bytes
+@pytest.mark.parametrize("board", ["mps2_an385", "mps2_an386"])  # the first with libgcc's functions
+def test_the_memory_is_that_of_the_linked_image(model: Path, board: str) -> None:
+    found = profile(plan_for(model, board))
+    assert found.ram_bytes == plan_for(model, board).ram_bytes
     assert found.flash["constants"] > 4 * (12 * 12 * 9 + 8 * 6 * 4)  # two of the weights
     assert min(found.flash.values()) >= 0
     assert found.flash_bytes == sum(found.flash.values())
-    assert 0 < found.stack_bytes < load_board("mps2_an386").stack_bytes
+    assert 0 < found.stack_bytes < load_board(board).stack_bytes
 
 
 def test_on_this_computer_the_unit_is_nanoseconds(model: Path) -> None:

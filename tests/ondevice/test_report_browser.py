@@ -1,4 +1,4 @@
-"""The report, opened in a browser, can be read on a laptop and on a phone, by day and by night."""
+"""The reports, opened in a browser, can be read on a laptop and on a phone, by day and by night."""
 
 import re
 import shutil
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ondevice.report import write_report
+from ondevice.report_profile import profile_page
 
 LAPTOP, PHONE = 1280, 390
 
@@ -87,20 +88,33 @@ def show(browser: Any, path: Path, width: int, scheme: str = "light") -> None:
     browser.get(path.as_uri())
 
 
+def written(kind: str, request: pytest.FixtureRequest, folder: Path) -> Path:
+    """Return the page of a session's fixture, or of a profile's."""
+    drawn_from = request.getfixturevalue(kind)
+    page = folder / "report.html"
+    if isinstance(drawn_from, Path):
+        return write_report(drawn_from, page)
+    page.write_text(profile_page(*drawn_from))
+    return page
+
+
+# Images and charts.
+DRAWN = {"finished": (30, 2), "awkward": (30, 2), "begun": (0, 0), "counted": (0, 1), "awkward_count": (0, 1)}
+
+
 @pytest.mark.parametrize("width", [LAPTOP, PHONE])
-@pytest.mark.parametrize("kind", ["finished", "awkward", "begun"])
+@pytest.mark.parametrize("kind", DRAWN)
 def test_a_browser_shows_the_report_whole(
     browser: Any, kind: str, width: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    session: Path = request.getfixturevalue(kind)
-    show(browser, write_report(session, tmp_path / "report.html"), width)
+    show(browser, written(kind, request, tmp_path), width)
     layout = browser.execute_script(LAYOUT)
     assert layout["overflow"] <= 0, layout["outside"]
     assert layout["outside"] == []
     assert layout["unseen"] == []
     assert layout["undecoded"] == 0
     assert layout["smallest"] >= 11
-    assert (layout["images"], layout["charts"]) == ((0, 0) if kind == "begun" else (30, 2))
+    assert (layout["images"], layout["charts"]) == DRAWN[kind]
     assert browser.get_log("browser") == []
     requests = [
         url
@@ -113,12 +127,37 @@ def test_a_browser_shows_the_report_whole(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", ["finished", "counted"])
 def test_text_stands_out_from_its_ground_in_both_colour_schemes(
-    browser: Any, scheme: str, finished: Path, tmp_path: Path
+    browser: Any, kind: str, scheme: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    show(browser, write_report(finished, tmp_path / "report.html"), LAPTOP, scheme)
+    show(browser, written(kind, request, tmp_path), LAPTOP, scheme)
     contrast, where = browser.execute_script(CONTRAST)
     assert contrast >= 4.5, where
     page_colour = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     brightness = sum(map(int, re.findall(r"\d+", page_colour)[:3])) / 3
     assert (brightness > 128) == (scheme == "light")
+
+
+# Of every bar its colour, its width, and the room that it has.
+BARS = """
+const rows = [...document.querySelectorAll('.bars li')];
+return rows.map(row => { const bar = row.querySelector('i');
+  return [getComputedStyle(bar).backgroundColor, bar.getBoundingClientRect().width,
+          row.querySelector('.bar-track').getBoundingClientRect().width]; });
+"""
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(LAPTOP, "light"), (PHONE, "dark")])
+def test_bars_of_a_profile_are_seen_in_a_colour_for_each_phase(
+    browser: Any, counted: Any, width: int, scheme: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    show(browser, written("counted", request, tmp_path), width, scheme)
+    drawn = browser.execute_script(BARS)
+    layers = counted[1].layers
+    colours = {layer.phase: colour for layer, (colour, _, _) in zip(layers, drawn, strict=True)}
+    assert len(set(colours.values())) == len(colours) == 3
+    assert [colours[layer.phase] for layer in layers] == [colour for colour, _, _ in drawn]
+    most = max(layer.count for layer in layers)
+    for layer, (_, bar, track) in zip(layers, drawn, strict=True):
+        assert bar == pytest.approx(max(track * layer.count / most, 1), abs=1), layer.name

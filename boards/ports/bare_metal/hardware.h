@@ -8,7 +8,7 @@
 
 /* --- the board's part ------------------------------------------------------------------------------- */
 
-/* UART and timer; the receive interrupt is on and its handler calls ft_hw_receive. */
+/* Clocks, pins, UART and timer; the receive interrupt is on and its handler calls ft_hw_receive. */
 void ft_hw_init(void);
 
 /* Sends one byte as soon as the transmitter has room. Works with interrupts off, as in the fault handler. */

@@ -1,4 +1,5 @@
-/* Reset, faults, interrupts and restart of an Armv7-M or Armv8-M mainline core (M3, M4, M7; M33, M55). */
+/* Reset, faults, interrupts and restart of a Cortex-M core: Armv6-M (M0, M0+), Armv7-M (M3, M4, M7) or
+ * Armv8-M mainline (M33, M55). */
 #include "cortex_m.h"
 #include "hardware.h"
 #include "port.h"
@@ -18,6 +19,7 @@
 
 extern uint32_t ft_stack_low[], ft_stack_high[];
 
+#if __ARM_ARCH >= 7
 /* Not every board faults on its own where the stack runs out of the RAM. */
 static void guard_stack(void) {
     MPU_NUMBER = 0;
@@ -31,13 +33,22 @@ static void guard_stack(void) {
     MPU_CTRL = MPU_ON;
 }
 
-void ft_entry(void) {
-    SCB_CPACR |= CPACR_FPU;
+static void set_core_up(void) {
+    SCB_CPACR |= CPACR_FPU; /* without effect where there is none */
     /* Left off, every fault is a hard fault, and a hard fault that finds no stack to push to locks the core
      * up. */
     SCB_SHCSR |= SHCSR_FAULTS;
     guard_stack();
     __asm volatile("dsb\n isb" ::: "memory");
+}
+#else
+/* Armv6-M has no more to set up: every fault is a hard fault, and what lies below the RAM must fault. QEMU
+ * enters the handler even where the stack has run out; a real core may lock up there. */
+static void set_core_up(void) {}
+#endif
+
+void ft_entry(void) {
+    set_core_up();
     ft_start();
 }
 
@@ -53,14 +64,14 @@ static void __attribute__((naked)) fault_handler(void) {
     /* When the stack is what overflowed, go on with a fresh one. */
     __asm volatile("mrs r0, msp\n"
                    "mrs r1, ipsr\n"
-                   "movw r2, #:lower16:ft_stack_low\n"
-                   "movt r2, #:upper16:ft_stack_low\n"
+                   "ldr r2, =ft_stack_low\n"
                    "cmp r0, r2\n"
                    "bhs 1f\n"
-                   "movw r2, #:lower16:ft_stack_high\n"
-                   "movt r2, #:upper16:ft_stack_high\n"
+                   "ldr r2, =ft_stack_high\n"
                    "msr msp, r2\n"
-                   "1: b report_fault\n");
+                   "1: ldr r2, =report_fault\n"
+                   "bx r2\n"
+                   ".ltorg\n");
 }
 
 void __attribute__((weak, alias("fault_handler"))) ft_systick_handler(void);

@@ -38,7 +38,19 @@ static inline void ft_nvic_disable(unsigned interrupt) {
 /* Reset: the first code to run. */
 void ft_entry(void);
 
-/* SysTick's handler: a board that does not use the timer leaves it to the fault handler. */
+/* SysTick's handler: without the driver `systick` it is the fault handler. */
 void ft_systick_handler(void);
+
+/* --- drivers ---------------------------------------------------------------------------------------- */
+
+/* A port has one driver of a UART and one of a timer, each a folder beside this one. They take addresses and
+ * interrupts from the board's "board.h": FT_UART_BASE, FT_UART_IRQ; FT_TIMER_BASE, and FT_TIMER_IRQ where the
+ * timer has one. The board's ft_hw_init calls both; its interrupt table names the handlers. A UART driver
+ * brings ft_hw_send and ft_hw_receive (hardware.h), a timer driver ft_port_ticks and ft_port_ticks_hz
+ * (port.h). */
+void ft_uart_init(void);
+void ft_uart_handler(void);
+void ft_timer_init(void);
+void ft_timer_handler(void); /* of a timer that interrupts through the NVIC */
 
 #endif

@@ -21,9 +21,15 @@ FT_INLINE int8_t ft_result_i8(int32_t value, ft_binary_i8_t p) {
     return (int8_t)ft_clamp_i32(value + p.y.zero_point, p.low, p.high);
 }
 
+/* 1 when the factor is 1/2, as for an addend that has the larger scale: it is exact without a product. */
+FT_INLINE int ft_is_half(ft_rescale_t r) {
+    return r.multiplier == 1 << 30 && r.shift == 0;
+}
+
 /* An operand at the scale that both have in common. */
 FT_INLINE int32_t ft_addend_i8(int8_t x, ft_rescale_t r) {
-    return ft_requantize((x - r.zero_point) * (1 << 20), r.multiplier, r.shift);
+    const int32_t offset = x - r.zero_point;
+    return ft_is_half(r) ? offset * (1 << 19) : ft_requantize(offset * (1 << 20), r.multiplier, r.shift);
 }
 
 /* y = a + b: both at a common scale, times 2^20, so that little is lost. For a difference b's multiplier is

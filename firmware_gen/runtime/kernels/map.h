@@ -12,6 +12,11 @@ typedef struct {
     int row, pixel;
 } ft_map_t;
 
+/* 1 when the rows follow one another, so that all pixels are like one row. */
+FT_INLINE int ft_is_one_run(ft_map_t map) {
+    return map.row == map.w * map.pixel;
+}
+
 /* A window: kernel, stride, padding before the first row/column, dilation; rows (y) and columns (x). */
 typedef struct {
     int kernel_y, kernel_x;
@@ -19,6 +24,12 @@ typedef struct {
     int pad_y, pad_x;
     int dilation_y, dilation_x;
 } ft_window_t;
+
+/* 1 when every pixel of the output sees only the pixel of the input at the same place. */
+FT_INLINE int ft_is_pointwise(ft_window_t window) {
+    return window.kernel_y == 1 && window.kernel_x == 1 && window.stride_y == 1 && window.stride_x == 1 &&
+           window.pad_y == 0 && window.pad_x == 0;
+}
 
 /* The taps of one axis that meet the input: tap k + j * k_step reads input position i + j * i_step, 0 <= j <
  * n. */

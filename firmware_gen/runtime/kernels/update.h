@@ -19,6 +19,28 @@ FT_INLINE void ft_sgd_f32(float *w, float *velocity, const float *g, int count, 
     }
 }
 
+/* Where gradients go: added to g or, if g is NULL, applied to the weights w at once, as ft_sgd_f32 does. */
+typedef struct {
+    float *g;
+    float *w, *velocity;
+    float lr, momentum, weight_decay;
+} ft_sink_t;
+
+/* The sums of `count` gradients, which started from g or from 0, to the place `at`. */
+FT_INLINE void ft_sink_finish(ft_sink_t to, int at, ft_vec gradient, int count) {
+    if (to.g) {
+        ft_scatter(to.g + at, gradient, count);
+        return;
+    }
+    const ft_vec w = ft_gather(to.w + at, 1, count);
+    ft_vec step = ft_fma(ft_splat(to.weight_decay), w, gradient);
+    if (to.velocity) {
+        step = ft_fma(ft_splat(to.momentum), ft_gather(to.velocity + at, 1, count), step);
+        ft_scatter(to.velocity + at, step, count);
+    }
+    ft_scatter(to.w + at, ft_fma(ft_splat(-to.lr), step, w), count);
+}
+
 /* sum + g[0]^2 + g[1]^2 + ..., one chain. */
 FT_INLINE float ft_square_sum_f32(const float *g, int count, float sum) {
     for (int k = 0; k < count; k++)

@@ -153,15 +153,10 @@ FT_INLINE void ft_mve_conv_pixels_i8(const int8_t *x0, const int8_t *x1, const i
     }
 }
 
-/* Rows y0 <= row < y1 of y, of a convolution in one group. w: for every 4 output channels, for every 16 bytes
- * of the window, the 16 weights of each of the 4; 0 where the window or the channels end. bias: the zero
- * point folded in, in multiples of 4. fast: the tables of `to` come in multiples of 4, no sum reaches 2^30,
- * there are no factors of negative sums, and all shifts lie in [-31, -1], or [-31, -2] with rests. scratch:
- * two windows, each rounded up to 16 bytes; NULL for windows of one tap in no padding, of a multiple of 16
- * channels. */
-FT_INLINE void ft_mve_conv2d_i8(const int8_t *x, ft_map_t xm, int zero, const int8_t *w, const int32_t *bias,
-                                int8_t *y, ft_map_t ym, ft_conv_t conv, ft_requantize_t to, int fast,
-                                int8_t *scratch, int y0, int y1) {
+/* One group of ft_mve_conv2d_i8. */
+FT_INLINE void ft_mve_conv_group_i8(const int8_t *x, ft_map_t xm, int zero, const int8_t *w,
+                                    const int32_t *bias, int8_t *y, ft_map_t ym, ft_conv_t conv,
+                                    ft_requantize_t to, int fast, int8_t *scratch, int y0, int y1) {
     const int vectors = (conv.window.kernel_y * conv.window.kernel_x * conv.in + 15) / 16;
     const int x_row = conv.window.stride_y * xm.row, x_pixel = conv.window.stride_x * xm.pixel;
     for (int row = y0; row < y1; row++)
@@ -181,6 +176,33 @@ FT_INLINE void ft_mve_conv2d_i8(const int8_t *x, ft_map_t xm, int zero, const in
             else
                 ft_mve_conv_pixels_i8(first, first, w, bias, yp, ym.pixel, vectors, conv.out, to, fast, 1);
         }
+}
+
+/* The factors from channel o on. */
+FT_INLINE ft_requantize_t ft_mve_from_channel(ft_requantize_t to, int o) {
+    to.multipliers += o;
+    to.shifts += o;
+    to.rests = to.rests != NULL ? to.rests + o : NULL;
+    to.negative_multipliers = to.negative_multipliers != NULL ? to.negative_multipliers + o : NULL;
+    to.negative_shifts = to.negative_shifts != NULL ? to.negative_shifts + o : NULL;
+    return to;
+}
+
+/* Rows y0 <= row < y1 of y. w: for each group, for every 4 output channels, for every 16 bytes of the window,
+ * the 16 weights of each of the 4; 0 where the window or the channels end. bias: the zero point folded in,
+ * for each group in multiples of 4. fast: so come the tables of `to`, no sum reaches 2^30, there are no
+ * factors of negative sums, and all shifts lie in [-31, -1], or [-31, -2] with rests. scratch: two windows of
+ * a group, each rounded up to 16 bytes; NULL for windows of one tap in no padding, of a multiple of 16
+ * channels. */
+FT_INLINE void ft_mve_conv2d_i8(const int8_t *x, ft_map_t xm, int zero, const int8_t *w, const int32_t *bias,
+                                int8_t *y, ft_map_t ym, ft_conv_t conv, ft_requantize_t to, int fast,
+                                int8_t *scratch, int y0, int y1) {
+    const int window = (conv.window.kernel_y * conv.window.kernel_x * conv.in + 15) / 16 * 16;
+    const int channels = (conv.out + 3) / 4 * 4;
+    for (int g = 0; g < conv.groups; g++)
+        ft_mve_conv_group_i8(
+            x + g * conv.in, xm, zero, w + g * channels * window, bias + g * channels, y + g * conv.out, ym,
+            conv, ft_mve_from_channel(to, g * (fast ? channels : conv.out)), fast, scratch, y0, y1);
 }
 
 #endif

@@ -17,9 +17,6 @@ typedef struct {
     const int8_t *at[FT_MVE_TAPS];
 } ft_mve_taps_t;
 
-/* Keeps a vector in its register from here on: GCC would load all taps ahead, only to spill them. */
-#define FT_MVE_PIN(vector) __asm volatile("" : "+w"(vector)::"memory")
-
 /* Where the taps of output pixel (row, col) lie; taps in the padding lie at `padding`. */
 FT_INLINE void ft_mve_taps_i8(ft_mve_taps_t *taps, const int8_t *x, ft_map_t xm, ft_window_t win,
                               const int8_t *padding, int row, int col) {

@@ -5,12 +5,23 @@
 #include <arm_mve.h>
 #include "../conv2d_i8.h"
 
+/* Keeps a vector in its register from here on: GCC would load and compute far ahead, only to spill it. */
+#define FT_MVE_PIN(vector) __asm volatile("" : "+w"(vector)::"memory")
+
 /* sums * multipliers * 2^(shifts - 31), rounded as ft_requantize does. |sum| < 2^30, -31 <= shift <= -1. */
 FT_INLINE int32x4_t ft_mve_scaled(int32x4_t sums, const int32_t *multipliers, const int8_t *shifts) {
     const int32x4_t product = vqrdmulhq_s32(sums, vldrwq_s32(multipliers));
     /* The shift rounds halves up; one less below 0 makes that away from 0. */
     const int32x4_t lowered = vaddq_s32(product, vshrq_n_s32(product, 31));
     return vrshlq_s32(lowered, vldrbq_s32(shifts));
+}
+
+/* The same for one factor, of all that ft_requantize takes. Constant multiplier, shift. */
+FT_INLINE int32x4_t ft_mve_scaled_n(int32x4_t x, int32_t multiplier, int32_t shift) {
+    if (shift > 0)
+        x = vshlq_r_s32(x, shift);
+    const int32x4_t high = vqrdmulhq_n_s32(x, multiplier);
+    return shift < 0 ? vrshlq_n_s32(vaddq_s32(high, vshrq_n_s32(high, 31)), shift) : high;
 }
 
 /* sums * (multipliers * 2^31 + rests) * 2^(shifts - 62), rounded as ft_round_once does. |sum| < 2^30,

@@ -1,0 +1,52 @@
+"""Runs the firmware of a graph on an emulated board and on `native`, and compares the bits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tflite_writer import Array
+
+import boards
+from boards import load_board
+from firmware_gen.graph import Graph
+from firmware_gen.plan import make_plan
+from firmware_gen.project import write_project
+from ondevice.device import Device
+
+Arrays = dict[str, Array]
+
+
+def samples(graph: Graph, random: np.random.Generator) -> list[Arrays]:
+    """Return int8 inputs: the lowest values, the highest, random ones."""
+
+    def drawn(low: int, high: int) -> Arrays:
+        return {
+            name: random.integers(low, high, graph.shape(name), np.int8, endpoint=True)
+            for name in graph.inputs
+        }
+
+    return [drawn(-128, -128), drawn(127, 127), drawn(-128, 127)]
+
+
+def same_bits(graph: Graph, on: Sequence[str], inputs: Sequence[Arrays], folder: Path) -> None:
+    """Assert that the boards `on` answer as `native` does to every sample."""
+    native = _outputs(graph, "native", inputs, folder)
+    for board in on:
+        for sample, truth in zip(_outputs(graph, board, inputs, folder), native, strict=True):
+            for name in graph.outputs:
+                assert np.array_equal(sample[name], truth[name]), f"{name} of {graph.name} on {board} differs"
+    assert any(np.unique(truth[name]).size > 2 for truth in native for name in graph.outputs)
+
+
+def _outputs(graph: Graph, name: str, inputs: Sequence[Arrays], folder: Path) -> list[Arrays]:
+    board, project = load_board(name), folder / name
+    write_project(make_plan(graph, board), project)
+    firmware = boards.build(project, board)
+    with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:
+        found = []
+        for sample in inputs:
+            device.put_sample(sample)
+            device.run_inference()
+            found.append({output: device.read_tensor(output) for output in graph.outputs})
+        assert device.memory().arena_intact
+        return found
