@@ -46,22 +46,26 @@ class Layer:
     kernel: int = 1
     stride: int = 1
     pad: tuple[int, int] = (0, 0)
-    depthwise: bool = False
+    groups: int = 1
+    transposed: bool = False
 
     def graph(self) -> Graph:
         """Return the layer alone, with random weights."""
         random = np.random.default_rng(0)
         window = Window((self.kernel,) * 2, (self.stride,) * 2, (self.pad[0],) * 2, (self.pad[1],) * 2)
-        groups = self.taken if self.depthwise else 1
-        weights = random.integers(-127, 128, (self.kernel, self.kernel, self.taken // groups, self.given))
-        fan_in = self.kernel**2 * self.taken // groups
+        taken, given = self.taken // self.groups, self.given
+        if self.transposed:
+            taken, given = self.taken, self.given // self.groups
+        weights = random.integers(-127, 128, (self.kernel, self.kernel, taken, given))
+        fan_in = self.kernel**2 * self.taken // self.groups
         scales = random.uniform(0.5, 1.0, self.given) / (64 * np.sqrt(fan_in))
         weight = Constant("w", weights.astype(np.int8), scales=tuple(float(np.float32(s)) for s in scales))
         bias = random.integers(-10000, 10001, self.given, dtype=np.int32)
-        conv = ConvAttrs(window, groups)
+        conv = ConvAttrs(window, self.groups, self.transposed)
         lowered = quantized_conv2d("layer", conv, QUANTIZATION, weight, bias, QUANTIZATION)
         x = Tensor("x", (self.size, self.size, self.taken), "i8", QUANTIZATION)
-        y = Tensor("y", (*window.output(self.size, self.size), self.given), "i8", QUANTIZATION)
+        output = window.transposed_output if self.transposed else window.output
+        y = Tensor("y", (*output(self.size, self.size), self.given), "i8", QUANTIZATION)
         names = tuple(constant.name for constant in lowered.constants)
         op = Op(lowered.kind, "layer", ("x",), ("y",), lowered.attrs, names)
         constants = {constant.name: constant for constant in lowered.constants}
@@ -72,10 +76,13 @@ LAYERS = {
     "a": Layer("conv 3x3 s1, 16x16x16 -> 16", 16, 16, 16, 3, 1, (1, 1)),
     "b": Layer("conv 3x3 s2, 32x32x16 -> 32", 32, 16, 32, 3, 2, (0, 1)),
     "c": Layer("conv 1x1, 16x16x64 -> 64", 16, 64, 64),
-    "d": Layer("depthwise 3x3 s1, 16x16x64", 16, 64, 64, 3, 1, (1, 1), depthwise=True),
+    "d": Layer("depthwise 3x3 s1, 16x16x64", 16, 64, 64, 3, 1, (1, 1), groups=64),
     "e": Layer("fully connected 256 -> 64", 1, 256, 64),
     "f": Layer("conv 3x3 s2, 96x96x3 -> 16", 96, 3, 16, 3, 2, (0, 1)),
     "g": Layer("conv 3x3 s1, 48x48x32 -> 32", 48, 32, 32, 3, 1, (1, 1)),
+    "grouped": Layer("conv 3x3 in 4 groups, 16x16x64 -> 64", 16, 64, 64, 3, 1, (1, 1), groups=4),
+    "up2": Layer("transposed 2x2 s2, 12x12x32 -> 16", 12, 32, 16, 2, 2, transposed=True),
+    "up4": Layer("transposed 4x4 s2, 12x12x32 -> 16", 12, 32, 16, 4, 2, (1, 1), transposed=True),
 }
 
 
@@ -115,7 +122,7 @@ def main() -> None:
             rows.append(row | {"instructions": instructions, "per_mac": instructions / macs, "equal": equal})
             if not args.json:
                 print(
-                    f"{name}  {LAYERS[name].what:<30} {board:<14} {instructions:>12,}  "
+                    f"{name:<7}  {LAYERS[name].what:<36} {board:<14} {instructions:>12,}  "
                     f"{instructions / macs:6.3f} instr/MAC  {'bit-exact' if equal else 'DIFFERENT'}",
                     flush=True,
                 )

@@ -33,15 +33,10 @@ LANGUAGE = (
     "-Werror",
 )
 # -fbuiltin after -ffreestanding: no C library is needed, yet small copies are still expanded in place.
-# No scheduling for the pipeline before registers are allocated (one comes after too): the kernels' loops are
-# in order already and need almost every register.
-BARE_METAL = (
-    "-fno-schedule-insns",
-    "-ffreestanding",
-    "-fbuiltin",
-    "-fno-unwind-tables",
-    "-fno-asynchronous-unwind-tables",
-)
+BARE_METAL = ("-ffreestanding", "-fbuiltin", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables")
+# The loops over floats need almost every register and are in order already: no scheduling before registers
+# are allocated (another one comes after). GCC 12 finds none for their assembly otherwise.
+FLOATS = ("-fno-schedule-insns",)
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g")
 INCLUDE_FOLDERS = (".", "runtime", "runtime/kernels", "runtime/link", "port")
 JOBS = 2
@@ -123,7 +118,7 @@ def _flags(board: Board, sanitize: bool) -> tuple[str, ...]:
     if board.arch != "host":
         if sanitize:
             raise BoardError(f"the sanitizers run on board native only, not on {board.id}; build for native")
-        return (*LANGUAGE, *BARE_METAL, *board.compiler.flags)
+        return (*LANGUAGE, *BARE_METAL, *(FLOATS if board.fpu else ()), *board.compiler.flags)
     return (*LANGUAGE, *board.compiler.flags, *_host_vector_flags(), *(SANITIZERS if sanitize else ()))
 
 
