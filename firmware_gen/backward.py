@@ -15,7 +15,7 @@ from fieldtune.errors import ModelError
 from firmware_gen.graph import DType, Graph, Op, Shape, Tensor, check
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.loss import LossAttrs
-from firmware_gen.update import UpdatePlan, trained_constants
+from firmware_gen.update import UpdatePlan, optimizer_state, trained_constants
 
 LABEL_OF_PIXEL = ("cross_entropy",)  # losses whose label is one class a pixel
 
@@ -77,19 +77,9 @@ class _Tape:
             labels=tuple(labels),
             masks=tuple(masks),
             trained=self._trained,
-            state=self._state(),
+            optimizer=self._plan.optimizer,
+            state=optimizer_state(self.graph, self._trained, self._plan),
         )
-
-    def _state(self) -> dict[str, Tensor]:
-        kinds = [
-            *(["gradient"] if self._plan.keep_gradients else []),
-            *(["velocity"] if self._plan.momentum else []),
-        ]
-        return {
-            f"{kind}.{name}": Tensor(f"{kind}.{name}", self.graph.constants[name].shape)
-            for kind in kinds
-            for name in self._trained
-        }
 
     def _depends_on_trained(self) -> set[str]:
         wanted: set[str] = set()
