@@ -49,7 +49,7 @@ class Schedule:
 
     def __str__(self) -> str:
         """Return what :meth:`parse` reads."""
-        return f"step:{self.every}:{self.factor:g}" if self.shape == "step" else self.shape
+        return f"step:{self.every}:{self.factor}" if self.shape == "step" else self.shape
 
     def scale(self, update: int, updates: int) -> float:
         """Return the factor of update number `update`, counted from 0, of `updates`."""

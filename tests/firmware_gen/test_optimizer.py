@@ -72,6 +72,10 @@ RULES = (
     Rule(optimizer="adamw", weight_decay=0.1),
     Rule(optimizer="adamw", weight_decay=0.1, kept=True),
     Rule(optimizer="adamw", weight_decay=0.1, clip_norm=0.3, accumulate=3, kept=True),
+    Rule(momentum=0.9, weight_decay=0.1, state="bf16"),
+    Rule(momentum=0.9, weight_decay=0.1, state="bf16", kept=True),
+    Rule(optimizer="adam", state="bf16"),
+    Rule(optimizer="adamw", weight_decay=0.1, state="bf16", accumulate=2, kept=True),
 )
 AT_ONCE = tuple(rule for rule in RULES if not rule.kept and dataclasses.replace(rule, kept=True) in RULES)
 
@@ -91,6 +95,13 @@ def predict(x: torch.Tensor, w: dict[str, torch.Tensor]) -> torch.Tensor:
     x = F.leaky_relu(F.conv2d(x, w["first.weight"], w["first.bias"], 2, 1), float(np.float32(0.1)))
     x = F.conv2d(x, w["conv2.weight"], w["conv2.bias"], 1, 1, groups=6)
     return F.linear(x.flatten(1), w["fc4.weight"], w["fc4.bias"])
+
+
+def round_state(optimizer: torch.optim.Optimizer) -> None:
+    """Round velocities and first moments to bf16, as they are stored; the step itself saw them exactly."""
+    for state in optimizer.state.values():
+        for name in state.keys() & {"momentum_buffer", "exp_avg"}:
+            state[name] = state[name].float().bfloat16().double()
 
 
 def samples() -> list[tuple[Array, Array]]:
@@ -139,6 +150,8 @@ def test_weights_after_several_steps_equal_torch(
                 torch.nn.utils.clip_grad_norm_(weights.values(), rule.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
+            if rule.state == "bf16":
+                round_state(optimizer)
     for name, weight in weights.items():
         constant = plan.graph.constants[name]
         ours = to_source(constant, found[rule][name].astype(np.float32)) - start[name].numpy()
