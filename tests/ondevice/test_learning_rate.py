@@ -31,7 +31,7 @@ def rates_of_torch(text: str, warmup: int) -> list[float]:
     with warnings.catch_warnings(action="ignore"):  # that no step was taken; SequentialLR's own
         scheduler = SHAPES[text](optimizer, UPDATES - warmup)
         if warmup:
-            rising = LinearLR(optimizer, 1 / warmup, 1.0, warmup - 1) if warmup > 1 else ConstantLR(optimizer, 1)
+            rising = LinearLR(optimizer, 1 / warmup, 1.0, max(warmup - 1, 1))
             scheduler = SequentialLR(optimizer, [rising, scheduler], [warmup])
         rates = []
         for _ in range(UPDATES):
