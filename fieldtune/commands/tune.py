@@ -125,6 +125,8 @@ def tune_in_session(
         "model": network.graph.name,
         "board": plan.board.id,
         "update": list(plan.graph.trained),
+        "optimizer": plan.graph.optimizer,
+        "state": sorted({tensor.dtype for tensor in plan.graph.state.values()}),
         "model_hash": plan.graph.fingerprint(),
         "plan_hash": plan.hash(),
         **tuning.config(),
