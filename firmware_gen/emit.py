@@ -199,7 +199,7 @@ class _Model:
         if optimizer == "sgd":
             return "", f"(ft_sink_t){{.sgd = ft_sgd(hyper, {w}, {self._reals(f'velocity.{constant}')})}}"
         first, second = self._reals(f"moment1.{constant}"), self._state_name(f"moment2.{constant}")
-        adam = f"ft_adam(hyper, FT_{optimizer.upper()}, {w}, {first}, {second}, {CORRECTIONS})"
+        adam = f"ft_adam(hyper, FT_{optimizer.upper()}, {w},\n        {first}, {second}, {CORRECTIONS})"
         return f"const ft_adam_t adam = {adam};\n", "(ft_sink_t){.adam = &adam}"
 
     def _reals(self, name: str) -> str:
