@@ -78,18 +78,13 @@ class MovingConv2d(Operator):
         guess = ""
         if graph.ranges[graph.tensors[y].range].symmetric:
             guess = f"ft_range_guess({c.range(y)}, 127.0f * from.scale * {c_float(_reach(op, graph))});\n"
-        body = "\n".join(calls).replace("\n", "\n    ")
         return (
             f"const ft_grid_t from = {c.grid(x)};\n"
             f"int8_t *const scratch_ = {c.scratch(op)};\n"
             "int32_t *const bias = (int32_t *)(void *)scratch_;\n"
             "ft_requantize_t to;\n"
-            f"{guess}"
-            "do {\n"
-            f"    {body}\n"
-            f"    ft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"        {step.rows[0]}, {step.rows[1]});\n"
-            f"}} while (ft_range_again({c.range(y)}, {c.range_rule(y)}));"
+            f"{guess}" + "\n".join(calls) + "\n"
+            f"ft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {step.rows[0]}, {step.rows[1]});"
         )
 
 
@@ -131,10 +126,13 @@ def _table_bytes(op: Op, graph: Graph) -> int:
 
 
 def _reach(op: Op, graph: Graph) -> float:
-    """Return the largest output that inputs of magnitude 1 can have."""
+    """Return how large outputs are to be expected of inputs whose largest is 1 and whose RMS a quarter.
+
+    Four standard deviations of the output with the largest weights.
+    """
     weight = graph.constants[op.constants[0]]
-    sums = np.abs(weight.value.astype(np.float64)).sum(axis=(0, 1, 2))
-    return float(sums.max() * max(weight.scales))
+    sizes = np.sqrt((weight.value.astype(np.float64) ** 2).sum(axis=(0, 1, 2)))
+    return float(sizes.max() * max(weight.scales))
 
 
 def _sums(attrs: ConvAttrs, weight: NDArray[np.int8]) -> NDArray[np.int64] | None:
@@ -232,7 +230,7 @@ class MovingQuantize(Operator):
         x, y = step.op.inputs[0], step.op.outputs[0]
         return (
             f"ft_moving_quantize({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)}, {c.range(y)},\n"
-            f"    {c.range_rule(y)}, {step.rows[0]}, {step.rows[1]});"
+            f"    {step.rows[0]}, {step.rows[1]});"
         )
 
 

@@ -187,10 +187,10 @@ def test_ranges_move_outwards_at_once_and_inwards_slowly(tmp_path: Path) -> None
             ranges = device.read_role("range")
             high.append([float(ranges[name].ravel()[1]) for name in forward])
     calibrated, grown, shrunk, less = np.array(high)
-    assert (grown > 2 * calibrated).sum() >= 3
+    assert (grown > 1.5 * calibrated).sum() >= 3
     for before, after in ((grown, shrunk), (shrunk, less)):
         assert (after <= before).all()
-        assert (after > 0.97 * before).all()
+        assert (after > 0.89 * before).all()
     assert all(value.ravel()[1] > 0 for value in ranges.values()), "a gradient's range was not found"
 
 

@@ -3,8 +3,8 @@
  * A range is tracked in real values. Before a step it gives the grid (scale and zero point) on which the
  * tensor is stored during the step; every kernel derives its multipliers from the grids of its input and
  * output. What was stored is observed, and after the step the range moves: outwards at once, inwards slowly.
- * So the grid is known before a value is, and a layer needs a second pass only where its values turn out not
- * to fit.
+ * So the grid is known before a value is, and no layer needs a second pass; what does not fit saturates,
+ * once.
  */
 #ifndef FT_MOVING_H
 #define FT_MOVING_H
@@ -33,7 +33,8 @@ typedef struct {
     int32_t symmetric;
 } ft_moving_rule_t;
 
-#define FT_RANGE_SMALLEST 1e-30f
+#define FT_RANGE_SATURATED 2.0f /* how far beyond the grid a range is taken to reach whose end was seen */
+#define FT_RANGE_SMALLEST  1e-30f
 
 FT_INLINE int32_t ft_nearest_i32(float x, int32_t limit) {
     const float most = (float)limit;
@@ -65,6 +66,8 @@ FT_INLINE void ft_range_move(ft_moving_range_t *range, ft_moving_rule_t rule) {
         return;
     float low = (float)(range->least - range->grid.zero) * range->grid.scale;
     float high = (float)(range->most - range->grid.zero) * range->grid.scale;
+    low *= range->least <= (rule.symmetric ? -127 : -128) ? FT_RANGE_SATURATED : 1.0f;
+    high *= range->most >= 127 ? FT_RANGE_SATURATED : 1.0f;
     low = low < 0.0f ? low : 0.0f;
     high = high > 0.0f ? high : 0.0f;
     if (rule.symmetric) {
@@ -75,38 +78,10 @@ FT_INLINE void ft_range_move(ft_moving_range_t *range, ft_moving_rule_t rule) {
     range->high = ft_range_end(range->high, high, rule.rate);
 }
 
-/* Before what makes a gradient: as long as its range is not known, a grid that holds [-reach, reach]. */
+/* Before what makes a gradient: as long as its range is not known, a grid for [-reach, reach]. */
 FT_INLINE void ft_range_guess(ft_moving_range_t *range, float reach) {
     if (range->high == 0.0f)
         range->grid.scale = reach > 127.0f * FT_RANGE_SMALLEST ? reach / 127.0f : FT_RANGE_SMALLEST;
-}
-
-/* Behind what makes a tensor: 1 when it does not fit its grid, or uses little of one that was guessed, and
- * must be made again on the grid that is set here. */
-FT_INLINE int ft_range_again(ft_moving_range_t *range, ft_moving_rule_t rule) {
-    const ft_grid_t grid = range->grid;
-    if (rule.symmetric) {
-        const int32_t most = range->most > -range->least ? range->most : -range->least;
-        const int guessed = range->high == 0.0f && most < 32 && grid.scale > FT_RANGE_SMALLEST;
-        if (most < 127 && !guessed)
-            return 0;
-        /* A small integer can stand for half a unit more. */
-        const float share = most < 1 ? 1.0f / 128.0f : ((float)most + 0.5f) / 120.0f;
-        const float scale = grid.scale * (most >= 127 ? 2.0f : share);
-        range->grid.scale = scale > FT_RANGE_SMALLEST ? scale : FT_RANGE_SMALLEST;
-    } else {
-        const int below = range->least <= -128 && grid.zero > -128, above = range->most >= 127;
-        if (!below && !above)
-            return 0;
-        const float low = (float)(-128 - grid.zero) * (below ? 1.6f : 1.0f);
-        const float high = (float)(127 - grid.zero) * (above ? 1.6f : 1.0f);
-        range->grid.scale = grid.scale * ((high - low) / 255.0f);
-        range->grid.zero =
-            ft_clamp_i32(ft_nearest_i32(-128.0f - low / ((high - low) / 255.0f), 1024), -128, 127);
-    }
-    range->least = 127;
-    range->most = -128;
-    return 1;
 }
 
 /* Notes what rows y0..y1 hold. */
@@ -195,11 +170,9 @@ FT_INLINE void ft_rescale_i8(const int8_t *x, ft_map_t xm, ft_grid_t from, int8_
 
 /* y on the grid of its range from floats, rows y0..y1. */
 FT_INLINE void ft_moving_quantize(const float *x, ft_map_t xm, int8_t *y, ft_map_t ym,
-                                  ft_moving_range_t *range, ft_moving_rule_t rule, int y0, int y1) {
-    do {
-        ft_quantize_f32_i8(x, xm, y, ym, range->grid.scale, range->grid.zero, FT_HALF_EVEN, y0, y1);
-        ft_range_observe(range, y, ym, y0, y1);
-    } while (ft_range_again(range, rule));
+                                  ft_moving_range_t *range, int y0, int y1) {
+    ft_quantize_f32_i8(x, xm, y, ym, range->grid.scale, range->grid.zero, FT_HALF_EVEN, y0, y1);
+    ft_range_observe(range, y, ym, y0, y1);
 }
 
 /* y = x in floats, rows y0..y1. */
