@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boards import Isa
-from firmware_gen.c_text import Names, c_initializers, c_name, c_string
-from firmware_gen.graph import Op, Tensor
+from firmware_gen.c_text import Names, c_float, c_initializers, c_name, c_string
+from firmware_gen.graph import Op, Range, Tensor
 from firmware_gen.operators import OPERATORS
 from firmware_gen.plan import GUARD_BYTES, Plan, keeps_gradients, static_bytes
 from firmware_gen.schedule import Step
@@ -26,6 +26,7 @@ KERNELS = (
     "layout",
     "lookup",
     "loss",
+    "moving",
     "pool",
     "pool_i8",
     "quantize",
@@ -84,6 +85,8 @@ def step_parts(plan: Plan) -> tuple[Part, ...]:
         parts.append(Part("apply", None))
     elif CORRECTIONS in plan.graph.state:
         parts.insert(loss, Part("advance", None))
+    if plan.graph.ranges:
+        parts.append(Part("move_ranges", None))
     return tuple(parts)
 
 
@@ -128,6 +131,23 @@ class _Model:
     def strides(self, tensor: str) -> tuple[int, int]:
         view = self._plan.views[tensor]
         return view.row, view.pixel
+
+    def grid(self, tensor: str) -> str:
+        described = self._graph.tensors[tensor]
+        if described.range:
+            return f"ranges[{self._range_index(tensor)}].grid"
+        known = described.quantization
+        assert known is not None
+        return f"(ft_grid_t){{{c_float(known.scale)}, {known.zero_point}}}"
+
+    def range(self, tensor: str) -> str:
+        return f"&ranges[{self._range_index(tensor)}]"
+
+    def range_rule(self, tensor: str) -> str:
+        return _range_rule(self._graph.ranges[self._graph.tensors[tensor].range])
+
+    def _range_index(self, tensor: str) -> int:
+        return list(self._graph.ranges).index(self._graph.tensors[tensor].range)
 
     def inside(self, part: str, whole: str, channel: int = 0) -> bool:
         views = self._plan.views
@@ -232,6 +252,12 @@ class _Model:
             yield f"static {C_TYPES[tensor.dtype]} {self._state_name(name)}[{count}];\n"
         if self._kept:
             yield "static int32_t accumulated;\n"
+        if self._graph.ranges:
+            count = len(self._graph.ranges)
+            yield f"static ft_moving_range_t ranges[{count}];\n"
+            yield f"static const ft_moving_rule_t range_rules[{count}] = {{\n"
+            yield from (f"    {_range_rule(moving)},\n" for moving in self._graph.ranges.values())
+            yield "};\n"
 
     def _define_function(self, index: int, step: Step) -> None:
         body = OPERATORS[step.op.kind].emit(step, self).replace("\n", "\n    ")
@@ -259,6 +285,9 @@ class _Model:
             yield f"    memset({self._state_name(name)}, 0, sizeof {self._state_name(name)});\n"
         if self._kept:
             yield "    accumulated = 0;\n"
+        for index, moving in enumerate(self._graph.ranges.values()):
+            yield f"    ranges[{index}].low = {c_float(moving.low)};\n"
+            yield f"    ranges[{index}].high = {c_float(moving.high)};\n"
         yield "}\n\nstatic int intact(void) {\n"
         yield f"    for (int k = 0; k < {GUARD_BYTES // 4}; k++)\n"
         yield "        if (arena.low[k] != 0xA5A5A5A5u || arena.high[k] != 0xA5A5A5A5u)\n"
@@ -274,11 +303,24 @@ class _Model:
             if step.op.phase == "forward":
                 yield f"    {_step_name(index, step) if index in self._functions else 'NULL'},\n"
         yield "};\n\n"
+        if self._graph.ranges:
+            yield from self._ranges()
         yield "static void infer(uint32_t first, uint32_t end) {\n"
+        yield from self._begin_ranges()
         yield "    for (uint32_t k = first; k < end && k < sizeof forward / sizeof forward[0]; k++)\n"
         yield "        if (forward[k] != NULL)\n"
         yield "            forward[k]();\n"
         yield "}\n\n"
+
+    def _ranges(self) -> Iterator[str]:
+        count = len(self._graph.ranges)
+        for name, function in (("begin_ranges", "ft_range_begin"), ("move_ranges", "ft_range_move")):
+            yield f"FT_STEP {name}(void) {{\n    for (int k = 0; k < {count}; k++)\n"
+            yield f"        {function}(&ranges[k], range_rules[k]);\n}}\n\n"
+
+    def _begin_ranges(self) -> Iterator[str]:
+        if self._graph.ranges:
+            yield "    if (first == 0)\n        begin_ranges();\n"
 
     def _training(self) -> Iterator[str]:
         if self._kept:
@@ -295,13 +337,14 @@ class _Model:
                 yield f"    case {index}:\n        {call};\n        break;\n"
         yield "    }\n}\n\n"
         yield "static void step(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses) {\n"
+        yield from self._begin_ranges()
         yield f"    for (uint32_t k = first; k < end && k < {len(step_parts(self._plan))}; k++)\n"
         yield "        part(k, hyper, losses);\n}\n\n"
 
     def _call(self, part: Part) -> str:
         """Return the call that runs `part`, "" when the plan has put its result in place."""
         if part.step is None:
-            return f"{part.name}({'' if part.name == 'clear' else 'hyper'})"
+            return f"{part.name}({'hyper' if part.name in ('advance', 'apply') else ''})"
         if part.step not in self._functions:
             return ""
         step = self._plan.steps[part.step]
@@ -358,6 +401,9 @@ class _Model:
         for name, tensor in graph.state.items():
             role = "FT_GRADIENT" if name.startswith("gradient.") else "FT_STATE"
             yield _entry(name, f"(uint8_t *){self._state_name(name)}", tensor, role)
+        for index, name in enumerate(graph.ranges):
+            ends = Tensor(f"range.{name}", (1, 1, 2))
+            yield _entry(ends.name, f"(uint8_t *)&ranges[{index}]", ends, "FT_RANGE")
         if self._kept:
             counter = Tensor("accumulated", (1, 1, 1), "i32")
             yield _entry("accumulated", "(uint8_t *)&accumulated", counter, "FT_STATE")
@@ -383,6 +429,12 @@ def _entry(name: str, data: str, tensor: Tensor, role: str) -> str:
     shape = ", ".join(map(str, tensor.shape))
     dtype = f"FT_{tensor.dtype.upper()}"
     return f"    {{{c_string(name)}, {data}, {tensor.bytes}, {{{shape}}}, {role}, {dtype}}},\n"
+
+
+def _range_rule(moving: Range) -> str:
+    return (
+        f"(ft_moving_rule_t){{{c_float(moving.headroom)}, {c_float(moving.rate)}, {int(moving.symmetric)}}}"
+    )
 
 
 def _step_name(index: int, step: Step) -> str:

@@ -55,6 +55,15 @@ class _Constants:
     def strides(self, tensor: str) -> tuple[int, int]:
         return 1, 1
 
+    def grid(self, tensor: str) -> str:
+        return tensor
+
+    def range(self, tensor: str) -> str:
+        return tensor
+
+    def range_rule(self, tensor: str) -> str:
+        return tensor
+
     def inside(self, part: str, whole: str, channel: int = 0) -> bool:
         return True
 

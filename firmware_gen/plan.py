@@ -23,6 +23,7 @@ from firmware_gen.storage import View, choose_storage
 
 GUARD_BYTES = 16  # on both sides of the arena; what ft_model_t.intact looks at
 WORD_BYTES = 4
+RANGE_BYTES = 24  # ft_moving_range_t
 COUNTER_BYTES = 4  # samples since the last update, where gradients are kept
 
 
@@ -138,6 +139,7 @@ def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
     """Return what each part of the firmware takes."""
     weights = sum(graph.constants[name].value.nbytes for name in graph.trained)
     state = sum(static_bytes(tensor) for tensor in graph.state.values())
+    state += RANGE_BYTES * len(graph.ranges)
     if keeps_gradients(graph):
         state += COUNTER_BYTES
     return {

@@ -29,8 +29,18 @@ FRAME_OVERHEAD: Final = 7
 ALL_STEPS: Final = 0xFFFFFFFF
 """`end` of an INFER or STEP that runs to the end."""
 
-Role = Literal["input", "label", "mask", "output", "weight", "state", "gradient", "arena"]
-ROLES: Final[tuple[Role, ...]] = ("input", "label", "mask", "output", "weight", "state", "gradient", "arena")
+Role = Literal["input", "label", "mask", "output", "weight", "state", "gradient", "arena", "range"]
+ROLES: Final[tuple[Role, ...]] = (
+    "input",
+    "label",
+    "mask",
+    "output",
+    "weight",
+    "state",
+    "gradient",
+    "arena",
+    "range",
+)
 DTYPES: Final = ("f32", "u8", "i8", "i32", "bits", "bf16")
 """Names of ft_role_t and ft_dtype_t in ``runtime/model_api.h``, in their order."""
 

@@ -104,7 +104,7 @@ class Trainer:
         self._patience = RECONNECT_SECONDS if options.port else 0.0
 
     def run(self, samples: TrainingSamples) -> dict[str, NDArray[Any]]:
-        """Train from where the session stands to its last step; return the weights that learned.
+        """Train from where the session stands to its last step; return what learned: weights and ranges.
 
         Raises:
             LinkError: the board does not answer any more, or has lost what it learned.
@@ -121,10 +121,10 @@ class Trainer:
             self._train_on(step, sample)
             done = step + 1
             if done % period == 0 or done == self._steps:
-                self._session.save_checkpoint(done, self._read(done, "weight", "state"))
+                self._session.save_checkpoint(done, self._read(done, "weight", "state", "range"))
         if samples.skipped:
             say(f"passed over {len(samples.skipped)} frames without a valid label")
-        return self._read(self._steps, "weight")
+        return self._read(self._steps, "weight", "range")
 
     def _restore(self) -> int:
         """Bring the board to where the session stands; return the steps done."""

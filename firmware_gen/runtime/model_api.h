@@ -17,7 +17,8 @@ typedef enum {
     FT_WEIGHT,   /* a parameter that learns */
     FT_STATE,    /* what an optimizer keeps from one update to the next */
     FT_GRADIENT, /* valid after step() */
-    FT_ARENA     /* what the steps compute in, for who knows the plan's offsets; shape 0, 0, 0 */
+    FT_ARENA,    /* what the steps compute in, for who knows the plan's offsets; shape 0, 0, 0 */
+    FT_RANGE     /* lowest and highest value of int8 tensors, which move while the network learns */
 } ft_role_t;
 
 typedef enum {

@@ -142,6 +142,7 @@ static int writable(const ft_tensor_t *tensor) {
     case FT_MASK:
     case FT_WEIGHT:
     case FT_STATE:
+    case FT_RANGE:
         return 1;
     default:
         return 0;
