@@ -16,7 +16,7 @@ from firmware_gen.graph import Constant, DType, Graph, Op, Range, Shape, Tensor,
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.loss import LossAttrs
 from firmware_gen.passes.moving_ranges import moving_ranges
-from firmware_gen.update import UpdatePlan, trained_constants
+from firmware_gen.update import UpdatePlan, optimizer_state, trained_constants
 
 # Of int8 gradients: what a step's grid leaves above the largest one of late, and how fast that is forgotten.
 # Measured on the reference network: docs/architecture.md.
@@ -86,19 +86,9 @@ class _Tape:
             labels=tuple(labels),
             masks=tuple(masks),
             trained=self._trained,
-            state=self._state(),
+            optimizer=self._plan.optimizer,
+            state=optimizer_state(self.graph, self._trained, self._plan),
         )
-
-    def _state(self) -> dict[str, Tensor]:
-        kinds = [
-            *(["gradient"] if self._plan.keep_gradients else []),
-            *(["velocity"] if self._plan.momentum else []),
-        ]
-        return {
-            f"{kind}.{name}": Tensor(f"{kind}.{name}", self.graph.constants[name].shape)
-            for kind in kinds
-            for name in self._trained
-        }
 
     def _depends_on_trained(self) -> set[str]:
         wanted: set[str] = set()

@@ -85,8 +85,5 @@ class _Constants:
         self.sizes[name] = TABLE_ROW_BYTES[c_type] * len(rows)
         return name
 
-    def gradient(self, constant: str) -> str | None:
-        return constant
-
-    def velocity(self, constant: str) -> str:
-        return constant
+    def sink(self, constant: str) -> tuple[str, str]:
+        return "", constant

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from fieldtune.errors import FieldtuneError
 
 Shape = tuple[int, int, int]
-DType = Literal["f32", "u8", "i8", "i32", "bits"]
+DType = Literal["f32", "u8", "i8", "i32", "bits", "bf16"]
+Optimizer = Literal["sgd", "adam", "adamw"]
 Phase = Literal["forward", "loss", "backward", "update"]
 Array = NDArray[np.float32]
 
-ITEM_BITS: Mapping[str, int] = {"f32": 32, "i32": 32, "u8": 8, "i8": 8, "bits": 1}
+ITEM_BITS: Mapping[str, int] = {"f32": 32, "i32": 32, "u8": 8, "i8": 8, "bits": 1, "bf16": 16}
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ class Graph:
     labels: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()  # constants that learn
-    state: Mapping[str, Tensor] = field(default_factory=dict)  # gradients and velocities that outlive a step
+    optimizer: Optimizer = "sgd"
+    state: Mapping[str, Tensor] = field(default_factory=dict)  # what gradients and optimizer keep over a step
     ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def with_ops(self, ops: Iterable[Op], **changes: object) -> Graph:

@@ -96,11 +96,8 @@ class Emitter(Protocol):
     def table(self, name: str, c_type: str, rows: Sequence[str]) -> str:
         """Return the name of a constant table with these initializers."""
 
-    def gradient(self, constant: str) -> str | None:
-        """Return the C pointer to the kept gradient of `constant`, None when it is applied at once."""
-
-    def velocity(self, constant: str) -> str:
-        """Return the C pointer to the momentum of `constant`, NULL when there is none."""
+    def sink(self, constant: str) -> tuple[str, str]:
+        """Return the declaration that the ft_sink_t for gradients of `constant` needs, if any, and that."""
 
 
 class Operator:
