@@ -22,8 +22,8 @@ from firmware_gen.schedule import Step, whole_layers
 from firmware_gen.storage import View, choose_storage
 
 GUARD_BYTES = 16  # on both sides of the arena; what ft_model_t.intact looks at
-WORD_BYTES = 4
 RANGE_BYTES = 24  # ft_moving_range_t
+WORD_BYTES = 4
 COUNTER_BYTES = 4  # samples since the last update, where gradients are kept
 
 
@@ -138,8 +138,7 @@ def make_plan(graph: Graph, board: Board, ram_limit: int | None = None, prefer: 
 def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
     """Return what each part of the firmware takes."""
     weights = sum(graph.constants[name].value.nbytes for name in graph.trained)
-    state = sum(static_bytes(tensor) for tensor in graph.state.values())
-    state += RANGE_BYTES * len(graph.ranges)
+    state = sum(static_bytes(tensor) for tensor in graph.state.values()) + RANGE_BYTES * len(graph.ranges)
     if keeps_gradients(graph):
         state += COUNTER_BYTES
     return {
