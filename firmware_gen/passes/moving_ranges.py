@@ -17,7 +17,7 @@ from firmware_gen.operators.conv2d_i8 import ConvI8Attrs
 from firmware_gen.operators.lookup import requantize
 
 # Measured on the reference network: docs/architecture.md.
-HEADROOM, RATE = 1.25, 0.1
+HEADROOM, RATE = 1.25, 0.02
 # Operators whose inputs and outputs are on one grid.
 SAME_GRID = (
     "concat",

@@ -33,7 +33,7 @@ typedef struct {
     int32_t symmetric;
 } ft_moving_rule_t;
 
-#define FT_RANGE_SATURATED 2.0f /* how far beyond the grid a range is taken to reach whose end was seen */
+#define FT_RANGE_SATURATED 1.5f /* how far beyond the grid a range is taken to reach whose end was seen */
 #define FT_RANGE_SMALLEST  1e-30f
 
 FT_INLINE int32_t ft_nearest_i32(float x, int32_t limit) {
