@@ -91,7 +91,7 @@ def _call(part: ConvPart, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
         f"ft_conv2d_i8_dsp({c.pointer(x)}, {c.map(x)}, {attrs.x_zero},\n"
         f"    {_channels(part, step, attrs, c)},\n"
         f"    {part.output(step, c)},\n"
-        f"    {forward_literal(part.conv, part.weight.shape)}, {c.scratch(op)}, {part.rows(step)});"
+        f"    {forward_literal(part.conv, part.weight.shape)}, {c.scratch(op)}, {part.rows(step, c)});"
     )
 
 

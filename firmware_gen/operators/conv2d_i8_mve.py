@@ -70,7 +70,7 @@ def _call(part: ConvPart, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
         f"    {c.array(f'{bias}.mve{part.suffix}', padded(part.bias, LANES, groups))},\n"
         f"    {part.output(step, c)}, {forward_literal(part.conv, part.weight.shape)},\n"
         f"    {requantize}, {int(fast)},\n"
-        f"    {'NULL' if in_place else c.scratch(op)}, {part.rows(step)});"
+        f"    {'NULL' if in_place else c.scratch(op)}, {part.rows(step, c)});"
     )
 
 
