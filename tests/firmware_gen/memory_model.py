@@ -65,7 +65,10 @@ class MemoryModel:
             found = self._memory[self._bytes(region.tensor, step)[slice(*region.rows)]]
             expected = self.tags(region.tensor)[slice(*region.rows), ..., None]
             if self._graph.tensors[region.tensor].dtype == "bits":
-                found, expected = self._memory[self._bytes(region.tensor)], self.tags(region.tensor)[..., None]
+                found, expected = (
+                    self._memory[self._bytes(region.tensor)],
+                    self.tags(region.tensor)[..., None],
+                )
             assert (found == expected).all(), f"rows of {region.tensor} have been overwritten"
         if step.rows[0] == step.rows[1]:
             return
