@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from firmware_gen.graph import Graph, Op
 
@@ -52,18 +53,20 @@ class Chain:
         """How many bands there are."""
         return len(self.ends)
 
-    def made(self, tensor: str, band: int) -> int:
-        """Return how many rows of `tensor`, which the chain makes, exist before `band` begins."""
-        if band == 0:
-            return 0
-        return next(
-            end for op, end in zip(self.ops, self.ends[band - 1], strict=True) if tensor in op.outputs
-        )
+    @cached_property
+    def made(self) -> Mapping[str, tuple[int, ...]]:
+        """How many rows of each first output exist before each band, and behind the last one."""
+        columns = zip(self.ops, zip(*self.ends, strict=True), strict=True)
+        return {op.outputs[0]: (0, *ends) for op, ends in columns}
 
-    def needed(self, tensor: str, band: int) -> int:
-        """Return the first row of `tensor`, of those made before `band`, that is read from `band` on."""
-        lows = [low[band] for (_, name), low in self.lows.items() if name == tensor]
-        return min((self.made(tensor, band), *lows))
+    @cached_property
+    def needed(self) -> Mapping[str, tuple[int, ...]]:
+        """The first row of each first output, of those made before each band, that is read from then on."""
+        lows: dict[str, list[tuple[int, ...]]] = {name: [made] for name, made in self.made.items()}
+        for (_, name), low in self.lows.items():
+            if name in lows:
+                lows[name].append(low)
+        return {name: tuple(map(min, zip(*columns, strict=True))) for name, columns in lows.items()}
 
 
 @dataclass(frozen=True)

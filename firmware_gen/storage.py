@@ -231,8 +231,8 @@ class _Assignment:
 
 def _roll(chain: Chain, names: list[str], row: int) -> Roll:
     """Return how the rows that `names` have in common roll."""
-    firsts = [min(chain.needed(name, band) for name in names) for band in range(chain.bands)]
-    made = [max(chain.made(name, band) for name in names) for band in range(chain.bands + 1)]
+    made = [max(rows) for rows in zip(*(chain.made[name] for name in names), strict=True)]
+    firsts = [min(rows) for rows in zip(*(chain.needed[name] for name in names), strict=True)][:-1]
     return Roll(
         chain,
         tuple(index for index, op in enumerate(chain.ops) if op.outputs[0] in names),
