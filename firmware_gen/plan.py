@@ -15,7 +15,7 @@ from firmware_gen.arena import Buffer, extent, peak_bytes, place
 from firmware_gen.band_table import band_tables
 from firmware_gen.choose_chains import narrow
 from firmware_gen.flash import code_estimate, constant_bytes
-from firmware_gen.graph import Graph
+from firmware_gen.graph import Graph, Tensor
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Prefer
 from firmware_gen.passes.scratch import with_scratch
@@ -24,6 +24,8 @@ from firmware_gen.schedule import Step, layers, whole_layers
 from firmware_gen.storage import Roll, Storage, View, choose_storage
 
 GUARD_BYTES = 16  # on both sides of the arena; what ft_model_t.intact looks at
+RANGE_BYTES = 24  # ft_moving_range_t
+WORD_BYTES = 4
 COUNTER_BYTES = 4  # samples since the last update, where gradients are kept
 
 
@@ -76,6 +78,7 @@ class Plan:
             "ram": dict(self.ram),
             "flash": dict(self.flash),
             "trained": list(self.graph.trained),
+            "optimizer": self.graph.optimizer if self.graph.trained else None,
             "tensors": [
                 {
                     "name": buffer.name,
@@ -163,7 +166,7 @@ def _limit(board: Board, ram_limit: int | None) -> int:
 def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
     """Return what each part of the firmware takes."""
     weights = sum(graph.constants[name].value.nbytes for name in graph.trained)
-    state = sum(tensor.bytes for tensor in graph.state.values())
+    state = sum(static_bytes(tensor) for tensor in graph.state.values()) + RANGE_BYTES * len(graph.ranges)
     if keeps_gradients(graph):
         state += COUNTER_BYTES
     return {
@@ -173,6 +176,11 @@ def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
         "link": link_ram_bytes(max_losses=loss_slots(graph)),
         "port": board.port_ram_bytes,
     }
+
+
+def static_bytes(tensor: Tensor) -> int:
+    """Return what an array of its own takes: whole words, so that no linker leaves gaps."""
+    return -(-tensor.bytes // WORD_BYTES) * WORD_BYTES
 
 
 def loss_slots(graph: Graph) -> int:

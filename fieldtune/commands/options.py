@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fieldtune.errors import UserError
 from fieldtune.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -38,7 +39,19 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     add_prefer(parser)
     optimizer = parser.add_argument_group("optimizer")
     optimizer.add_argument(
-        "--momentum", type=not_negative, default=0.0, help="momentum (keeps a velocity for each weight)"
+        "--optimizer",
+        choices=("sgd", "adam", "adamw"),
+        default="sgd",
+        help="how gradients change weights (default sgd; the others keep two moments for each weight)",
+    )
+    optimizer.add_argument(
+        "--momentum", type=not_negative, default=0.0, help="of sgd (keeps a velocity for each weight)"
+    )
+    optimizer.add_argument(
+        "--state",
+        choices=("f32", "bf16"),
+        default="f32",
+        help="how velocity or first moment are stored (default f32)",
     )
     optimizer.add_argument(
         "--clip-norm", type=not_negative, default=0.0, help="limit of the gradient's norm (keeps gradients)"
@@ -71,6 +84,22 @@ def not_negative(text: str) -> float:
     return value
 
 
+def below_one(text: str) -> float:
+    """Return the number in `text` for argparse: from 0 to before 1."""
+    value = float(text)
+    if not 0 <= value <= 1 - 2**-24:  # what lies above is 1 as the board's float32
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 to before 1")
+    return value
+
+
+def above_zero(text: str) -> float:
+    """Return the number in `text` for argparse: above 0, as far as the board's float32 goes."""
+    value = float(text)
+    if not 1.2e-38 <= value <= 3.4e38:
+        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
+    return value
+
+
 def positive(text: str) -> int:
     """Return the whole number in `text` for argparse: from 1 up, as far as the board's uint32 goes."""
     value = int(text)
@@ -92,10 +121,16 @@ def make_plan(args: argparse.Namespace, network: Network) -> Plan:
     from firmware_gen.project import plan_network
     from firmware_gen.update import parse_update
 
+    if args.optimizer != "sgd" and args.momentum > 0:
+        raise UserError(f"--momentum is for sgd; --optimizer {args.optimizer} has beta1 in its place")
+    if args.optimizer == "sgd" and args.momentum == 0 and args.state != "f32":
+        raise UserError("--state is how a velocity is stored, but sgd has none without --momentum; add that")
     update = parse_update(
         args.update,
         momentum=args.momentum > 0,
         keep_gradients=args.clip_norm > 0 or args.accumulate > 1,
+        optimizer=args.optimizer,
+        state=args.state,
     )
     ram = None if args.ram is None else parse_size(args.ram)
     return plan_network(network, load_board(args.board), update, ram, args.prefer)

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 
-from firmware_gen.graph import Graph, Op, Tensor
+from firmware_gen.graph import Graph, Op
 from firmware_gen.operators.base import Channels
-from firmware_gen.operators.conv2d import ConvGradAttrs
+from firmware_gen.operators.conv2d import ConvAttrs, ConvGradAttrs
 
 
 def narrow_gradients(graph: Graph) -> Graph:
     """Shrink every convolution's input gradient to the span of the slices that are its only readers."""
     for op in graph.ops:
-        if op.kind != "conv_grad_input":
-            continue
-        attrs = op.attrs
-        assert isinstance(attrs, ConvGradAttrs)
-        readers = graph.consumers(op.outputs[0])
-        if attrs.conv.groups != 1 or not readers or any(reader.kind != "slice" for reader in readers):
+        readers = graph.consumers(op.outputs[0]) if op.outputs else []
+        if _groups(op) != 1 or not readers or any(reader.kind != "slice" for reader in readers):
             continue
         spans = [reader.attrs for reader in readers if isinstance(reader.attrs, Channels)]
         span = Channels(min(s.first for s in spans), max(s.end for s in spans))
@@ -29,14 +25,26 @@ def narrow_gradients(graph: Graph) -> Graph:
     return _drop_whole_slices(graph)
 
 
+def _groups(op: Op) -> int:
+    """Return the groups of a convolution's input gradient, 0 for other operators."""
+    if isinstance(op.attrs, ConvGradAttrs):
+        return op.attrs.conv.groups
+    carries_back = op.kind == "moving_conv2d" and op.phase == "backward"
+    return op.attrs.groups if carries_back and isinstance(op.attrs, ConvAttrs) else 0
+
+
 def _narrow(graph: Graph, op: Op, readers: list[Op], span: Channels) -> Graph:
-    assert isinstance(op.attrs, ConvGradAttrs)
     height, width, _ = graph.shape(op.outputs[0])
-    narrow = dataclasses.replace(op, attrs=dataclasses.replace(op.attrs, channels=span))
-    tensors = {
-        **graph.tensors,
-        op.outputs[0]: Tensor(op.outputs[0], (height, width, span.count)),
-    }
+    constants = dict(graph.constants)
+    if isinstance(op.attrs, ConvGradAttrs):
+        narrow = dataclasses.replace(op, attrs=dataclasses.replace(op.attrs, channels=span))
+    else:
+        weight = graph.constants[op.constants[0]]
+        value, scales = weight.value[..., span.first : span.end], weight.scales[span.first : span.end]
+        constants[weight.name] = dataclasses.replace(weight, value=value, scales=scales)
+        narrow = op
+    made = dataclasses.replace(graph.tensors[op.outputs[0]], shape=(height, width, span.count))
+    tensors = {**graph.tensors, made.name: made}
 
     def rewrite(other: Op) -> Op:
         if other is op:
@@ -47,7 +55,8 @@ def _narrow(graph: Graph, op: Op, readers: list[Op], span: Channels) -> Graph:
             return dataclasses.replace(other, attrs=moved)
         return other
 
-    return graph.with_ops([rewrite(other) for other in graph.ops], tensors=tensors)
+    ops = [rewrite(other) for other in graph.ops]
+    return graph.with_ops(ops, tensors=tensors, constants=constants)
 
 
 def _drop_whole_slices(graph: Graph) -> Graph:
