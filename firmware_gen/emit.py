@@ -416,7 +416,7 @@ class _Model:
     def _call(self, part: Part) -> str:
         """Return the call that runs `part`, "" when the plan has put its result in place."""
         if part.step is None:
-            return f"{part.name}({'hyper' if part.name in ('apply', 'advance') else ''})"
+            return f"{part.name}({'hyper' if part.name in ('advance', 'apply') else ''})"
         if part.step not in self._functions:
             return ""
         step = self._plan.steps[part.step]

@@ -310,7 +310,7 @@ def _layers(plan: Plan, call: int, ticks: Sequence[int]) -> list[tuple[Layer, in
 
 def _layer(plan: Plan, name: str, index: int | None) -> Layer:
     if index is None:
-        return Layer(name, "optimizer", "update", 0, 0)
+        return Layer(name, "state", "update", 0, 0)
     op = plan.steps[index].op
     phase: Phase = "backward" if op.phase == "loss" else op.phase
     return Layer(name, op.kind, phase, OPERATORS[op.kind].macs(op, plan.graph), 0)
