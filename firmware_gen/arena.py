@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,15 +27,25 @@ class Buffer:
 
 def peak_bytes(buffers: Iterable[Buffer]) -> int:
     """Return the most bytes that are alive at one step: no placement needs less."""
+    changes = _changes(buffers)
+    return max(itertools.accumulate((changes[step] for step in sorted(changes)), initial=0))
+
+
+def alive_bytes(buffers: Iterable[Buffer], steps: int) -> list[int]:
+    """Return the bytes that are alive at each of `steps` steps."""
+    changes = _changes(buffers)
+    before = sum(change for step, change in changes.items() if step < 0)
+    alive = itertools.accumulate((changes.get(step, 0) for step in range(steps)), initial=before)
+    return list(alive)[1:]
+
+
+def _changes(buffers: Iterable[Buffer]) -> dict[int, int]:
+    """Return for each step at which something begins, or has ended, the bytes that come or go."""
     changes: dict[int, int] = {}
     for buffer in buffers:
         changes[buffer.first] = changes.get(buffer.first, 0) + buffer.bytes
         changes[buffer.last + 1] = changes.get(buffer.last + 1, 0) - buffer.bytes
-    peak = alive = 0
-    for step in sorted(changes):
-        alive += changes[step]
-        peak = max(peak, alive)
-    return peak
+    return changes
 
 
 def place(buffers: Sequence[Buffer]) -> Mapping[str, int]:

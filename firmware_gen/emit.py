@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boards import Isa
+from firmware_gen.band_table import BandTable, band_tables
 from firmware_gen.c_text import Names, c_float, c_initializers, c_name, c_string
 from firmware_gen.graph import Op, Range, Tensor
 from firmware_gen.operators import OPERATORS
 from firmware_gen.plan import GUARD_BYTES, Plan, keeps_gradients, static_bytes
-from firmware_gen.schedule import Step
-from firmware_gen.storage import element_bytes
+from firmware_gen.schedule import Chain, Step
+from firmware_gen.storage import Roll, element_bytes
 from firmware_gen.update import CORRECTIONS
 
 KERNELS = (
@@ -108,14 +110,22 @@ class _Model:
         self._constants: dict[str, str] = {}  # C name -> definition
         self._kept = keeps_gradients(plan.graph)
         self._functions: dict[int, str] = {}  # of the steps that have something to do
+        self._bands = band_tables(plan.steps, plan.rolls)
 
     # What operators ask for: see firmware_gen.operators.base.Emitter.
+
+    def rows(self, step: Step) -> str:
+        return f"{step.rows[0]}, {step.rows[1]}" if step.chain is None else "y0, y1"
 
     def pointer(self, tensor: str) -> str:
         view = self._plan.views[tensor]
         described = self._graph.tensors[tensor]
         offset = self._plan.offsets[view.buffer] + view.channel * element_bytes(described)
-        return f"({C_TYPES[described.dtype]} *)at({offset})"
+        pointer = f"({C_TYPES[described.dtype]} *)at({offset})"
+        roll = self._plan.rolls.get(view.buffer)
+        if roll is None:
+            return pointer
+        return f"({pointer} - {self._table(roll.chain).first(view.buffer)} * {view.row})"
 
     def scratch(self, op: Op) -> str:
         if op.stack:
@@ -188,7 +198,8 @@ class _Model:
 
     def text(self) -> Iterator[str]:
         for index, step in enumerate(self._plan.steps):
-            self._define_function(index, step)
+            if step.band == 0:
+                self._define_function(index, step)
         for constant in self._graph.trained:
             self._define_array(f"initial_{self._names(constant)}", self._graph.constants[constant].value)
         board = self._plan.board.id
@@ -198,8 +209,13 @@ class _Model:
         yield from (f'#include "kernels/{kernel}.h"\n' for kernel in kernels)
         yield "\n/* Each layer is a function of its own: its shapes stay constants, it can be measured. */\n"
         yield "#define FT_STEP static __attribute__((noinline)) void\n\n"
+        if self._bands:
+            yield "#define FT_LARGER(a, b) ((a) > (b) ? (a) : (b))\n\n"
         yield from self._memory()
         yield from self._constants.values()
+        for table in self._bands:
+            rows = "".join(f"    {{{', '.join(map(str, row))}}},\n" for row in table.rows)
+            yield f"static const {table.c_type} {table.name}[][{table.columns}] = {{\n{rows}}};\n"
         yield "\n"
         yield from self._functions.values()
         yield from self._entry_points()
@@ -260,15 +276,45 @@ class _Model:
             yield "};\n"
 
     def _define_function(self, index: int, step: Step) -> None:
-        body = OPERATORS[step.op.kind].emit(step, self).replace("\n", "\n    ")
+        body = OPERATORS[step.op.kind].emit(step, self)
+        if body and step.op.stack:
+            body = f"int8_t scratch[{step.op.stack}] __attribute__((aligned(8)));\n{body}"
+        if step.chain is not None:
+            body = "\n".join(self._banded(step, step.chain, body))
         if body:
             head = f"{_step_name(index, step)}({self._parameter(step)[0]})"
-            if step.op.stack:
-                body = f"int8_t scratch[{step.op.stack}] __attribute__((aligned(8)));\n    {body}"
-            self._functions[index] = f"FT_STEP {head} {{\n    {body}\n}}\n\n"
+            indented = body.replace("\n", "\n    ")
+            self._functions[index] = f"FT_STEP {head} {{\n    {indented}\n}}\n\n"
+
+    def _banded(self, step: Step, chain: Chain, body: str) -> Iterator[str]:
+        """Yield the statements of a step in a chain: rows that are still needed move, new ones are made."""
+        table = self._table(chain)
+        at = table.position(step.op)
+        for buffer, roll in table.rolls.items():
+            if roll.writers[0] == at:
+                yield from self._move(buffer, roll, table)
+        yield f"const int y0 = {table.begin(at)}, y1 = {table.end(at)};"
+        yield "if (y0 == y1)\n    return;"
+        yield body
+
+    def _move(self, buffer: str, roll: Roll, table: BandTable) -> Iterator[str]:
+        first, before = table.first(buffer), table.first_before(buffer)
+        row = roll.row * element_bytes(self._graph.tensors[buffer])
+        made = table.begin(roll.writers[0])
+        for other in roll.writers[1:]:
+            made = f"FT_LARGER({made}, {table.begin(other)})"
+        start = f"at({self._plan.offsets[buffer]})"
+        yield f"if ({first} != {before})"
+        yield f"    memmove({start}, {start} + ({first} - {before}) * {row},"
+        yield f"        (size_t)({made} - {first}) * {row});"
+
+    def _table(self, chain: Chain) -> BandTable:
+        return next(table for table in self._bands if table.chain is chain)
 
     def _parameter(self, step: Step) -> tuple[str, str]:
         """Return declaration and argument of the step's function."""
+        if step.chain is not None:
+            return f"const {self._table(step.chain).c_type} *band", "band"
         if step.op.phase == "update" and self._kept:
             return "void", ""  # gradients are only collected; apply() needs the hyper-parameters
         return PARAMETERS.get(step.op.phase, ("void", ""))
@@ -297,20 +343,16 @@ class _Model:
             yield from self._training()
 
     def _inference(self) -> Iterator[str]:
-        yield "/* NULL: a step without work, because the plan has put its result in place. */\n"
-        yield "static void (*const forward[])(void) = {\n"
-        for index, step in enumerate(self._plan.steps):
-            if step.op.phase == "forward":
-                yield f"    {_step_name(index, step) if index in self._functions else 'NULL'},\n"
-        yield "};\n\n"
+        forward = [index for index, step in enumerate(self._plan.steps) if step.op.phase == "forward"]
+        yield "static void forward(uint32_t index) {\n"
+        yield from self._switch([Part(self._plan.steps[index].op.name, index) for index in forward])
+        yield "}\n\n"
         if self._graph.ranges:
             yield from self._ranges()
         yield "static void infer(uint32_t first, uint32_t end) {\n"
         yield from self._begin_ranges()
-        yield "    for (uint32_t k = first; k < end && k < sizeof forward / sizeof forward[0]; k++)\n"
-        yield "        if (forward[k] != NULL)\n"
-        yield "            forward[k]();\n"
-        yield "}\n\n"
+        yield f"    for (uint32_t k = first; k < end && k < {len(forward)}; k++)\n"
+        yield "        forward(k);\n}\n\n"
 
     def _ranges(self) -> Iterator[str]:
         count = len(self._graph.ranges)
@@ -330,16 +372,46 @@ class _Model:
             yield from self._advance()
         yield "static void part(uint32_t index, const ft_hyper_t *hyper, float *losses) {\n"
         yield "    (void)hyper, (void)losses;\n"
-        yield "    switch (index) {\n"
-        for index, part in enumerate(step_parts(self._plan)):
-            call = self._call(part)
-            if call:
-                yield f"    case {index}:\n        {call};\n        break;\n"
-        yield "    }\n}\n\n"
+        yield from self._switch(step_parts(self._plan))
+        yield "}\n\n"
         yield "static void step(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses) {\n"
         yield from self._begin_ranges()
         yield f"    for (uint32_t k = first; k < end && k < {len(step_parts(self._plan))}; k++)\n"
         yield "        part(k, hyper, losses);\n}\n\n"
+
+    def _switch(self, parts: Sequence[Part]) -> Iterator[str]:
+        """Yield the calls by `index`, without those whose result the plan has put in place."""
+        yield "    switch (index) {\n"
+        runs = itertools.groupby(enumerate(parts), lambda numbered: self._run(*numbered))
+        for _, run in runs:
+            numbers, members = zip(*run, strict=True)
+            call = self._call(members[0])
+            chain = self._chain(members[0])
+            if chain is not None:
+                yield from self._bands_case(numbers[0], members, self._table(chain))
+            elif call:
+                yield f"    case {numbers[0]}:\n        {call};\n        break;\n"
+        yield "    }\n"
+
+    def _chain(self, part: Part) -> Chain | None:
+        return None if part.step is None else self._plan.steps[part.step].chain
+
+    def _run(self, index: int, part: Part) -> int:
+        """Return what the parts of a chain have in common, and nothing else has."""
+        chain = self._chain(part)
+        return index if chain is None else -1 - self._table(chain).index
+
+    def _bands_case(self, first: int, parts: Sequence[Part], table: BandTable) -> Iterator[str]:
+        """Yield the case of a whole chain: of each band, all operators of the phase."""
+        count = len(parts) // table.chain.bands
+        indices = [part.step for part in parts[:count] if part.step is not None]
+        names = [_step_name(index, self._plan.steps[index]) for index in indices]
+        functions = ",\n            ".join(names)
+        yield f"    case {first} ... {first + len(parts) - 1}: {{\n"
+        yield f"        static void (*const layers[])(const {table.c_type} *band) = {{\n"
+        yield f"            {functions}}};\n"
+        yield f"        layers[(index - {first}) % {count}]({table.name}[(index - {first}) / {count} + 1]);\n"
+        yield "        break;\n    }\n"
 
     def _call(self, part: Part) -> str:
         """Return the call that runs `part`, "" when the plan has put its result in place."""

@@ -11,7 +11,7 @@ from boards import Isa
 from firmware_gen.graph import Graph, Op
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Prefer
-from firmware_gen.schedule import Step
+from firmware_gen.schedule import Step, layers
 
 TABLE_ROW_BYTES = {"ft_resize_t": 8, "ft_resize_i8_t": 8, "uint16_t": 2}
 # Start-up code, port and link, then each step's kernel at its constant shapes: between the sizes that GCC 12
@@ -23,7 +23,7 @@ STEP_CODE_BYTES = 1024
 def constant_bytes(graph: Graph, steps: Sequence[Step], isa: Isa, prefer: Prefer) -> int:
     """Return the bytes of weights, initial values of learning weights, and tables, as in the generated C."""
     collector = _Constants(graph, isa, prefer)
-    for step in steps:
+    for step in layers(steps):
         OPERATORS[step.op.kind].emit(step, collector)
     initial = sum(graph.constants[name].value.nbytes for name in graph.trained)
     return initial + sum(collector.sizes.values())
@@ -31,7 +31,7 @@ def constant_bytes(graph: Graph, steps: Sequence[Step], isa: Isa, prefer: Prefer
 
 def code_estimate(steps: Sequence[Step]) -> int:
     """Return roughly what the code takes."""
-    return CODE_BYTES + STEP_CODE_BYTES * len(steps)
+    return CODE_BYTES + STEP_CODE_BYTES * len(layers(steps))
 
 
 class _Constants:
@@ -42,6 +42,9 @@ class _Constants:
         self.prefer = prefer
         self._graph = graph
         self.sizes: dict[str, int] = {}
+
+    def rows(self, step: Step) -> str:
+        return "0, 0"
 
     def pointer(self, tensor: str) -> str:
         return tensor

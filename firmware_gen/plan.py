@@ -12,14 +12,16 @@ from boards import Board
 from fieldtune.errors import DoesNotFitError
 from fieldtune.sizes import format_size
 from firmware_gen.arena import Buffer, extent, peak_bytes, place
+from firmware_gen.band_table import band_tables
+from firmware_gen.choose_chains import narrow
 from firmware_gen.flash import code_estimate, constant_bytes
 from firmware_gen.graph import Graph, Tensor
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Prefer
 from firmware_gen.passes.scratch import with_scratch
 from firmware_gen.protocol import MAX_LOSSES, link_ram_bytes
-from firmware_gen.schedule import Step, whole_layers
-from firmware_gen.storage import View, choose_storage
+from firmware_gen.schedule import Step, layers, whole_layers
+from firmware_gen.storage import Roll, Storage, View, choose_storage
 
 GUARD_BYTES = 16  # on both sides of the arena; what ft_model_t.intact looks at
 RANGE_BYTES = 24  # ft_moving_range_t
@@ -36,6 +38,7 @@ class Plan:
     steps: tuple[Step, ...]
     views: Mapping[str, View]
     buffers: tuple[Buffer, ...]
+    rolls: Mapping[str, Roll]  # of buffers that hold only some rows
     offsets: Mapping[str, int]  # of buffers in the arena
     ram: Mapping[str, int]  # what the static RAM consists of
     flash: Mapping[str, int]  # constants exactly, code by estimate
@@ -55,7 +58,7 @@ class Plan:
         """Return the multiply-accumulates of one step in these phases."""
         return sum(
             OPERATORS[step.op.kind].macs(step.op, self.graph)
-            for step in self.steps
+            for step in layers(self.steps)
             if step.op.phase in phases
         )
 
@@ -87,7 +90,7 @@ class Plan:
                 }
                 for buffer in sorted(self.buffers, key=lambda b: (b.first, b.name))
             ],
-            "steps": [f"{step.op.name} {step.op.kind}" for step in self.steps],
+            "steps": [_described(step) for step in self.steps],
             "weights": [self._weight(name) for name in self.graph.trained],
             "model_hash": self.graph.fingerprint(),
         }
@@ -122,17 +125,42 @@ def make_plan(graph: Graph, board: Board, ram_limit: int | None = None, prefer: 
             `ram_limit`, or the constants alone more than the flash.
     """
     graph = with_scratch(graph, board)
-    steps = whole_layers(graph)
-    storage = choose_storage(steps)
-    offsets = place(storage.buffers)
-    ram = _static_ram(graph, board, extent(storage.buffers, offsets))
-    flash = {
-        "constants": constant_bytes(graph, steps, board.isa, prefer),
-        "code_estimate": code_estimate(steps),
-    }
-    plan = Plan(board, graph, steps, storage.views, storage.buffers, offsets, ram, flash, prefer)
+    steps, storage = _schedule(graph, _limit(board, ram_limit) - sum(_static_ram(graph, board, 0).values()))
+    plan = plan_schedule(board, steps, storage, prefer)
     _check_fit(plan, ram_limit)
     return plan
+
+
+def plan_schedule(board: Board, steps: tuple[Step, ...], storage: Storage, prefer: Prefer = "flash") -> Plan:
+    """Return the plan of a schedule, whether it fits or not; see `make_plan`."""
+    graph, offsets = steps[0].graph, place(storage.buffers)
+    tables = band_tables(steps, storage.rolls)
+    flash = {
+        "constants": constant_bytes(graph, steps, board.isa, prefer) + sum(table.bytes for table in tables),
+        "code_estimate": code_estimate(steps),
+    }
+    ram = _static_ram(graph, board, extent(storage.buffers, offsets))
+    views, buffers, rolls = storage.views, storage.buffers, storage.rolls
+    return Plan(board, graph, steps, views, buffers, rolls, offsets, ram, flash, prefer)
+
+
+def _described(step: Step) -> str:
+    rows = "" if step.chain is None else f" {step.rows[0]}:{step.rows[1]}"
+    return f"{step.op.name} {step.op.kind}{rows}"
+
+
+def _schedule(graph: Graph, room: int) -> tuple[tuple[Step, ...], Storage]:
+    """Return whole layers where the arena fits in `room` bytes; else some of them in bands."""
+    steps = whole_layers(graph)
+    storage = choose_storage(steps)
+    fits = extent(storage.buffers, place(storage.buffers)) <= room
+    return (steps, storage) if fits else narrow(graph, room)
+
+
+def _limit(board: Board, ram_limit: int | None) -> int:
+    """Return the static RAM that a plan may take."""
+    have = board.main_ram.bytes - board.stack_bytes
+    return have if ram_limit is None else min(have, ram_limit)
 
 
 def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
@@ -168,8 +196,8 @@ def keeps_gradients(graph: Graph) -> bool:
 def _check_fit(plan: Plan, ram_limit: int | None) -> None:
     board = plan.board
     what = f"{plan.graph.name} {'training' if plan.graph.trained else 'inference'}"
-    have = board.main_ram.bytes - board.stack_bytes
-    if plan.ram_bytes > have or (ram_limit is not None and plan.ram_bytes > ram_limit):
+    have = _limit(board, None)
+    if plan.ram_bytes > _limit(board, ram_limit):
         stack = format_size(board.stack_bytes)
         allowed = f"{board.id} has {format_size(board.main_ram.bytes)}, {stack} of it for the stack"
         if ram_limit is not None and ram_limit < have:

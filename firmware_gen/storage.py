@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from firmware_gen.arena import Buffer, peak_bytes
 from firmware_gen.graph import ITEM_BITS, Graph, Tensor
 from firmware_gen.operators import OPERATORS
-from firmware_gen.schedule import Step
+from firmware_gen.schedule import Chain, Step, layers, whole_layers
 
 ALIGNMENT = 16  # bytes; what the widest vector unit among the targets wants
 
@@ -34,11 +34,39 @@ class View:
 
 
 @dataclass(frozen=True)
+class Roll:
+    """What a buffer holds of tensors that a chain makes and reads: the rows that are still needed.
+
+    Before each band these rows move to the buffer's start. Tensors that share the buffer roll together.
+
+    Attributes:
+        writers: indices in the chain of the operators that write to the buffer; the first one moves the rows.
+        firsts: for each band the row that lies at the buffer's start.
+        moves: for each band how many rows move there when it begins.
+        height: rows that the buffer has room for.
+        row: elements from row to row.
+    """
+
+    chain: Chain
+    writers: tuple[int, ...]
+    firsts: tuple[int, ...]
+    moves: tuple[int, ...]
+    height: int
+    row: int
+
+    @property
+    def moved(self) -> int:
+        """Elements that are moved to the start, over all bands."""
+        return sum(self.moves) * self.row
+
+
+@dataclass(frozen=True)
 class Storage:
-    """Views of all tensors and the buffers behind them."""
+    """Views of all tensors, the buffers behind them, and how some of these roll."""
 
     views: Mapping[str, View]
     buffers: tuple[Buffer, ...]
+    rolls: Mapping[str, Roll]
 
 
 def choose_storage(steps: tuple[Step, ...]) -> Storage:
@@ -47,8 +75,8 @@ def choose_storage(steps: tuple[Step, ...]) -> Storage:
     parts = _concat_parts(graph)
 
     def cost(direct: frozenset[Part]) -> tuple[int, int]:
-        copied = sum(graph.tensors[part].bytes for part, whole in parts if (part, whole) not in direct)
-        return peak_bytes(assign(steps, direct).buffers), copied
+        storage = assign(steps, direct)
+        return peak_bytes(storage.buffers), copied_bytes(storage, graph)
 
     if len(parts) <= EXHAUSTIVE_PARTS:
         sizes = range(len(parts) + 1)
@@ -59,6 +87,15 @@ def choose_storage(steps: tuple[Step, ...]) -> Storage:
         for part in parts:
             best = min((best, best | {part}), key=cost)
     return assign(steps, best)
+
+
+def copied_bytes(storage: Storage, graph: Graph) -> int:
+    """Return the bytes that are copied because parts of concatenations lie elsewhere, or buffers roll."""
+    joined = [(x, op.outputs[0]) for op in graph.ops if op.kind == "concat" for x in op.inputs]
+    views, tensors = storage.views, graph.tensors
+    apart = sum(tensors[x].bytes for x, y in joined if views[x].buffer != views[y].buffer)
+    rolled = sum(roll.moved * element_bytes(tensors[root]) for root, roll in storage.rolls.items())
+    return apart + rolled
 
 
 def _concat_parts(graph: Graph) -> list[Part]:
@@ -83,17 +120,22 @@ class _Assignment:
         self._graph = steps[0].graph
         self._whole = dict(direct)
         self._views: dict[str, View] = {}
-        self._first, self._last = _lifetimes(steps)
+        self._layers = layers(steps)
+        self._last = _lifetimes(whole_layers(self._graph))[1]  # counts layers: who comes after whom
 
     def storage(self) -> Storage:
         graph = self._graph
         for name in (*graph.inputs, *graph.labels, *graph.masks):
             self._views[name] = self._own(name)
-        for index, step in enumerate(self._steps):
+        for index, step in enumerate(self._layers):
             for name in (*step.op.outputs, *step.op.scratch):
                 if name not in self._views:
                     self._views[name] = self._place(name, step, index)
-        return Storage(self._views, tuple(self._buffers()))
+        members: dict[str, list[str]] = {}
+        for name, view in self._views.items():
+            members.setdefault(view.buffer, []).append(name)
+        rolls = self._rolls(members)
+        return Storage(self._views, tuple(self._buffers(members, rolls)), rolls)
 
     def _place(self, name: str, step: Step, index: int) -> View:
         op = step.op
@@ -106,7 +148,7 @@ class _Assignment:
                 return shared
         if op.outputs[:1] == (name,):
             for k in OPERATORS[op.kind].overwrites(op):
-                if self._may_take_over(op.inputs[k], name, index):
+                if self._may_take_over(op.inputs[k], name, step, index):
                     return self._views[op.inputs[k]]
         return self._own(name)
 
@@ -127,7 +169,7 @@ class _Assignment:
             first += self._graph.shape(part)[2]
         return View(base.buffer, base.channel + first, base.pixel, base.row)
 
-    def _may_take_over(self, taken: str, name: str, index: int) -> bool:
+    def _may_take_over(self, taken: str, name: str, step: Step, index: int) -> bool:
         old, new = self._graph.tensors[taken], self._graph.tensors[name]
         if old.shape != new.shape or ITEM_BITS[old.dtype] != ITEM_BITS[new.dtype]:
             return False
@@ -136,8 +178,11 @@ class _Assignment:
             return False
         # Another operand may lie there only if it is read where the output is written, value by value.
         return all(
-            self._last[other] < index
-            or (self._last[other] == index and at == view and self._graph.shape(other) == old.shape)
+            (
+                self._last[other] < index
+                or (self._last[other] == index and at == view and self._graph.shape(other) == old.shape)
+            )
+            and not _read_later(other, at.row != view.row, step)
             for other, at in self._views.items()
             if at.buffer == view.buffer and other != name and self._overlap(taken, other)
         )
@@ -163,15 +208,59 @@ class _Assignment:
         view, (height, width, channels) = self._views[name], self._graph.shape(name)
         return view.channel, view.channel + (height - 1) * view.row + (width - 1) * view.pixel + channels
 
-    def _buffers(self) -> Iterable[Buffer]:
-        members: dict[str, list[str]] = {}
-        for name, view in self._views.items():
-            members.setdefault(view.buffer, []).append(name)
+    def _rolls(self, members: Mapping[str, list[str]]) -> dict[str, Roll]:
+        """Return the buffers all of whose members one chain makes and reads."""
+        chains = {name: step.chain for step in self._layers if step.chain for name in step.chain.rolling}
+        found = {}
         for root, names in members.items():
-            size = -(-self._graph.tensors[root].bytes // ALIGNMENT) * ALIGNMENT
-            first = min(self._first[name] for name in names)
-            last = max(self._last[name] for name in names)
-            yield Buffer(root, size, first, last)
+            chain = chains.get(root)
+            if chain is not None and all(name in chain.rolling for name in names):
+                found[root] = _roll(chain, names, self._views[root].row)
+        return found
+
+    def _buffers(self, members: Mapping[str, list[str]], rolls: Mapping[str, Roll]) -> Iterable[Buffer]:
+        firsts, lasts = _lifetimes(self._steps)
+        for root, names in members.items():
+            tensor = self._graph.tensors[root]
+            bytes_ = tensor.bytes
+            if root in rolls:
+                bytes_ = rolls[root].height * rolls[root].row * element_bytes(tensor)
+            size = -(-bytes_ // ALIGNMENT) * ALIGNMENT
+            yield Buffer(root, size, min(firsts[name] for name in names), max(lasts[name] for name in names))
+
+
+def _roll(chain: Chain, names: list[str], row: int) -> Roll:
+    """Return how the rows that `names` have in common roll."""
+    made = [max(rows) for rows in zip(*(chain.made[name] for name in names), strict=True)]
+    firsts = [min(rows) for rows in zip(*(chain.needed[name] for name in names), strict=True)][:-1]
+    return Roll(
+        chain,
+        tuple(index for index, op in enumerate(chain.ops) if op.outputs[0] in names),
+        tuple(firsts),
+        tuple(
+            end - first if first > before else 0
+            for before, first, end in zip((0, *firsts), firsts, made, strict=False)
+        ),
+        max(end - first for first, end in zip(firsts, made[1:], strict=True)),
+        row,
+    )
+
+
+def _read_later(tensor: str, elsewhere: bool, step: Step) -> bool:
+    """Tell whether a later band of the chain of `step` reads rows of `tensor` that `step` has then written.
+
+    `elsewhere`: they are not where the tensor that `step` makes has the same rows.
+    """
+    chain = step.chain
+    if chain is None:
+        return False
+    at = next(index for index, op in enumerate(chain.ops) if op is step.op)
+    return any(
+        elsewhere or low < ends[at]
+        for (reader, name), lows in chain.lows.items()
+        if name == tensor and reader != at
+        for low, ends in zip(lows[1:], chain.ends, strict=True)
+    )
 
 
 def _lifetimes(steps: tuple[Step, ...]) -> tuple[dict[str, int], dict[str, int]]:

@@ -47,6 +47,17 @@ class Window:
 
         return axis(0, height), axis(1, width)
 
+    def rows_below(self, row: int, height: int) -> Pair:
+        """Return the rows of a map that output row `row` sees, the end excluded; empty if none."""
+        start = row * self.stride[0] - self.pad[0]
+        return max(0, start), min(height, start + self.dilation[0] * (self.kernel[0] - 1) + 1)
+
+    def transposed_rows_below(self, row: int, height: int) -> Pair:
+        """Return the rows of a map that row `row` of a transposed convolution sees, the end excluded."""
+        last = row + self.pad[0]
+        first = last - self.dilation[0] * (self.kernel[0] - 1)
+        return max(0, -(-first // self.stride[0])), min(height, last // self.stride[0] + 1)
+
     def c(self) -> str:
         """Return the ft_window_t literal."""
         numbers = (*self.kernel, *self.stride, *self.pad, *self.dilation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,7 +18,7 @@ import boards
 from boards import Board, Firmware
 from fieldtune.console import progress, say
 from fieldtune.errors import BoardError, LinkError
-from firmware_gen.emit import step_parts
+from firmware_gen.emit import Part, step_parts
 from firmware_gen.operators import OPERATORS
 from firmware_gen.plan import Plan
 from firmware_gen.project import write_project
@@ -190,10 +190,7 @@ def profile(
             stack,
             clock.count(total),
             clock.count(call),
-            tuple(
-                replace(layer, count=clock.count(taken))
-                for layer, taken in zip(_parts(plan), ticks, strict=True)
-            ),
+            tuple(replace(layer, count=clock.count(taken)) for layer, taken in _layers(plan, call, ticks)),
         )
 
 
@@ -294,11 +291,21 @@ def _undisturbed(run: _Inference | _Training, pieces: list[tuple[int, int]]) -> 
     )
 
 
-def _parts(plan: Plan) -> list[Layer]:
-    """Return what is counted, in the firmware's order, with no counts yet."""
+def _parts(plan: Plan) -> Sequence[Part]:
+    """Return what is counted, in the firmware's order."""
     if plan.graph.trained:
-        return [_layer(plan, part.name, part.step) for part in step_parts(plan)]
-    return [_layer(plan, step.op.name, index) for index, step in enumerate(plan.steps)]
+        return step_parts(plan)
+    return [Part(step.op.name, index) for index, step in enumerate(plan.steps)]
+
+
+def _layers(plan: Plan, call: int, ticks: Sequence[int]) -> list[tuple[Layer, int]]:
+    """Return the ticks of each layer, which has one part or several bands; `call` is in each part's ticks."""
+    summed: dict[int | str, tuple[Layer, int]] = {}
+    for part, taken in zip(_parts(plan), ticks, strict=True):
+        key = part.name if part.step is None else id(plan.steps[part.step].op)
+        layer, before = summed.get(key, (_layer(plan, part.name, part.step), call))
+        summed[key] = layer, before + taken - call
+    return list(summed.values())
 
 
 def _layer(plan: Plan, name: str, index: int | None) -> Layer:

@@ -186,7 +186,8 @@ class OnnxRuntime(Reference):
         """Return each tensor as ONNX Runtime computes it from the board's values of those before it."""
         whole = self.run(inputs)
         names = [value.name for value in self._apart.get_inputs()]
-        known = {**inputs, **board}  # no float input is on a board that makes integers of pixels at once
+        # What is not on the board: float inputs that are pixels there, and tensors that never exist whole.
+        known = {**whole, **inputs, **board}
         feed = {name: _channels_first(known[name], self._described[name]) for name in names}
         found = self._compute(self._apart, [_apart(name) for name in self._made], feed)
         made = {name: self.to_graph(name, array) for name, array in zip(self._made, found, strict=True)}

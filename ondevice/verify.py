@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from fieldtune.console import progress
 from firmware_gen.graph import Graph, Quantization, Tensor
 from firmware_gen.plan import Plan
 from firmware_gen.project import Network
+from firmware_gen.schedule import layers as plan_layers
 from firmware_gen.storage import element_bytes
 from ondevice.device import Device
 from ondevice.references import Reference, Values
@@ -63,6 +65,7 @@ class Verification:
         worst: index of the sample whose outputs differ most; the layers are of this one.
         layers: every operator whose result stands in the model file, in their order.
         rounds: the reference computes integers in float, so that differences add up between layers.
+        banded: how many operators run in bands and are not compared: what they read never exists whole.
     """
 
     reference: str
@@ -72,6 +75,7 @@ class Verification:
     worst: int
     layers: tuple[Layer, ...]
     rounds: bool
+    banded: int
 
     @property
     def worst_output(self) -> Difference:
@@ -105,6 +109,7 @@ class Verification:
             "mismatches": self.mismatches,
             "first_difference": None if first is None else {**_described(first), "input": self.worst},
             "layers": [_described(layer) for layer in self.layers],
+            "banded": self.banded,
         }
 
 
@@ -149,6 +154,7 @@ def verify(
         worst,
         layers,
         rounds=reference.steps > 0 and any(layer.difference.integers for layer in layers),
+        banded=sum(step.chain is not None for step in plan_layers(plan.steps)),
     )
 
 
@@ -159,15 +165,23 @@ def sourced_tensors(graph: Graph) -> list[Tensor]:
 
 
 def walk(device: Device, plan: Plan, sample: Sample) -> dict[str, Array]:
-    """Run one inference step by step; return each tensor that has a source as its step left it."""
+    """Run one inference step by step; return each tensor that has a source as its step left it.
+
+    Of a chain of layers, which runs in bands, those that exist whole when it has run.
+    """
     device.put_sample(sample)
     graph = plan.graph
     found = {name: array for name, array in sample.items() if graph.tensors[name].source}
-    forward = [step.op for step in plan.steps if step.op.phase == "forward"]
-    for index, op in enumerate(progress(forward, "layers", len(forward))):
-        device.run_inference(index, index + 1)
-        for name in op.outputs:
-            if graph.tensors[name].source:
+    forward = [step for step in plan.steps if step.op.phase == "forward"]
+    pieces = [list(piece) for _, piece in itertools.groupby(forward, lambda step: id(step.chain or step))]
+    done = 0
+    for piece in progress(pieces, "layers", len(pieces)):
+        device.run_inference(done, done + len(piece))
+        done += len(piece)
+        chain = piece[0].chain
+        made = dict.fromkeys(name for step in piece for name in step.op.outputs)
+        for name in made:
+            if (chain is None or name not in chain.rolling) and graph.tensors[name].source:
                 found[name] = _read(device, plan, graph.tensors[name])
     return found
 
@@ -222,8 +236,9 @@ def _output(graph: Graph, name: str, expected: Values, got: Array, reference: Re
 def _layers(plan: Plan, board: Sample, inputs: Values, reference: Reference) -> Iterator[Layer]:
     graph = plan.graph
     expected = reference.layers(inputs, {graph.tensors[name].source: array for name, array in board.items()})
-    for op in graph.ops:
-        for name in op.outputs:
+    for step in plan.steps:
+        op = step.op
+        for name in () if step.chain else op.outputs:
             source = graph.tensors[name].source
             if name in board and source in expected:
                 yield Layer(op.name, op.kind, compare(expected[source], board[name], reference.steps))

@@ -91,11 +91,13 @@ def _print(found: Verification, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found.describe(), indent=1))
         return
-    width = max(len(layer.name) for layer in found.layers)
+    width = max((len(layer.name) for layer in found.layers), default=5)
     print(f"{'layer':<{width}}  {'operator':<14}  {'difference':>16}")
     for layer in found.layers:
         mark = "  <- first that differs" if layer is found.first_difference else ""
         print(f"{layer.name:<{width}}  {layer.op:<14}  {_amount(layer.difference):>16}{mark}")
+    if found.banded:
+        print(f"{found.banded} operators run in bands of rows, so that they cannot be compared one by one")
     print(f"{found.inputs} inputs through {found.reference} and {found.board}; layers of input {found.worst}")
     print(verdict(found))
 

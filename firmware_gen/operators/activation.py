@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from firmware_gen.graph import Op
-from firmware_gen.operators.base import Emitter, Operator, Tape
+from firmware_gen.graph import Graph, Op
+from firmware_gen.operators.base import Emitter, Operator, Rows, Tape
 from firmware_gen.window import Activation
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class ActivationOp(Operator):
     """y = activation(x)."""
 
     kind = "activation"
+    row_by_row = True
 
     def overwrites(self, op: Op) -> tuple[int, ...]:
         return (0,)
@@ -40,7 +41,7 @@ class ActivationOp(Operator):
         x, y = step.op.inputs[0], step.op.outputs[0]
         return (
             f"ft_activation_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {_attrs(step.op).c()}, {step.rows[0]}, {step.rows[1]});"
+            f"    {_attrs(step.op).c()}, {c.rows(step)});"
         )
 
 
@@ -49,11 +50,15 @@ class ActivationBits(Operator):
 
     kind = "activation_bits"
 
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        _, width, channels = graph.shape(op.inputs[0])
+        return None if width * channels % 8 else (row, row + 1)  # rows that begin on a byte
+
     def emit(self, step: Step, c: Emitter) -> str:
         y, bits = step.op.inputs[0], step.op.outputs[0]
         return (
             f"ft_activation_bits_f32({c.pointer(y)}, {c.map(y)}, {c.pointer(bits)},\n"
-            f"    {_attrs(step.op).c()}, 0, {step.graph.shape(y)[0]});"
+            f"    {_attrs(step.op).c()}, {c.rows(step)});"
         )
 
 
@@ -61,6 +66,7 @@ class ActivationGrad(Operator):
     """dx = dy * slope, from the output y, its bits or, where y does not tell the slope, the input."""
 
     kind = "activation_grad"
+    row_by_row = True
 
     def overwrites(self, op: Op) -> tuple[int, ...]:
         return (0,)
@@ -68,7 +74,7 @@ class ActivationGrad(Operator):
     def emit(self, step: Step, c: Emitter) -> str:
         dy, saved = step.op.inputs
         dx = step.op.outputs[0]
-        tail = f"    {c.pointer(dx)}, {c.map(dx)}, {_attrs(step.op).c()}, {step.rows[0]}, {step.rows[1]});"
+        tail = f"    {c.pointer(dx)}, {c.map(dx)}, {_attrs(step.op).c()}, {c.rows(step)});"
         if step.graph.tensors[saved].dtype == "bits":
             return f"ft_activation_grad_bits_f32({c.pointer(dy)}, {c.map(dy)}, {c.pointer(saved)},\n" + tail
         return (

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from firmware_gen.storage import View
 
 
+# Rows of a tensor, the end excluded.
+Rows = tuple[int, int]
 # What is saved where a kernel can have the one or the other.
 Prefer = Literal["flash", "speed"]
 
@@ -59,6 +61,9 @@ class Emitter(Protocol):
 
     isa: Isa  # the instructions that its kernel may use
     prefer: Prefer  # decides what constants are stored, never a result
+
+    def rows(self, step: Step) -> str:
+        """Return the C expressions of first and end row that `step` makes, as a kernel's last arguments."""
 
     def pointer(self, tensor: str) -> str:
         """Return the typed C pointer to logical row 0 of `tensor`."""
@@ -105,6 +110,7 @@ class Operator:
 
     kind: ClassVar[str]
     learns: ClassVar[bool] = False  # its parameters have gradients
+    row_by_row: ClassVar[bool] = False  # a row of the output is made from the same row of each input
 
     def macs(self, op: Op, graph: Graph) -> int:
         """Return the multiply-accumulates, taps in the padding counted as in the literature."""
@@ -113,6 +119,16 @@ class Operator:
     def parameters(self, op: Op) -> tuple[str, ...]:
         """Return the constants that the network's author would count: weights and biases, no tables."""
         return ()
+
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        """Return which rows of input `k` go into row `row` of the first output; empty ranges are allowed.
+
+        None: the operator makes its output only as a whole. An operator that answers otherwise makes in
+        :meth:`emit` no other rows than `Emitter.rows`, and in further outputs what belongs to these rows.
+        """
+        if not self.row_by_row:
+            return None
+        return (row, row + 1) if graph.shape(op.inputs[k])[0] > 1 else (0, 1)
 
     def overwrites(self, op: Op) -> tuple[int, ...]:
         """Return which inputs the first output may be stored over, value by value."""

@@ -26,6 +26,8 @@ class BinaryAttrs:
 class Binary(Operator):
     """y = a (kind) b; each axis of an operand is y's or 1. A constant operand has three axes: HWC."""
 
+    row_by_row = True
+
     def overwrites(self, op: Op) -> tuple[int, ...]:
         return tuple(range(len(op.inputs)))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from firmware_gen.graph import Graph, Op
 from firmware_gen.operators.activation import activation_gradient
-from firmware_gen.operators.base import Channels, Emitter, Operator, Tape
+from firmware_gen.operators.base import Channels, Emitter, Operator, Rows, Tape
 from firmware_gen.window import LINEAR, Activation, Window
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ class Conv2d(Operator):
     def macs(self, op: Op, graph: Graph) -> int:
         return conv_macs(op, _attrs(op), graph)
 
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        return conv_reach(_attrs(op), row, graph.shape(op.inputs[k])[0])
+
     def backward(self, op: Op, tape: Tape) -> None:
         attrs = _attrs(op)
         x, y = op.inputs[0], op.outputs[0]
@@ -82,13 +85,19 @@ class Conv2d(Operator):
         return (
             f"{kernel}({c.pointer(x)}, {c.map(x)}, {c.weight(weight)}, {start},\n"
             f"    {c.pointer(y)}, {c.map(y)}, {conv},\n"
-            f"    {attrs.activation.c()}, {step.rows[0]}, {step.rows[1]});"
+            f"    {attrs.activation.c()}, {c.rows(step)});"
         )
 
 
 def _attrs(op: Op) -> ConvAttrs:
     assert isinstance(op.attrs, ConvAttrs)
     return op.attrs
+
+
+def conv_reach(attrs: ConvAttrs, row: int, height: int) -> Rows:
+    """Return the rows of an input of `height` rows that row `row` of the output sees."""
+    window = attrs.window
+    return window.transposed_rows_below(row, height) if attrs.transposed else window.rows_below(row, height)
 
 
 def conv_macs(op: Op, attrs: ConvAttrs, graph: Graph) -> int:
@@ -121,6 +130,11 @@ class ConvGradInput(Operator):
         per_channel = outer if conv.transposed else outer // conv.groups
         return int(kernel_y * kernel_x * per_channel) * channels.count * height * width
 
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        assert isinstance(op.attrs, ConvGradAttrs)
+        conv = op.attrs.conv
+        return conv_reach(replace(conv, transposed=not conv.transposed), row, graph.shape(op.inputs[k])[0])
+
     def emit(self, step: Step, c: Emitter) -> str:
         op = step.op
         assert isinstance(op.attrs, ConvGradAttrs)
@@ -150,7 +164,7 @@ class ConvGradInput(Operator):
         return (
             f"{kernel}({c.pointer(dy)}, {c.map(dy)}, {weight}{offset}, NULL,\n"
             f"    {c.pointer(dx)}, {c.map(dx)}, {literal},\n"
-            f"    {LINEAR.c()}, {step.rows[0]}, {step.rows[1]});"
+            f"    {LINEAR.c()}, {c.rows(step)});"
         )
 
 

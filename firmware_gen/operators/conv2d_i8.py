@@ -27,8 +27,8 @@ from firmware_gen.fixed_point import (
 )
 from firmware_gen.graph import Constant, Graph, Op, Quantization
 from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve, depthwise_i8_dsp, depthwise_i8_mve
-from firmware_gen.operators.base import Emitter, Lowered
-from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, forward_literal
+from firmware_gen.operators.base import Emitter, Lowered, Rows
+from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, conv_reach, forward_literal
 from firmware_gen.operators.rounding import fast_rounding
 from firmware_gen.operators.variants import Variant, VariedOperator
 from firmware_gen.window import LINEAR, Activation, Window
@@ -85,6 +85,9 @@ class Conv2dI8(VariedOperator):
     def macs(self, op: Op, graph: Graph) -> int:
         return conv_macs(op, _attrs(op).conv, graph)
 
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        return conv_reach(_attrs(op).conv, row, graph.shape(op.inputs[k])[0])
+
     def emit_portable(self, step: Step, c: Emitter) -> str:
         op, attrs = step.op, _attrs(step.op)
         weight, bias, *factors = op.constants
@@ -103,7 +106,7 @@ class Conv2dI8(VariedOperator):
         return (
             f"{kernel}({c.pointer(x)}, {c.map(x)}, {outside}, {c.weight(weight)}, {c.weight(bias)},\n"
             f"    {c.pointer(y)}, {c.map(y)}, {forward_literal(attrs.conv, shape)},\n"
-            f"    {requantize}, {int(fast is not None)}, {step.rows[0]}, {step.rows[1]});"
+            f"    {requantize}, {int(fast is not None)}, {c.rows(step)});"
         )
 
 

@@ -99,7 +99,7 @@ def moving_call(part: ConvPart, step: Step, c: Emitter, scratch: str) -> str:
     return (
         f"ft_conv2d_i8_dsp({c.pointer(x)}, {c.map(x)}, from.zero,\n"
         f"    (ft_channels_t){{{weights}, {int(wide)}, bias, FT_TABLES_DSP, to}}, {part.output(step, c)},\n"
-        f"    {forward_literal(part.conv, part.weight.shape)}, {scratch}, {part.rows(step)});"
+        f"    {forward_literal(part.conv, part.weight.shape)}, {scratch}, {part.rows(step, c)});"
     )
 
 
@@ -115,7 +115,7 @@ def _call(part: ConvPart, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
         f"ft_conv2d_i8_dsp({c.pointer(x)}, {c.map(x)}, {attrs.x_zero},\n"
         f"    {_channels(part, step, attrs, c)},\n"
         f"    {part.output(step, c)},\n"
-        f"    {forward_literal(part.conv, part.weight.shape)}, {c.scratch(op)}, {part.rows(step)});"
+        f"    {forward_literal(part.conv, part.weight.shape)}, {c.scratch(op)}, {part.rows(step, c)});"
     )
 
 

@@ -62,7 +62,7 @@ def moving_call(part: ConvPart, step: Step, c: Emitter, scratch: str) -> str:
         f"ft_mve_conv2d_i8({c.pointer(x)}, {c.map(x)}, from.zero, {weights}, bias,\n"
         f"    {part.output(step, c)},\n"
         f"    {forward_literal(part.conv, part.weight.shape)}, to, 1,\n"
-        f"    {'NULL' if in_place else scratch}, {part.rows(step)});"
+        f"    {'NULL' if in_place else scratch}, {part.rows(step, c)});"
     )
 
 
@@ -95,7 +95,7 @@ def _call(part: ConvPart, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
         f"    {c.array(f'{bias}.mve{part.suffix}', padded(part.bias, LANES, groups))},\n"
         f"    {part.output(step, c)}, {forward_literal(part.conv, part.weight.shape)},\n"
         f"    {requantize}, {int(fast)},\n"
-        f"    {'NULL' if in_place else c.scratch(op)}, {part.rows(step)});"
+        f"    {'NULL' if in_place else c.scratch(op)}, {part.rows(step, c)});"
     )
 
 

@@ -55,9 +55,15 @@ class ConvPart:
         offset = row * self.first[0] + pixel * self.first[1]
         return f"{c.pointer(y)} + {offset}, (ft_map_t){{{', '.join(map(str, numbers))}}}"
 
-    def rows(self, step: Step) -> str:
+    def rows(self, step: Step, c: Emitter) -> str:
         """Return first and end of its rows among those of `step`."""
-        return ", ".join(str(self.positions(0, row)) for row in step.rows)
+        first, each = self.first[0], self.step[0]
+        if each == 1:
+            return c.rows(step)
+        if step.chain is None:
+            return ", ".join(str(self.positions(0, row)) for row in step.rows)
+        # As `positions`: nothing is negative, because first < each.
+        return ", ".join(f"({row} + {each - 1 - first}) / {each}" for row in c.rows(step).split(", "))
 
 
 def splits(conv: ConvAttrs) -> bool:

@@ -81,7 +81,7 @@ def emit(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
     return (
         f"ft_depthwise_dsp_i8({c.pointer(x)}, {c.map(x)}, {attrs.x_zero}, {packed},\n"
         f"    {c.pointer(y)}, {c.map(y)}, {window.c()}, {row.c()},\n"
-        f"    {output}, {int(fast is not None)}, {step.rows[0]}, {step.rows[1]});"
+        f"    {output}, {int(fast is not None)}, {c.rows(step)});"
     )
 
 

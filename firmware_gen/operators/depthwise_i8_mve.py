@@ -50,7 +50,7 @@ def emit(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
         f"ft_mve_depthwise_i8({c.pointer(x)}, {c.map(x)}, {padding},\n"
         f"    {c.array(names[0], _blocks(weight))}, {c.array(names[1], _ordered(_padded(bias)))},\n"
         f"    {c.pointer(y)}, {c.map(y)}, {window.c()}, {_group(weight)},\n"
-        f"    {fast_literal(packed, attrs)}, {step.rows[0]}, {step.rows[1]});"
+        f"    {fast_literal(packed, attrs)}, {c.rows(step)});"
     )
 
 

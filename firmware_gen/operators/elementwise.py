@@ -19,7 +19,7 @@ class FloatBinary(Binary):
         y = step.op.outputs[0]
         return (
             f"ft_binary_f32(FT_{self.kind.upper()}, {operands(step, c)},\n"
-            f"    {c.pointer(y)}, {c.map(y)}, {step.rows[0]}, {step.rows[1]});"
+            f"    {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
         )
 
 
@@ -90,6 +90,7 @@ class Negate(Operator):
     """y = -x."""
 
     kind = "negate"
+    row_by_row = True
 
     def overwrites(self, op: Op) -> tuple[int, ...]:
         return (0,)
@@ -101,10 +102,7 @@ class Negate(Operator):
 
     def emit(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]
-        return (
-            f"ft_negate_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)}, "
-            f"{step.rows[0]}, {step.rows[1]});"
-        )
+        return f"ft_negate_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
 
 
 class BroadcastSum(Operator):
@@ -121,6 +119,7 @@ class PreluGrad(Operator):
     """dx = dy * slope at x."""
 
     kind = "prelu_grad"
+    row_by_row = True
 
     def overwrites(self, op: Op) -> tuple[int, ...]:
         return (0,)
@@ -131,7 +130,7 @@ class PreluGrad(Operator):
         return (
             f"ft_prelu_grad_f32({c.pointer(dy)}, {c.map(dy)}, {c.pointer(x)}, {c.map(x)},\n"
             f"    {constant_operand(step, c, step.op.constants[0])},\n"
-            f"    {c.pointer(dx)}, {c.map(dx)}, {step.rows[0]}, {step.rows[1]});"
+            f"    {c.pointer(dx)}, {c.map(dx)}, {c.rows(step)});"
         )
 
 

@@ -89,7 +89,7 @@ class BinaryI8(VariedOperator, Binary):
         assert isinstance(attrs, BinaryAttrsI8)
         return (
             f"{self.function}({operands(step, c)},\n"
-            f"    {c.pointer(y)}, {c.map(y)}, {attrs.c()}, {step.rows[0]}, {step.rows[1]});"
+            f"    {c.pointer(y)}, {c.map(y)}, {attrs.c()}, {c.rows(step)});"
         )
 
 

@@ -38,5 +38,5 @@ def emit(step: Step, attrs: BinaryAttrsI8, c: Emitter) -> str:
     y = step.op.outputs[0]
     return (
         f"ft_mve_binary_i8({KINDS[step.op.kind]}, {operands(step, c)},\n"
-        f"    {c.pointer(y)}, {c.map(y)}, {attrs.c()}, {step.rows[0]}, {step.rows[1]});"
+        f"    {c.pointer(y)}, {c.map(y)}, {attrs.c()}, {c.rows(step)});"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from firmware_gen.c_text import c_float
 from firmware_gen.graph import ITEM_BITS, Graph, Op, Shape
-from firmware_gen.operators.base import Channels, Emitter, Operator, Tape
+from firmware_gen.operators.base import Channels, Emitter, Operator, Rows, Tape
 
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
@@ -51,14 +51,23 @@ def _item_bytes(step: Step, tensor: str) -> int:
 
 
 def _copy(step: Step, c: Emitter, x: str, y: str, block: Block) -> str:
-    """Return the ft_copy call that moves `block` from the map `x` to the map `y`."""
+    """Return the ft_copy call that moves `block` from the map `x` to the map `y`.
+
+    A step that makes bands moves the same rows of both.
+    """
     pointers, strides = [], []
+    banded = step.chain is not None
+    first, end = c.rows(step).split(", ")
     for name, walk in ((x, block.source), (y, block.target)):
         of_axis = (*c.strides(name), 1)
         offset = sum(at * stride for at, stride in zip(walk.start, of_axis, strict=True))
-        pointers.append(c.pointer(name) + (f" + {offset}" if offset else ""))
+        offsets = [f"{first} * {of_axis[0]}"] * banded + [str(offset)] * (offset != 0)
+        pointers.append(" + ".join((c.pointer(name), *offsets)))
         strides.append([step * of_axis[axis] for step, axis in zip(walk.steps, walk.axes, strict=True)])
-    loops = _merged(zip(block.counts, *strides, strict=True))
+    loops: list[tuple[int | str, int, int]] = [*_merged(zip(block.counts, *strides, strict=True))]
+    if banded:
+        row = zip((1, *block.counts[1:]), *strides, strict=True)
+        loops = [(f"{end} - {first}", strides[0][0], strides[1][0]), *_merged(row)[1:]]
     counts, xs, ys = (f"(ft_loops_t){{{', '.join(map(str, n))}}}" for n in zip(*loops, strict=True))
     return f"ft_copy({pointers[0]}, {xs}, {pointers[1]}, {ys},\n    {counts}, {_item_bytes(step, x)});"
 
@@ -81,8 +90,7 @@ def _fill(step: Step, c: Emitter, y: str, value: float) -> str:
     dtype = step.graph.tensors[y].dtype
     literal = c_float(value) if dtype == "f32" else str(int(value))
     one = f"&(const {C_TYPES[dtype]}){{{literal}}}"
-    rows = f"{step.rows[0]}, {step.rows[1]}"
-    return f"ft_fill({c.pointer(y)}, {c.map(y)}, {one}, {_item_bytes(step, y)}, {rows});"
+    return f"ft_fill({c.pointer(y)}, {c.map(y)}, {one}, {_item_bytes(step, y)}, {c.rows(step)});"
 
 
 class Move(Operator):
@@ -130,6 +138,7 @@ class Slice(Move):
     """y = a range of x's channels; a view wherever the host does not want the values densely."""
 
     kind = "slice"
+    row_by_row = True
 
     def view(self, op: Op, graph: Graph, base: View) -> View:
         return replace(base, channel=base.channel + _channels(op).first)
@@ -151,6 +160,7 @@ class Concat(Operator):
     """y = the inputs' channels side by side. An input that the plan placed inside y needs no copy."""
 
     kind = "concat"
+    row_by_row = True
 
     def backward(self, op: Op, tape: Tape) -> None:
         dy, first = tape.gradient(op.outputs[0]), 0
@@ -371,6 +381,10 @@ class Gather(Operator):
 
     kind = "gather"
 
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        assert isinstance(op.attrs, Positions)
+        return op.attrs.rows[row], op.attrs.rows[row] + 1
+
     def backward(self, op: Op, tape: Tape) -> None:
         x = op.inputs[0]
         if tape.wants(x):
@@ -384,7 +398,7 @@ class Gather(Operator):
         )
         return (
             f"ft_gather_pixels({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)}, {rows}, {columns},\n"
-            f"    {_item_bytes(step, x)}, {step.rows[0]}, {step.rows[1]});"
+            f"    {_item_bytes(step, x)}, {c.rows(step)});"
         )
 
 

@@ -42,6 +42,7 @@ class Lookup(VariedOperator):
     """y = table[x]: one constant of 256 bytes, in the order of the bytes of x."""
 
     kind = "lookup"
+    row_by_row = True
     variants: ClassVar[Mapping[Isa, tuple[Variant[object], ...]]] = {"mve": (lookup_mve,)}
 
     def overwrites(self, op: Op) -> tuple[int, ...]:
@@ -51,7 +52,7 @@ class Lookup(VariedOperator):
         x, y = step.op.inputs[0], step.op.outputs[0]
         return (
             f"ft_lookup({c.pointer(x)}, {c.map(x)}, {c.weight(step.op.constants[0])},\n"
-            f"    {c.pointer(y)}, {c.map(y)}, {step.rows[0]}, {step.rows[1]});"
+            f"    {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
         )
 
 

@@ -26,5 +26,5 @@ def emit(step: Step, attrs: object, c: Emitter) -> str:
     x, y = step.op.inputs[0], step.op.outputs[0]
     return (
         f"ft_mve_lookup({c.pointer(x)}, {c.map(x)}, {c.weight(step.op.constants[0])},\n"
-        f"    {c.pointer(y)}, {c.map(y)}, {step.rows[0]}, {step.rows[1]});"
+        f"    {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
     )

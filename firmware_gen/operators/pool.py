@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from firmware_gen.graph import Graph, Op
-from firmware_gen.operators.base import Emitter, Operator, Tape
+from firmware_gen.operators.base import Emitter, Operator, Rows, Tape
 from firmware_gen.window import Window
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ class MaxPool(Operator):
 
     kind = "max_pool"
 
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        return _attrs(op).window.rows_below(row, graph.shape(op.inputs[k])[0])
+
     def backward(self, op: Op, tape: Tape) -> None:
         x, y = op.inputs[0], op.outputs[0]
         if tape.wants(x):
@@ -48,7 +51,7 @@ class MaxPool(Operator):
         saved = c.pointer(index[0]) if index else "NULL"
         return (
             f"ft_max_pool_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)}, {saved},\n"
-            f"    {_attrs(step.op).window.c()}, {step.rows[0]}, {step.rows[1]});"
+            f"    {_attrs(step.op).window.c()}, {c.rows(step)});"
         )
 
 
@@ -72,6 +75,9 @@ class AveragePool(Operator):
 
     kind = "average_pool"
 
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        return _attrs(op).window.rows_below(row, graph.shape(op.inputs[k])[0])
+
     def backward(self, op: Op, tape: Tape) -> None:
         x = op.inputs[0]
         if tape.wants(x):
@@ -84,7 +90,7 @@ class AveragePool(Operator):
         attrs = _attrs(step.op)
         return (
             f"ft_average_pool_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {attrs.window.c()}, {attrs.average()}, {step.rows[0]}, {step.rows[1]});"
+            f"    {attrs.window.c()}, {attrs.average()}, {c.rows(step)});"
         )
 
 
@@ -116,7 +122,7 @@ class _Reduction(Operator):
         x, y = step.op.inputs[0], step.op.outputs[0]
         return (
             f"ft_reduce_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {self.function}, {self.divisor(step.op, step.graph)}.0f, {step.rows[0]}, {step.rows[1]});"
+            f"    {self.function}, {self.divisor(step.op, step.graph)}.0f, {c.rows(step)});"
         )
 
 
@@ -172,5 +178,5 @@ class SumGrad(Operator):
         dy, dx = step.op.inputs[0], step.op.outputs[0]
         return (
             f"ft_reduce_grad_f32({c.pointer(dy)}, {c.map(dy)}, {c.pointer(dx)}, {c.map(dx)},\n"
-            f"    {step.op.attrs.divisor}.0f, {step.rows[0]}, {step.rows[1]});"
+            f"    {step.op.attrs.divisor}.0f, {c.rows(step)});"
         )

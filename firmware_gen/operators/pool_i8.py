@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from boards import Isa
 from firmware_gen.fixed_point import activation_range, quantize_multiplier
-from firmware_gen.graph import Quantization
+from firmware_gen.graph import Graph, Op, Quantization
 from firmware_gen.operators import pool_i8_dsp, pool_i8_mve
-from firmware_gen.operators.base import Emitter, Lowered, Operator
+from firmware_gen.operators.base import Emitter, Lowered, Operator, Rows
 from firmware_gen.operators.variants import Variant, VariedOperator
 from firmware_gen.window import LINEAR, Activation, Window
 
@@ -53,13 +53,18 @@ class _ReductionI8(VariedOperator):
     }
     function: ClassVar[str]
 
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        if not isinstance(op.attrs, PoolAttrsI8):
+            return None
+        return op.attrs.window.rows_below(row, graph.shape(op.inputs[k])[0])
+
     def emit_portable(self, step: Step, c: Emitter) -> str:
         attrs = step.op.attrs
         assert isinstance(attrs, PoolAttrsI8 | SumAttrsI8)
         x, y = step.op.inputs[0], step.op.outputs[0]
         return (
             f"{self.function}({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {attrs.c()}, {step.rows[0]}, {step.rows[1]});"
+            f"    {attrs.c()}, {c.rows(step)});"
         )
 
 
@@ -136,7 +141,7 @@ class _ExtremeI8(Operator):
         x, y = step.op.inputs[0], step.op.outputs[0]
         return (
             f"ft_extreme_i8({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {self.sign}, {step.rows[0]}, {step.rows[1]});"
+            f"    {self.sign}, {c.rows(step)});"
         )
 
 

@@ -37,5 +37,5 @@ def emit(step: Step, attrs: PoolAttrsI8 | SumAttrsI8, c: Emitter) -> str:
     x, y = step.op.inputs[0], step.op.outputs[0]
     return (
         f"{KERNELS[step.op.kind]}{c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
-        f"    {attrs.c()}, {step.rows[0]}, {step.rows[1]});"
+        f"    {attrs.c()}, {c.rows(step)});"
     )

@@ -43,6 +43,7 @@ class Quantize(Operator):
     """int8 from float32, saturated. Nothing can learn below: rounding has no slope."""
 
     kind = "quantize"
+    row_by_row = True
 
     def emit(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]
@@ -52,7 +53,7 @@ class Quantize(Operator):
         return (
             f"ft_quantize_f32_i8({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
             f"    {c_float(target.scale)}, {target.zero_point}, FT_HALF_{attrs.rounding.upper()}, "
-            f"{step.rows[0]}, {step.rows[1]});"
+            f"{c.rows(step)});"
         )
 
 
@@ -60,6 +61,7 @@ class Dequantize(Operator):
     """float32 from int8 or uint8; with a `PixelScale`, from pixels. Here gradients end."""
 
     kind = "dequantize"
+    row_by_row = True
 
     def emit(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]
@@ -71,5 +73,5 @@ class Dequantize(Operator):
             scale, bias, zero_point = source.quantization.scale, 0.0, source.quantization.zero_point
         return (
             f"ft_dequantize_{source.dtype}_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {zero_point}, {c_float(scale)}, {c_float(bias)}, {step.rows[0]}, {step.rows[1]});"
+            f"    {zero_point}, {c_float(scale)}, {c_float(bias)}, {c.rows(step)});"
         )

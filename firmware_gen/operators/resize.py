@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from firmware_gen.c_text import c_float
-from firmware_gen.graph import Op
-from firmware_gen.operators.base import Emitter, Operator, Tape
+from firmware_gen.graph import Graph, Op
+from firmware_gen.operators.base import Emitter, Operator, Rows, Tape
 
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
@@ -79,6 +79,12 @@ class Resize(Operator):
 
     kind = "resize"
 
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        assert isinstance(op.attrs, ResizeAttrs)
+        heights = (graph.shape(op.inputs[k])[0], graph.shape(op.outputs[0])[0])
+        low, high, _ = positions(op.attrs, 0, *heights)[row]
+        return low, high + 1
+
     def backward(self, op: Op, tape: Tape) -> None:
         x = op.inputs[0]
         if tape.wants(x):
@@ -89,7 +95,7 @@ class Resize(Operator):
         rows, columns = _tables(step, c, x, y)
         return (
             f"ft_resize_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {rows}, {columns}, {step.rows[0]}, {step.rows[1]});"
+            f"    {rows}, {columns}, {c.rows(step)});"
         )
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from firmware_gen.fixed_point import round_half_away
-from firmware_gen.graph import Shape
-from firmware_gen.operators.base import Emitter, Lowered, Operator
+from firmware_gen.graph import Graph, Op, Shape
+from firmware_gen.operators.base import Emitter, Lowered, Operator, Rows
 from firmware_gen.operators.layout import Positions
 from firmware_gen.window import Pair
 
@@ -41,6 +41,11 @@ class ResizeI8(Operator):
 
     kind = "resize_i8"
 
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        assert isinstance(op.attrs, Bilinear)
+        low, high, _ = op.attrs.rows[row]
+        return low, high + 1
+
     def emit(self, step: Step, c: Emitter) -> str:
         attrs = step.op.attrs
         assert isinstance(attrs, Bilinear)
@@ -51,7 +56,7 @@ class ResizeI8(Operator):
             tables.append(c.table(f"{step.op.name}.{label}", "ft_resize_i8_t", rows))
         return (
             f"ft_resize_i8({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {tables[0]}, {tables[1]}, {step.rows[0]}, {step.rows[1]});"
+            f"    {tables[0]}, {tables[1]}, {c.rows(step)});"
         )
 
 

@@ -15,6 +15,7 @@ class Softmax(Operator):
     """y = softmax(x) for each pixel."""
 
     kind = "softmax"
+    row_by_row = True
 
     def overwrites(self, op: Op) -> tuple[int, ...]:
         return (0,)
@@ -26,16 +27,14 @@ class Softmax(Operator):
 
     def emit(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]
-        return (
-            f"ft_softmax_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)}, "
-            f"{step.rows[0]}, {step.rows[1]});"
-        )
+        return f"ft_softmax_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
 
 
 class SoftmaxGrad(Operator):
     """dx = y * (dy - sum(dy * y))."""
 
     kind = "softmax_grad"
+    row_by_row = True
 
     def overwrites(self, op: Op) -> tuple[int, ...]:
         return (0,)
@@ -45,5 +44,5 @@ class SoftmaxGrad(Operator):
         dx = step.op.outputs[0]
         return (
             f"ft_softmax_grad_f32({c.pointer(dy)}, {c.map(dy)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {c.pointer(dx)}, {c.map(dx)}, {step.rows[0]}, {step.rows[1]});"
+            f"    {c.pointer(dx)}, {c.map(dx)}, {c.rows(step)});"
         )

@@ -30,6 +30,7 @@ class SoftmaxI8(Operator):
     """y = softmax(x) for each pixel; constants: exponentials and, for a scale other than 1/256, a table."""
 
     kind = "softmax_i8"
+    row_by_row = True
 
     def overwrites(self, op: Op) -> tuple[int, ...]:
         return (0,)
@@ -39,7 +40,7 @@ class SoftmaxI8(Operator):
         exponentials, *output = (c.weight(name) for name in step.op.constants)
         return (
             f"ft_softmax_i8({c.pointer(x)}, {c.map(x)}, {exponentials}, {output[0] if output else 'NULL'},\n"
-            f"    {c.pointer(y)}, {c.map(y)}, {step.rows[0]}, {step.rows[1]});"
+            f"    {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
         )
 
 

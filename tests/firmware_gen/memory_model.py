@@ -9,6 +9,7 @@ from firmware_gen.graph import ITEM_BITS, Graph, Op
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Channels
 from firmware_gen.plan import Plan
+from firmware_gen.schedule import Chain, Step
 
 NOBODY = -1
 VIEWS = ("slice", "reshape")  # their output may share the input's storage
@@ -31,7 +32,11 @@ class MemoryModel:
         for name in (*graph.inputs, *graph.labels, *graph.masks):
             self._write(name)
         for step in self._plan.steps:
-            if step.op.phase in phases:
+            if step.op.phase not in phases:
+                continue
+            if step.chain is not None:
+                self._band(step, step.chain)
+            else:
                 self._step(step.op)
 
     def assert_holds(self, name: str) -> None:
@@ -44,6 +49,58 @@ class MemoryModel:
         where = self._bytes(name).ravel()
         start = self._plan.offsets[self._plan.views[name].buffer]
         assert (where == start + np.arange(where.size)).all(), f"{name} is not dense"
+
+    def _band(self, step: Step, chain: Chain) -> None:
+        """Move the rows that are still needed, and make the rows of one step in a chain."""
+        position = next(k for k, op in enumerate(chain.ops) if op is step.op)
+        for buffer, roll in self._plan.rolls.items():
+            if roll.chain is chain and roll.writers[0] == position and roll.moves[step.band]:
+                size = roll.row * ITEM_BITS[self._graph.tensors[buffer].dtype] // 8
+                start, count = self._plan.offsets[buffer], roll.moves[step.band] * size
+                source = start + (roll.firsts[step.band] - roll.firsts[step.band - 1]) * size
+                (bytes_,) = [b.bytes for b in self._plan.buffers if b.name == buffer]
+                assert source + count <= start + bytes_, f"rows behind the end of {buffer} move"
+                self._memory[start : start + count] = self._memory[source : source + count].copy()
+        for region in step.reads:
+            found = self._memory[self._bytes(region.tensor, step)[slice(*region.rows)]]
+            expected = self.tags(region.tensor)[slice(*region.rows), ..., None]
+            if self._graph.tensors[region.tensor].dtype == "bits":
+                found, expected = (
+                    self._memory[self._bytes(region.tensor)],
+                    self.tags(region.tensor)[..., None],
+                )
+            assert (found == expected).all(), f"rows of {region.tensor} have been overwritten"
+        if step.rows[0] == step.rows[1]:
+            return
+        y, *others = step.op.outputs
+        rows = slice(*step.rows)
+        if self._graph.tensors[y].dtype == "bits":
+            rows = slice(0, 1)
+        for name in (*others, *step.op.scratch):
+            self._write(name)
+        if not self._is_copied(step.op):
+            self._memory[self._bytes(y, step)[rows]] = self.tags(y)[rows, ..., None]
+            self._assert_inside(y, step, rows)
+            return
+        where, first = self._bytes(y, step)[rows], 0
+        for part in step.op.inputs:
+            count = self._graph.shape(part)[2] if step.op.kind == "concat" else where.shape[2]
+            source = self._bytes(part, step)[rows]
+            if step.op.kind == "slice":
+                assert isinstance(step.op.attrs, Channels)
+                source = source[:, :, step.op.attrs.first : step.op.attrs.end]
+            self._memory[where[:, :, first : first + count]] = self._memory[source]
+            first += count
+
+    def _is_copied(self, op: Op) -> bool:
+        return op.kind in ("concat", "slice")
+
+    def _assert_inside(self, name: str, step: Step, rows: slice) -> None:
+        where, root = self._bytes(name, step)[rows], self._plan.views[name].buffer
+        (buffer,) = [buffer for buffer in self._plan.buffers if buffer.name == root]
+        start = self._plan.offsets[root]
+        assert where.min() >= start, f"{name} is written before its buffer"
+        assert where.max() < start + buffer.bytes, f"{name} is written behind its buffer"
 
     def _step(self, op: Op) -> None:
         for name in op.inputs:
@@ -107,10 +164,17 @@ class MemoryModel:
         self._next += count
         return np.arange(self._next - count, self._next).reshape(shape)
 
-    def _bytes(self, name: str) -> np.ndarray:
-        """Return the addresses of all bytes: (rows, columns, channels, bytes of a value)."""
+    def _bytes(self, name: str, step: Step | None = None) -> np.ndarray:
+        """Return the addresses of all bytes: (rows, columns, channels, bytes of a value).
+
+        Of a tensor of which only some rows exist, where the others would be at this step.
+        """
         tensor, view = self._graph.tensors[name], self._plan.views[name]
         start = self._plan.offsets[view.buffer]
+        if view.buffer in self._plan.rolls:
+            assert step is not None, f"{name} never exists whole"
+            roll = self._plan.rolls[view.buffer]
+            start -= roll.firsts[step.band] * roll.row * ITEM_BITS[tensor.dtype] // 8
         if tensor.dtype == "bits":
             assert view.channel == 0
             return start + np.arange(tensor.bytes).reshape(1, 1, -1, 1)

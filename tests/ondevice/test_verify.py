@@ -163,6 +163,19 @@ def test_int8_firmware_has_litert_s_bits_in_every_layer(name: str, board: str, t
     assert (found.equal, found.worst_output.max_abs_diff, found.mismatches) == (True, 0, 0)
 
 
+def test_layers_in_bands_are_told_and_those_behind_them_compared(tmp_path: Path) -> None:
+    path = int8_model("pretrainedResnet_quant")
+    graph, native = load_network(path).graph, load_board("native")
+    plan = make_plan(graph, native, make_plan(graph, native).ram_bytes // 2)
+    with open_board(plan, tmp_path / "firmware") as device:
+        found = verify_on(device, plan, path)
+    banded = {step.op.name for step in plan.steps if step.chain}
+    assert 0 < found.banded == len(banded) < len(graph.ops)
+    assert banded.isdisjoint(layer.name for layer in found.layers)
+    assert len(found.layers) >= len(graph.ops) - len(banded) - 2
+    assert (found.equal, found.worst_output.max_abs_diff, found.mismatches) == (True, 0, 0)
+
+
 def test_pixels_become_the_integers_that_the_task_says(tmp_path: Path) -> None:
     path = int8_model("pretrainedResnet_quant")  # its input is a pixel less 128
     bare = load_network(path).graph

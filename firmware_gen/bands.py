@@ -1,0 +1,180 @@
+"""Chains of layers that run band by band, so that tensors between them never exist whole.
+
+For each band of rows of the chain's last output every operator makes just the rows that are newly needed:
+no row is made twice, and each has the bits that it has in a whole layer. What lies between is a rolling
+buffer of the rows that are still needed. (A line buffer; Alwani et al. 2016, "Fused-layer CNN accelerators",
+call it the reuse of intermediate data.)
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from firmware_gen.graph import Graph, Op
+from firmware_gen.operators import OPERATORS
+from firmware_gen.schedule import Chain, Region, Step, whole_layers, whole_region
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """Which rows of an input an operator reads for the first `n` rows of its output, and from row `n` on."""
+
+    ends: tuple[int, ...]  # [n]: end of the rows that rows before n read
+    lows: tuple[int, ...]  # [n]: first of the rows that n and those behind it read, the height if none
+
+
+class Bands:
+    """Makes chains of one graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._reaches = [_reaches(op, graph) for op in graph.ops]
+        self._last_reader = {x: index for index, op in enumerate(graph.ops) for x in op.inputs}
+
+    def chain(self, start: int, end: int, height: int) -> Chain | None:
+        """Return the chain of the operators from `start` to before `end`.
+
+        `height`: of a band in the tallest of their outputs; bands of others have that share of their rows.
+        None: an operator among them makes its output only as a whole, or there would be only one band.
+        """
+        ops = self.graph.ops[start:end]
+        known = [reaches for reaches in self._reaches[start:end] if reaches is not None]
+        if len(known) < len(ops):
+            return None
+        rows = [self.graph.shape(op.outputs[0])[0] for op in ops]
+        if max(rows) <= height:
+            return None
+        pace = [-(-height * count // max(rows)) for count in rows]
+        rolling = self._rolling(ops, end)
+        last = [min(rows[-1], at + pace[-1]) for at in range(0, rows[-1], pace[-1])]
+        ends = _paced(ops, known, zip(*self._ends(ops, known, rolling, last), strict=True), pace)
+        lows = {
+            (index, x): self._lows(x, reach, [made[index] for made in ends])
+            for index, (op, reaches) in enumerate(zip(ops, known, strict=True))
+            for x, reach in zip(op.inputs, reaches, strict=True)
+        }
+        return Chain(start, height, ops, tuple(ends), lows, rolling)
+
+    def steps(self, chains: Iterable[Chain]) -> tuple[Step, ...]:
+        """Return the steps of a schedule in which these chains run in bands, all other layers whole."""
+        steps: list[Step] = []
+        whole, at = whole_layers(self.graph), 0
+        for chain in sorted(chains, key=lambda chain: chain.start):
+            steps += [*whole[at : chain.start], *self._banded(chain)]
+            at = chain.start + len(chain.ops)
+        return (*steps, *whole[at:])
+
+    def _rolling(self, ops: Sequence[Op], end: int) -> frozenset[str]:
+        """Return the tensors that are made among `ops`, which end before `end`, and read only there."""
+        return frozenset(
+            op.outputs[0]
+            for op in ops
+            if op.outputs[0] not in self.graph.outputs
+            and self._last_reader.get(op.outputs[0], end) < end
+            and self.graph.tensors[op.outputs[0]].dtype != "bits"  # rows need not begin on a byte
+        )
+
+    def _ends(
+        self, ops: Sequence[Op], known: Sequence[tuple[_Reach, ...]], rolling: frozenset[str], last: list[int]
+    ) -> list[list[int]]:
+        """Return for each operator how many rows it must have made for each band of the last one.
+
+        An operator makes what those behind it need. One whose output nothing in the chain reads makes all
+        that it can from what the others need, so that nothing waits for it.
+        """
+        makers = {op.outputs[0] for op in ops}
+        wanted: dict[str, list[int]] = {ops[-1].outputs[0]: last}
+        ends: list[list[int]] = []
+        for op, reaches in zip(reversed(ops), reversed(known), strict=True):
+            y = op.outputs[0]
+            rows = self.graph.shape(y)[0]
+            sources = [(x, reach) for x, reach in zip(op.inputs, reaches, strict=True) if x in makers]
+            made = wanted.get(y)
+            if made is None and all(x in wanted for x, _ in sources):
+                made = [
+                    max(n for n in range(rows + 1) if all(r.ends[n] <= wanted[x][band] for x, r in sources))
+                    for band in range(len(last))
+                ]
+            elif made is None:
+                made = [-(-rows * end // last[-1]) for end in last]
+            if any(name not in rolling for name in op.outputs):
+                made = [*made[:-1], rows]
+            for x, reach in sources:
+                others = wanted.get(x, [0] * len(made))
+                wanted[x] = [max(reach.ends[n], other) for n, other in zip(made, others, strict=True)]
+            ends.append(made)
+        return ends[::-1]
+
+    def _lows(self, x: str, reach: _Reach, made: list[int]) -> tuple[int, ...]:
+        height = self.graph.shape(x)[0]
+        return tuple(height if n == made[-1] else reach.lows[n] for n in (0, *made))
+
+    def _banded(self, chain: Chain) -> Iterable[Step]:
+        known = self._reaches[chain.start : chain.start + len(chain.ops)]
+        before: tuple[int, ...] = (0,) * len(chain.ops)
+        for band, ends in enumerate(chain.ends):
+            for op, reaches, rows in zip(chain.ops, known, zip(before, ends, strict=True), strict=True):
+                assert reaches is not None
+                yield self._step(chain, band, op, reaches, rows)
+            before = ends
+
+    def _step(
+        self, chain: Chain, band: int, op: Op, reaches: tuple[_Reach, ...], rows: tuple[int, int]
+    ) -> Step:
+        if rows[0] == rows[1]:
+            return Step(op, self.graph, rows, (), (), chain, band)
+        reads = tuple(
+            Region(x, (reach.lows[rows[0]], reach.ends[rows[1]]), (0, self.graph.shape(x)[2]))
+            for x, reach in zip(op.inputs, reaches, strict=True)
+        )
+        y, *others = op.outputs
+        made = Region(y, rows, (0, self.graph.shape(y)[2]))
+        rest = (whole_region(self.graph, name) for name in (*others, *op.scratch))
+        return Step(op, self.graph, rows, reads, (made, *rest), chain, band)
+
+
+def _paced(
+    ops: Sequence[Op],
+    known: Sequence[tuple[_Reach, ...]],
+    targets: Iterable[tuple[int, ...]],
+    pace: Sequence[int],
+) -> list[tuple[int, ...]]:
+    """Return `targets` in as many bands as it takes when an operator makes `pace` rows in each at most.
+
+    A row of the last output may need several rows of the first one, at the upper border most of all: made at
+    once, they would fill the rolling buffers.
+    """
+    made = {op.outputs[0]: 0 for op in ops}
+    ends: list[tuple[int, ...]] = []
+    for target in targets:
+        while tuple(made.values()) != target:
+            for op, reaches, goal, most in zip(ops, known, target, pace, strict=True):
+                y = op.outputs[0]
+                sources = [(made[x], r.ends) for x, r in zip(op.inputs, reaches, strict=True) if x in made]
+                goal = min(goal, made[y] + most)
+                while made[y] < goal and all(needed[made[y] + 1] <= there for there, needed in sources):
+                    made[y] += 1
+            ends.append(tuple(made.values()))
+    return ends
+
+
+def _reaches(op: Op, graph: Graph) -> tuple[_Reach, ...] | None:
+    """Return the reach into every input, None when the operator makes its output only as a whole."""
+    if not op.outputs:
+        return None
+    found = []
+    rows = graph.shape(op.outputs[0])[0]
+    for k, x in enumerate(op.inputs):
+        read = [OPERATORS[op.kind].reach(op, graph, k, row) for row in range(rows)]
+        known = [each for each in read if each is not None]
+        if len(known) < rows:
+            return None
+        height = graph.shape(x)[0]
+        ends = itertools.accumulate((end if low < end else 0 for low, end in known), max, initial=0)
+        lows = itertools.accumulate(
+            (low if low < end else height for low, end in reversed(known)), min, initial=height
+        )
+        found.append(_Reach(tuple(ends), tuple(lows)[::-1]))
+    return tuple(found)
