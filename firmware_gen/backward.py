@@ -16,7 +16,8 @@ from firmware_gen.graph import Constant, DType, Graph, Op, Range, Shape, Tensor,
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.loss import LossAttrs
 from firmware_gen.passes.moving_ranges import moving_ranges
-from firmware_gen.update import UpdatePlan, optimizer_state, trained_constants
+from firmware_gen.passes.thaw import thaw
+from firmware_gen.update import UpdatePlan, is_named, optimizer_state, trained_constants
 
 # Of int8 gradients: what a step's grid leaves above the largest one of late, and how fast that is forgotten.
 # Measured on the reference network: docs/architecture.md.
@@ -40,6 +41,7 @@ def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan)
         ModelError: no loss depends on anything that learns, or a loss does not suit its output.
         UserError: a pattern of the plan matches nothing.
     """
+    graph = thaw(graph, lambda op: is_named(op, plan))
     trained = trained_constants(graph, plan)
     return check(_Tape(moving_ranges(graph, trained), trained, plan).run(losses))
 

@@ -22,6 +22,12 @@ def _attrs(op: Op) -> Activation:
     return op.attrs
 
 
+def bits_reach(op: Op, graph: Graph, row: int) -> Rows | None:
+    """Return the row of values from which a row of bits is made, where rows begin on a byte."""
+    _, width, channels = graph.shape(op.inputs[0])
+    return None if width * channels % 8 else (row, row + 1)
+
+
 class ActivationOp(Operator):
     """y = activation(x)."""
 
@@ -51,8 +57,7 @@ class ActivationBits(Operator):
     kind = "activation_bits"
 
     def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
-        _, width, channels = graph.shape(op.inputs[0])
-        return None if width * channels % 8 else (row, row + 1)  # rows that begin on a byte
+        return bits_reach(op, graph, row)
 
     def emit(self, step: Step, c: Emitter) -> str:
         y, bits = step.op.inputs[0], step.op.outputs[0]

@@ -130,6 +130,17 @@ def _fast_tables(op: Op, attrs: ConvI8Attrs, graph: Graph) -> list[NDArray[Any]]
     return tables
 
 
+def real_bias(op: Op, graph: Graph) -> NDArray[np.float32]:
+    """Return the bias of an int8 layer in real values, without what the zero point of x has added to it."""
+    attrs, x = _attrs(op), graph.tensors[op.inputs[0]].quantization
+    assert x is not None
+    weight, bias = (graph.constants[name] for name in op.constants[:2])
+    start = bias.value.astype(np.float64)
+    if not attrs.conv.transposed:
+        start = start + x.zero_point * weight.value.sum(axis=(0, 1, 2), dtype=np.int64)
+    return np.asarray(start * x.scale * np.asarray(weight.scales), np.float32)
+
+
 def _padding(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
     """Return the values of an input pixel in the padding, NULL when there is none."""
     window = attrs.conv.window

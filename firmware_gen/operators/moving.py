@@ -19,8 +19,9 @@ from fieldtune.errors import ModelError
 from firmware_gen.c_text import c_float
 from firmware_gen.graph import Constant, Graph, Op
 from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve
-from firmware_gen.operators.base import Emitter, Operator, Tape
-from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, forward_literal
+from firmware_gen.operators.activation import bits_reach
+from firmware_gen.operators.base import Emitter, Operator, Rows, Tape
+from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, conv_reach, forward_literal
 from firmware_gen.operators.conv_parts import ConvPart, split, splits
 from firmware_gen.window import LINEAR, Activation
 
@@ -47,6 +48,9 @@ class MovingConv2d(Operator):
         # The portable kernel wants a pixel of padding.
         own = graph.shape(op.inputs[0])[2] if kernel is None else kernel.scratch
         return _table_bytes(op, graph) + own
+
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        return conv_reach(_attrs(op), row, graph.shape(op.inputs[k])[0])
 
     def backward(self, op: Op, tape: Tape) -> None:
         attrs = _attrs(op)
@@ -84,7 +88,7 @@ class MovingConv2d(Operator):
             "int32_t *const bias = (int32_t *)(void *)scratch_;\n"
             "ft_requantize_t to;\n"
             f"{guess}" + "\n".join(calls) + "\n"
-            f"ft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {step.rows[0]}, {step.rows[1]});"
+            f"ft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
         )
 
 
@@ -167,7 +171,7 @@ def _portable_call(step: Step, c: Emitter, padding: str) -> str:
         head = f"memset({padding}, from.zero, {step.graph.shape(x)[2]});\n"
     return (
         f"{head}{kernel}({c.pointer(x)}, {c.map(x)}, {outside}, {c.weight(op.constants[0])}, bias,\n"
-        f"    {c.pointer(y)}, {c.map(y)}, {literal}, to, 0, {step.rows[0]}, {step.rows[1]});"
+        f"    {c.pointer(y)}, {c.map(y)}, {literal}, to, 0, {c.rows(step)});"
     )
 
 
@@ -204,6 +208,7 @@ class Rescale(Operator):
     """y = x, int8 on another grid."""
 
     kind = "rescale"
+    row_by_row = True
 
     def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
         return TABLE_BYTES
@@ -212,7 +217,7 @@ class Rescale(Operator):
         x, y = step.op.inputs[0], step.op.outputs[0]
         return (
             f"ft_rescale_i8({c.pointer(x)}, {c.map(x)}, {c.grid(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {c.range(y)}, {c.scratch(step.op)}, {step.rows[0]}, {step.rows[1]});"
+            f"    {c.range(y)}, {c.scratch(step.op)}, {c.rows(step)});"
         )
 
 
@@ -220,6 +225,7 @@ class MovingQuantize(Operator):
     """int8 on a moving grid from float32; the gradient passes as if nothing were rounded."""
 
     kind = "moving_quantize"
+    row_by_row = True
 
     def backward(self, op: Op, tape: Tape) -> None:
         x, y = op.inputs[0], op.outputs[0]
@@ -230,7 +236,7 @@ class MovingQuantize(Operator):
         x, y = step.op.inputs[0], step.op.outputs[0]
         return (
             f"ft_moving_quantize({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)}, {c.range(y)},\n"
-            f"    {step.rows[0]}, {step.rows[1]});"
+            f"    {c.rows(step)});"
         )
 
 
@@ -238,6 +244,7 @@ class MovingDequantize(Operator):
     """float32 from int8 on a moving grid."""
 
     kind = "moving_dequantize"
+    row_by_row = True
 
     def backward(self, op: Op, tape: Tape) -> None:
         x, y = op.inputs[0], op.outputs[0]
@@ -248,7 +255,7 @@ class MovingDequantize(Operator):
         x, y = step.op.inputs[0], step.op.outputs[0]
         return (
             f"ft_moving_dequantize({c.pointer(x)}, {c.map(x)}, {c.grid(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {step.rows[0]}, {step.rows[1]});"
+            f"    {c.rows(step)});"
         )
 
 
@@ -268,6 +275,7 @@ class MaskGradient(Operator):
     """dx = dy * slope on the grid of dy, from the bits of the activation's output."""
 
     kind = "mask_gradient"
+    row_by_row = True
 
     def overwrites(self, op: Op) -> tuple[int, ...]:
         return (0,)
@@ -280,7 +288,7 @@ class MaskGradient(Operator):
         slope = activation.a if activation.kind == "leaky_relu" else 0.0
         return (
             f"ft_mask_gradient_i8({c.pointer(dy)}, {c.map(dy)}, {c.pointer(bits)},\n"
-            f"    {c.pointer(dx)}, {c.map(dx)}, {c_float(slope)}, {step.rows[0]}, {step.rows[1]});"
+            f"    {c.pointer(dx)}, {c.map(dx)}, {c_float(slope)}, {c.rows(step)});"
         )
 
 
@@ -289,11 +297,14 @@ class ActivationBitsI8(Operator):
 
     kind = "activation_bits_i8"
 
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        return bits_reach(op, graph, row)
+
     def emit(self, step: Step, c: Emitter) -> str:
         y, bits = step.op.inputs[0], step.op.outputs[0]
         activation = step.op.attrs
         assert isinstance(activation, Activation)
         return (
             f"ft_activation_bits_i8({c.pointer(y)}, {c.map(y)}, {c.grid(y)}, {c.pointer(bits)},\n"
-            f"    {activation.c()}, 0, {step.graph.shape(y)[0]});"
+            f"    {activation.c()}, {c.rows(step)});"
         )

@@ -1,6 +1,7 @@
 """Rewrites of the graph: one pass, one file, one function ``Graph -> Graph``."""
 
 from firmware_gen.graph import Graph, check
+from firmware_gen.passes.dequantize_again import dequantize_again
 from firmware_gen.passes.fold_affine import fold_affine
 from firmware_gen.passes.fold_channels_first import fold_channels_first
 from firmware_gen.passes.fuse_activation import fuse_activation
@@ -18,6 +19,6 @@ def simplify(graph: Graph) -> Graph:
 
 def lighten(graph: Graph) -> Graph:
     """Return the training `graph` with less to compute and to keep."""
-    for rewrite in (narrow_gradients, sign_bits):
+    for rewrite in (narrow_gradients, sign_bits, dequantize_again):
         graph = check(rewrite(graph))
     return graph

@@ -13,7 +13,7 @@ import numpy as np
 
 from fieldtune.errors import ModelError
 from firmware_gen.graph import Constant, Graph, Op, Range, Tensor, check
-from firmware_gen.operators.conv2d_i8 import ConvI8Attrs
+from firmware_gen.operators.conv2d_i8 import ConvI8Attrs, real_bias
 from firmware_gen.operators.lookup import requantize
 
 # Measured on the reference network: docs/architecture.md.
@@ -125,15 +125,10 @@ def _rewrite(graph: Graph, op: Op, moving: set[str]) -> Graph:
 def _moving_convolution(graph: Graph, op: Op) -> Graph:
     attrs = op.attrs
     assert isinstance(attrs, ConvI8Attrs)
-    x = graph.tensors[op.inputs[0]].quantization
-    assert x is not None
-    weight, bias = (graph.constants[name] for name in op.constants[:2])
-    start = bias.value.astype(np.float64)
-    if not attrs.conv.transposed:
-        start = start + x.zero_point * weight.value.sum(axis=(0, 1, 2), dtype=np.int64)
-    real = Constant(f"{bias.name}.real", (start * x.scale * np.asarray(weight.scales)).astype(np.float32))
+    weight, bias = op.constants[:2]
+    real = Constant(f"{bias}.real", real_bias(op, graph))
     conv = dataclasses.replace(attrs.conv, activation=attrs.activation)
-    twin = dataclasses.replace(op, kind="moving_conv2d", attrs=conv, constants=(weight.name, real.name))
+    twin = dataclasses.replace(op, kind="moving_conv2d", attrs=conv, constants=(weight, real.name))
     return _replaced(graph, op, [twin], {real.name: real})
 
 

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import pytest
 from fleet import Fleet, lanes_here
 from onnx import helper
 from qdq_models import Array, Scale, border, float_model, integer_weight
 
 from boards import load_board
-from fieldtune.errors import UserError
 from firmware_gen.backward import LossSpec, training_graph
 from firmware_gen.graph import Graph
 from firmware_gen.importers.onnx_file import import_onnx
@@ -81,8 +79,12 @@ def test_the_optimizer_drops_no_step_that_changes_the_size_of_values(tmp_path: P
         assert np.array_equal(one, other)
 
 
-def test_integer_layers_do_not_learn_and_say_so(tmp_path: Path) -> None:
+def test_an_integer_layer_that_is_to_learn_becomes_a_float_layer_between_integers(tmp_path: Path) -> None:
     graph = mixed_network(tmp_path)
-    with pytest.raises(UserError, match=r"low of mixed, which 'low' .* is an integer layer .*--keep-float"):
-        learning(graph, "low")
-    assert learning(graph, "*").graph.trained == ("up.weight", "head.weight", "head.bias")
+    plan = learning(graph, "low")
+    kinds = {op.name: op.kind for op in plan.graph.ops if op.phase == "forward"}
+    assert kinds["low"] == "conv2d"
+    weight, integers = (g.constants[plan.graph.trained[0]] for g in (plan.graph, graph))
+    assert weight.value.dtype == np.float32
+    assert np.allclose(weight.value, integers.value * np.array(integers.scales))
+    assert len(learning(graph, "*").graph.trained) == 5

@@ -22,6 +22,8 @@ from firmware_gen.graph import Graph
 from firmware_gen.importers.onnx_file import import_onnx
 from firmware_gen.passes import lighten, simplify
 from firmware_gen.passes.integer_layers import integer_layers
+from firmware_gen.passes.narrow_gradients import narrow_gradients
+from firmware_gen.passes.sign_bits import sign_bits
 from firmware_gen.plan import Plan, make_plan
 from firmware_gen.project import write_project
 from firmware_gen.update import parse_update
@@ -162,21 +164,44 @@ def test_gradients_are_those_of_the_network_in_float(activation: str, tmp_path: 
 @pytest.mark.parametrize("board", BOARDS)
 def test_every_board_gives_the_bits_of_native(board: str, tmp_path: Path) -> None:
     graph = Net().graph(tmp_path)
-    results = []
-    for name in ("native", board):
-        plan = _plan(graph, name)
-        with _board(plan, tmp_path) as device:
-            losses = []
-            for step in range(3):
-                device.put_sample(_sample(step, scale=1.0 + step))
-                losses += device.step(step).losses
-            output = device.infer({"x": _sample(9)["x"]})["y.dq"]
-            assert device.memory().arena_intact
-            results.append({**device.read_role("weight", "range"), "losses": np.array(losses), "y": output})
-    native, emulated = results
-    assert native.keys() == emulated.keys()
-    for name, value in native.items():
-        assert np.array_equal(value, emulated[name]), name
+    native, emulated = (_learned(_plan(graph, name), tmp_path) for name in ("native", board))
+    _assert_equal(native, emulated)
+
+
+@pytest.mark.parametrize("board", ["native", "mps3_an547"])
+def test_bands_of_rows_give_the_bits_of_whole_layers(board: str, tmp_path: Path) -> None:
+    graph = Net().graph(tmp_path)
+    whole = _plan(graph, "native")
+    banded = _banded(graph, board)
+    _assert_equal(_learned(whole, tmp_path / "whole"), _learned(banded, tmp_path / "banded"))
+
+
+def _banded(graph: Graph, board: str) -> Plan:
+    """Return a plan with a moving convolution in bands: of a graph that keeps what it dequantizes."""
+    learning = training_graph(graph, (LossSpec("y.dq", "mse"),), parse_update("head"))
+    learning = sign_bits(narrow_gradients(learning))
+    whole = make_plan(learning, load_board(board))
+    plan = make_plan(learning, load_board(board), whole.ram_bytes - 1)
+    assert any(step.chain is not None and step.op.kind == "moving_conv2d" for step in plan.steps)
+    return plan
+
+
+def _learned(plan: Plan, folder: Path) -> dict[str, NDArray[Any]]:
+    """Return losses, weights and ranges after three steps, and an inference's output."""
+    with _board(plan, folder) as device:
+        losses = []
+        for step in range(3):
+            device.put_sample(_sample(step, scale=1.0 + step))
+            losses += device.step(step).losses
+        output = device.infer({"x": _sample(9)["x"]})["y.dq"]
+        assert device.memory().arena_intact
+        return {**device.read_role("weight", "range"), "losses": np.array(losses), "y": output}
+
+
+def _assert_equal(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert np.array_equal(value, other[name]), name
 
 
 def test_ranges_move_outwards_at_once_and_inwards_slowly(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""Turn int8 layers that are to learn into float layers between integers.
+
+Their weights become floats; what goes in and out stays int8, so that what the backward pass keeps of a layer
+takes a quarter of the bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firmware_gen.graph import Constant, Graph, Op, Tensor
+from firmware_gen.operators.conv2d_i8 import ConvI8Attrs, real_bias
+from firmware_gen.operators.quantize import dequantize, quantize
+
+
+def thaw(graph: Graph, learns: Callable[[Op], bool]) -> Graph:
+    """Return `graph` in which the int8 convolutions and linear layers for which `learns` holds are float."""
+    for op in graph.ops:
+        if op.kind == "conv2d_i8" and learns(op):
+            graph = _thawed(graph, op)
+    return graph
+
+
+def _thawed(graph: Graph, op: Op) -> Graph:
+    attrs = op.attrs
+    assert isinstance(attrs, ConvI8Attrs)
+    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
+    weight, bias = (graph.constants[name] for name in op.constants[:2])
+    floats = {
+        weight.name: dataclasses.replace(weight, value=_real_weight(weight, attrs), scales=()),
+        bias.name: Constant(bias.name, real_bias(op, graph)),
+    }
+    taken, made = Tensor(f"{op.name}.input", x.shape), Tensor(f"{op.name}.output", y.shape)
+    border_in, border_out = dequantize(), quantize("even")
+    new = [
+        Op(border_in.kind, f"{op.name}.in", (x.name,), (taken.name,), border_in.attrs),
+        Op(
+            "conv2d",
+            op.name,
+            (taken.name,),
+            (made.name,),
+            dataclasses.replace(attrs.conv, activation=attrs.activation),
+            tuple(floats),
+        ),
+        Op(border_out.kind, f"{op.name}.out", (made.name,), (y.name,), border_out.attrs),
+    ]
+    ops = [other for old in graph.ops for other in (new if old is op else [old])]
+    tensors = {**graph.tensors, taken.name: taken, made.name: made}
+    return graph.with_ops(ops, tensors=tensors, constants={**graph.constants, **floats})
+
+
+def _real_weight(weight: Constant, attrs: ConvI8Attrs) -> NDArray[np.float32]:
+    value, groups = weight.value.astype(np.float64), attrs.conv.groups
+    rows, columns, _, outer = value.shape
+    if not attrs.conv.transposed:
+        return np.asarray(value * np.asarray(weight.scales), np.float32)
+    scales = np.broadcast_to(weight.scales, (groups * outer,)).reshape(groups, 1, outer)
+    real = value.reshape(rows, columns, groups, -1, outer) * scales
+    return np.asarray(real.reshape(value.shape), np.float32)
