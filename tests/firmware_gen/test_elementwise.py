@@ -229,23 +229,28 @@ def test_a_float_layer_learns_behind_an_integer_part(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[gradient].reshape(3, 2), leaf.grad.numpy(), rtol=1e-4, atol=1e-6)
 
 
-def test_nothing_learns_below_an_integer_part(tmp_path: Path) -> None:
+def test_nothing_learns_below_an_integer_table(tmp_path: Path) -> None:
     assert not OPERATORS["lookup"].learns
-    weight = Constant("stem.weight", np.ones((1, 1, 1, 1), np.float32))
+    constants = {
+        "stem.weight": Constant("stem.weight", np.ones((1, 1, 1, 1), np.float32)),
+        "table": Constant("table", np.arange(256).astype(np.int8)),
+    }
     tensors = {
         tensor.name: tensor
         for tensor in (
             Tensor("x", (1, 1, 1)),
             Tensor("s", (1, 1, 1)),
             Tensor("q", (1, 1, 1), "i8", Quantization(1.0, 0)),
+            Tensor("t", (1, 1, 1), "i8", Quantization(0.1, 3)),
             Tensor("y", (1, 1, 1)),
         )
     }
     ops = (
         Op("conv2d", "stem", ("x",), ("s",), ConvAttrs(Window((1, 1))), ("stem.weight",)),
         Op("quantize", "edge", ("s",), ("q",), quantize("even").attrs),
-        Op("dequantize", "back", ("q",), ("y",)),
+        Op("lookup", "bend", ("q",), ("t",), None, ("table",)),
+        Op("dequantize", "back", ("t",), ("y",)),
     )
-    graph = Graph("mixed", ops, tensors, {"stem.weight": weight}, ("x",), ("y",))
-    with pytest.raises(ModelError, match=r"'back' \(dequantize\) passes no gradient on"):
+    graph = Graph("mixed", ops, tensors, constants, ("x",), ("y",))
+    with pytest.raises(ModelError, match=r"'bend' \(lookup\) .* cannot move yet"):
         training_graph(graph, (LossSpec("y", "mse"),), UpdatePlan(("stem",)))
