@@ -70,8 +70,8 @@ def small_on_native(small: Work, tmp_path_factory: pytest.TempPathFactory) -> Se
     "name",
     [
         "mps2_an386",
-        "mps2_an500",
         "qemu_riscv32",
+        pytest.param("mps2_an500", marks=pytest.mark.long),
         pytest.param("mps2_an505", marks=pytest.mark.long),
         pytest.param("mps3_an547", marks=pytest.mark.long),
     ],
