@@ -2,9 +2,12 @@
 
 import contextlib
 import ctypes
+import dataclasses
 import os
 import random
+import re
 import select
+import socket
 import subprocess
 import sys
 import threading
@@ -13,12 +16,59 @@ from pathlib import Path
 
 import pytest
 import serial
+from elftools.elf.elffile import ELFFile
 
 from boards import Firmware, Running, board_names, load_board, start
 
 EMULATED = [name for name in board_names() if name != "native"]
+PROGRAM_COUNTER = {"arm": 15, "riscv": 32}  # GDB's number of the register
+MOST_STEPS = 1000  # of which a port's set-up and the way to the first wait take some dozens
 ECHO_STATIC_BYTES = 12  # echo.c: three words
 EVERY_BOARD = pytest.mark.parametrize("name", board_names())
+
+
+class Debugger:
+    """GDB's side of its protocol with the emulator, which connects to `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.settimeout(30)
+        self._server.bind(str(path))
+        self._server.listen()
+
+    def accept(self) -> None:
+        self._socket, _ = self._server.accept()
+        self._socket.settimeout(30)
+
+    def ask(self, command: str) -> str:
+        data = command.encode()
+        self._socket.sendall(b"+$%s#%02x" % (data, sum(data) % 256))
+        answer = b""
+        while not re.search(rb"#..$", answer):
+            answer += self._socket.recv(4096)
+        return answer.split(b"$")[1].split(b"#")[0].decode()
+
+    def run_to(self, address: int) -> None:
+        assert self.ask(f"Z1,{address:x},2") == "OK"
+        assert self.ask("c").startswith("T05")
+        assert self.ask(f"z1,{address:x},2") == "OK"
+
+    def step_to(self, addresses: dict[int, str], program_counter: int, before: Callable[[], object]) -> str:
+        """Step on, `before` each of which something is done, and return which address is reached first."""
+        assert self.ask("Qqemu.sstep=5") == "OK"  # interrupts go on, timers stand still
+        for _ in range(MOST_STEPS):
+            before()
+            self.ask("s")
+            registers = bytes.fromhex(self.ask("g"))
+            here = int.from_bytes(registers[4 * program_counter :][:4], "little")
+            if here in addresses:
+                return addresses[here]
+        pytest.fail(f"none of {list(addresses.values())} is ever reached")
+
+    def let_go(self) -> None:
+        assert self.ask("D") == "OK"
+        self._socket.close()
+        self._server.close()
 
 
 class Echo:
@@ -69,6 +119,12 @@ class Echo:
         return data
 
 
+def address_of(symbol: str, elf: Path) -> int:
+    with elf.open("rb") as file:
+        (found,) = ELFFile(file).get_section_by_name(".symtab").get_symbol_by_name(symbol)
+        return int(found["st_value"]) & ~1
+
+
 @pytest.fixture
 def talk(echo_firmware: Callable[[str], Firmware]) -> Iterator[Callable[..., Echo]]:
     with contextlib.ExitStack() as running:
@@ -84,6 +140,23 @@ def talk(echo_firmware: Callable[[str], Firmware]) -> Iterator[Callable[..., Ech
 def test_echoes_every_byte(talk: Callable[..., Echo], name: str) -> None:
     data = random.Random(1).randbytes(20_000)
     assert talk(name).echo(data) == data
+
+
+@pytest.mark.parametrize("name", EMULATED)
+def test_a_byte_that_comes_while_the_port_is_set_up_interrupts_at_once(
+    echo_firmware: Callable[[str], Firmware], tmp_path: Path, name: str
+) -> None:
+    board, firmware, debugger = load_board(name), echo_firmware(name), Debugger(tmp_path / "gdb")
+    assert board.emulator is not None
+    stopped = (*board.emulator.arguments, "-S", "-gdb", f"unix:{tmp_path / 'gdb'}")
+    board = dataclasses.replace(board, emulator=dataclasses.replace(board.emulator, arguments=stopped))
+    places = {address_of(symbol, firmware.elf): symbol for symbol in ("ft_hw_receive", "ft_cpu_wait")}
+    with start(firmware.elf, board, icount=0) as running, serial.Serial(running.url) as port:
+        debugger.accept()
+        debugger.run_to(address_of("ft_hw_init", firmware.elf))
+        reached = debugger.step_to(places, PROGRAM_COUNTER[board.arch], before=lambda: port.write(b"?"))
+        debugger.let_go()
+    assert reached == "ft_hw_receive"
 
 
 @EVERY_BOARD

@@ -112,12 +112,12 @@ void ft_cpu_wait(void) {
 void ft_hw_init(void) {
     UART_LINE = LINE_8N1;
     UART_FIFO = FIFO_ON;
-    UART_IRQS = IRQS_RX;
     (void)UART_DATA; /* a byte from before; the emulator takes the read as a sign to look for more */
     PLIC_PRIORITY[IRQ_UART] = 1;
     PLIC_THRESHOLD = 0;
     PLIC_ENABLE = 1u << IRQ_UART;
     CSR_WRITE(mie, MIE_EXTERNAL);
+    UART_IRQS = IRQS_RX; /* last: QEMU's PLIC passes on no request that came before its line was enabled */
 }
 
 void ft_hw_send(uint8_t byte) {
