@@ -20,9 +20,8 @@ from firmware_gen.passes.thaw import thaw
 from firmware_gen.update import UpdatePlan, is_named, optimizer_state, trained_constants
 
 # Of int8 gradients: what a step's grid leaves above the largest one of late, and how fast that is forgotten.
-# Measured on the reference network: docs/architecture.md.
+# Chosen on the reference network.
 GRADIENT_HEADROOM, GRADIENT_RATE = 1.5, 0.1
-FROM_INTEGERS = ("moving_dequantize",)  # what makes floats of an int8 gradient
 LABEL_OF_PIXEL = ("cross_entropy",)  # losses whose label is one class a pixel
 
 
@@ -150,10 +149,11 @@ class _Tape:
 
     def add(self, op: Op, like: str) -> str:
         name = f"grad.{op.name}.{len(self._ops)}"
-        source = self._tensors[op.inputs[0]]
+        source = self._tensors[op.inputs[0]].range
         # What only moves or masks an int8 gradient leaves it on its grid.
-        same = source.range if source.name.startswith("grad.") and op.kind not in FROM_INTEGERS else ""
-        self._tensors[name] = Tensor(name, self.graph.shape(like), "i8" if same else "f32", range=same)
+        stays = source in self._ranges and self._ranges[source].symmetric and op.kind != "dequantize"
+        dtype: DType = "i8" if stays else "f32"
+        self._tensors[name] = Tensor(name, self.graph.shape(like), dtype, range=source if stays else "")
         return self._append(op, name)
 
     def _append(self, op: Op, name: str) -> str:

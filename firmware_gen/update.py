@@ -74,14 +74,8 @@ def trained_constants(graph: Graph, plan: UpdatePlan) -> tuple[str, ...]:
     chosen: set[str] = set()
     for pattern in plan.patterns:
         hits = {name for name, layer in owners.items() if _matches(pattern, layer, name)}
-        others = [op.name for op in graph.ops if any(_matches(pattern, op.name, x) for x in _parameters(op))]
-        if not hits and others:
-            raise UserError(
-                f"{others[0]} of {graph.name}, which '{pattern}' in the update plan means, is an integer "
-                "layer and cannot learn; leave it in float with fieldtune quantize --keep-float"
-            )
         if not hits:
-            layers = ", ".join(dict.fromkeys(owners.values()))
+            layers = ", ".join(dict.fromkeys(op.name for op in graph.ops if _parameters(op)))
             raise UserError(
                 f"no layer or weight of {graph.name} is called '{pattern}' as the update plan has it; "
                 f"the layers are {layers}"

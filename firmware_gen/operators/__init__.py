@@ -38,8 +38,6 @@ from firmware_gen.operators.moving import (
     ActivationBitsI8,
     MaskGradient,
     MovingConv2d,
-    MovingDequantize,
-    MovingQuantize,
     QuantizeGradient,
     Rescale,
 )
@@ -100,8 +98,6 @@ OPERATORS: dict[str, Operator] = {
         MinimumI8(),
         MoveGrad(),
         MovingConv2d(),
-        MovingDequantize(),
-        MovingQuantize(),
         Mul(),
         MulI8(),
         Negate(),

@@ -130,6 +130,16 @@ def _fast_tables(op: Op, attrs: ConvI8Attrs, graph: Graph) -> list[NDArray[Any]]
     return tables
 
 
+def real_weight(weight: Constant, conv: ConvAttrs) -> NDArray[np.float64]:
+    """Return the real values of an int8 weight in the kernels' order, whose scales belong to outputs."""
+    value, groups = weight.value.astype(np.float64), conv.groups
+    if not conv.transposed:
+        return np.asarray(value * np.asarray(weight.scales))
+    rows, columns, _, outer = value.shape
+    scales = np.broadcast_to(weight.scales, (groups * outer,)).reshape(groups, 1, outer)
+    return np.asarray((value.reshape(rows, columns, groups, -1, outer) * scales).reshape(value.shape))
+
+
 def real_bias(op: Op, graph: Graph) -> NDArray[np.float32]:
     """Return the bias of an int8 layer in real values, without what the zero point of x has added to it."""
     attrs, x = _attrs(op), graph.tensors[op.inputs[0]].quantization

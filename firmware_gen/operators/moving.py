@@ -22,6 +22,7 @@ from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve
 from firmware_gen.operators.activation import bits_reach
 from firmware_gen.operators.base import Emitter, Operator, Rows, Tape
 from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, conv_reach, forward_literal
+from firmware_gen.operators.conv2d_i8 import real_weight
 from firmware_gen.operators.conv_parts import ConvPart, split, splits
 from firmware_gen.window import LINEAR, Activation
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from firmware_gen.schedule import Step
 
 TABLE_BYTES = 256
+MOST_INPUTS = 1 << 14  # of an output whose sum is known to stay below 2^30
 SMALLEST_SCALE = 1e-30
 
 
@@ -118,13 +120,15 @@ def _kernel(op: Op, graph: Graph, isa: Isa) -> _Kernel | None:
     if isa not in VARIANTS or not splits(conv):
         return None
     weight, y = graph.constants[op.constants[0]].value, graph.shape(op.outputs[0])
+    if weight[..., 0].size >= MOST_INPUTS:
+        return None
     parts = split(conv, weight, np.zeros(y[2], np.int32), 0, y)
     scratch = VARIANTS[isa].moving_scratch(parts, op, graph)
     return None if scratch is None else _Kernel(VARIANTS[isa], parts, scratch)
 
 
 def _table_bytes(op: Op, graph: Graph) -> int:
-    """Return FT_MOVING_TABLES, up to a multiple of 8."""
+    """Return what ft_moving_tables fills, up to a multiple of 8."""
     channels = -(-graph.shape(op.outputs[0])[2] // 4) * 4
     return -(-14 * channels // 8) * 8
 
@@ -185,21 +189,15 @@ def _turned(weight: Constant, attrs: ConvAttrs) -> Constant:
 
     In and out change places, and so that the sums need one factor an output, the values get scales for these.
     """
-    value, groups = weight.value.astype(np.float64), attrs.groups
-    rows, columns, inner, outer = value.shape
-    if attrs.transposed:  # (rows, columns, groups * in, out of a group)
-        scales = np.broadcast_to(weight.scales, (groups * outer,)).reshape(groups, 1, outer)
-        real = (value.reshape(rows, columns, groups, -1, outer) * scales).reshape(value.shape)
-        turned = real.transpose(0, 1, 3, 2)
-        steps = np.abs(turned).max(axis=(0, 1, 2)) / 127
-        each = steps
-    else:  # (rows, columns, in of a group, groups * out)
-        turned = (value * np.broadcast_to(weight.scales, (outer,))).transpose(0, 1, 3, 2)
-        parts = turned.reshape(rows, columns, groups, -1, inner)
+    turned = real_weight(weight, attrs).transpose(0, 1, 3, 2)
+    if attrs.transposed:  # into (rows, columns, in of a group, groups * out)
+        each = steps = np.abs(turned).max(axis=(0, 1, 2)) / 127
+    else:  # into (rows, columns, groups * in, out of a group)
+        rows, columns, taken, given = turned.shape
+        parts = turned.reshape(rows, columns, attrs.groups, -1, given)
         steps = np.abs(parts).max(axis=(0, 1, 3)) / 127
-        each = np.repeat(steps, outer // groups, axis=0)
-        steps = steps.reshape(-1)
-    each, steps = np.maximum(each, SMALLEST_SCALE), np.maximum(steps, SMALLEST_SCALE)
+        each = np.repeat(steps, taken // attrs.groups, axis=0)
+    each, steps = np.maximum(each, SMALLEST_SCALE), np.maximum(steps.ravel(), SMALLEST_SCALE)
     integers = np.rint(turned / each).astype(np.int8)
     return Constant(f"{weight.name}.back", integers, scales=tuple(np.float32(s).item() for s in steps))
 
@@ -218,44 +216,6 @@ class Rescale(Operator):
         return (
             f"ft_rescale_i8({c.pointer(x)}, {c.map(x)}, {c.grid(x)}, {c.pointer(y)}, {c.map(y)},\n"
             f"    {c.range(y)}, {c.scratch(step.op)}, {c.rows(step)});"
-        )
-
-
-class MovingQuantize(Operator):
-    """int8 on a moving grid from float32; the gradient passes as if nothing were rounded."""
-
-    kind = "moving_quantize"
-    row_by_row = True
-
-    def backward(self, op: Op, tape: Tape) -> None:
-        x, y = op.inputs[0], op.outputs[0]
-        if tape.wants(x):
-            tape.contribute(x, Op("moving_dequantize", op.name, (tape.gradient(y),), ()))
-
-    def emit(self, step: Step, c: Emitter) -> str:
-        x, y = step.op.inputs[0], step.op.outputs[0]
-        return (
-            f"ft_moving_quantize({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)}, {c.range(y)},\n"
-            f"    {c.rows(step)});"
-        )
-
-
-class MovingDequantize(Operator):
-    """float32 from int8 on a moving grid."""
-
-    kind = "moving_dequantize"
-    row_by_row = True
-
-    def backward(self, op: Op, tape: Tape) -> None:
-        x, y = op.inputs[0], op.outputs[0]
-        if tape.wants(x):
-            tape.contribute_i8(x, Op("quantize_gradient", op.name, (tape.gradient(y),), ()))
-
-    def emit(self, step: Step, c: Emitter) -> str:
-        x, y = step.op.inputs[0], step.op.outputs[0]
-        return (
-            f"ft_moving_dequantize({c.pointer(x)}, {c.map(x)}, {c.grid(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {c.rows(step)});"
         )
 
 

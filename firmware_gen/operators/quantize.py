@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from firmware_gen.c_text import c_float
-from firmware_gen.operators.base import Emitter, Lowered, Operator
+from firmware_gen.graph import Op
+from firmware_gen.operators.base import Emitter, Lowered, Operator, Tape
 
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
@@ -40,38 +41,52 @@ def dequantize() -> Lowered:
 
 
 class Quantize(Operator):
-    """int8 from float32, saturated. Nothing can learn below: rounding has no slope."""
+    """int8 from float32, saturated. On a moving grid the gradient passes as if nothing were rounded."""
 
     kind = "quantize"
     row_by_row = True
 
+    def backward(self, op: Op, tape: Tape) -> None:
+        x, y = op.inputs[0], op.outputs[0]
+        if not tape.graph.tensors[y].range:
+            super().backward(op, tape)
+        if tape.wants(x):
+            tape.contribute(x, Op("dequantize", op.name, (tape.gradient(y),), ()))
+
     def emit(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]
-        attrs, target = step.op.attrs, step.graph.tensors[y].quantization
+        attrs, target = step.op.attrs, step.graph.tensors[y]
         assert isinstance(attrs, QuantizeAttrs)
-        assert target is not None
-        return (
+        quantize = (
             f"ft_quantize_f32_i8({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {c_float(target.scale)}, {target.zero_point}, FT_HALF_{attrs.rounding.upper()}, "
-            f"{c.rows(step)});"
+            f"    {c.grid(y)}, FT_HALF_{attrs.rounding.upper()}, {c.rows(step)});"
         )
+        if not target.range:
+            return quantize
+        return f"{quantize}\nft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
 
 
 class Dequantize(Operator):
-    """float32 from int8 or uint8; with a `PixelScale`, from pixels. Here gradients end."""
+    """float32 from int8 or uint8; with a `PixelScale`, from pixels. Gradients end at a fixed grid."""
 
     kind = "dequantize"
     row_by_row = True
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        x, y = op.inputs[0], op.outputs[0]
+        if not tape.graph.tensors[x].range:
+            super().backward(op, tape)
+        if tape.wants(x):
+            tape.contribute_i8(x, Op("quantize_gradient", op.name, (tape.gradient(y),), ()))
 
     def emit(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]
         source = step.graph.tensors[x]
         if isinstance(step.op.attrs, PixelScale):
-            scale, bias, zero_point = step.op.attrs.scale, step.op.attrs.bias, 0
+            grid, bias = f"(ft_grid_t){{{c_float(step.op.attrs.scale)}, 0}}", step.op.attrs.bias
         else:
-            assert source.quantization is not None
-            scale, bias, zero_point = source.quantization.scale, 0.0, source.quantization.zero_point
+            grid, bias = c.grid(x), 0.0
         return (
             f"ft_dequantize_{source.dtype}_f32({c.pointer(x)}, {c.map(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {zero_point}, {c_float(scale)}, {c_float(bias)}, {c.rows(step)});"
+            f"    {grid}, {c_float(bias)}, {c.rows(step)});"
         )

@@ -10,13 +10,11 @@ import dataclasses
 
 from firmware_gen.graph import Graph, Op
 
-KINDS = ("dequantize", "moving_dequantize")
-
 
 def dequantize_again(graph: Graph) -> Graph:
     """Return `graph` in which nothing behind the forward pass reads what was dequantized in it."""
     for op in graph.ops:
-        if op.kind in KINDS and op.phase == "forward":
+        if op.kind == "dequantize" and op.phase == "forward":
             late = [reader for reader in graph.consumers(op.outputs[0]) if reader.phase != "forward"]
             kept = any(reader.phase == "loss" for reader in late) or op.outputs[0] in graph.outputs
             if late and not kept and graph.tensors[op.inputs[0]].dtype == "i8":

@@ -10,10 +10,9 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from firmware_gen.graph import Constant, Graph, Op, Tensor
-from firmware_gen.operators.conv2d_i8 import ConvI8Attrs, real_bias
+from firmware_gen.operators.conv2d_i8 import ConvI8Attrs, real_bias, real_weight
 from firmware_gen.operators.quantize import dequantize, quantize
 
 
@@ -31,7 +30,9 @@ def _thawed(graph: Graph, op: Op) -> Graph:
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
     weight, bias = (graph.constants[name] for name in op.constants[:2])
     floats = {
-        weight.name: dataclasses.replace(weight, value=_real_weight(weight, attrs), scales=()),
+        weight.name: dataclasses.replace(
+            weight, value=real_weight(weight, attrs.conv).astype(np.float32), scales=()
+        ),
         bias.name: Constant(bias.name, real_bias(op, graph)),
     }
     taken, made = Tensor(f"{op.name}.input", x.shape), Tensor(f"{op.name}.output", y.shape)
@@ -51,13 +52,3 @@ def _thawed(graph: Graph, op: Op) -> Graph:
     ops = [other for old in graph.ops for other in (new if old is op else [old])]
     tensors = {**graph.tensors, taken.name: taken, made.name: made}
     return graph.with_ops(ops, tensors=tensors, constants={**graph.constants, **floats})
-
-
-def _real_weight(weight: Constant, attrs: ConvI8Attrs) -> NDArray[np.float32]:
-    value, groups = weight.value.astype(np.float64), attrs.conv.groups
-    rows, columns, _, outer = value.shape
-    if not attrs.conv.transposed:
-        return np.asarray(value * np.asarray(weight.scales), np.float32)
-    scales = np.broadcast_to(weight.scales, (groups * outer,)).reshape(groups, 1, outer)
-    real = value.reshape(rows, columns, groups, -1, outer) * scales
-    return np.asarray(real.reshape(value.shape), np.float32)

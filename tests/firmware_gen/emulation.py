@@ -9,6 +9,7 @@ from tflite_writer import Array
 import boards
 from boards import load_board
 from firmware_gen.graph import Graph
+from firmware_gen.operators.base import Prefer
 from firmware_gen.plan import make_plan
 from firmware_gen.project import write_project
 from ondevice.device import Device
@@ -28,19 +29,21 @@ def samples(graph: Graph, random: np.random.Generator) -> list[Arrays]:
     return [drawn(-128, -128), drawn(127, 127), drawn(-128, 127)]
 
 
-def same_bits(graph: Graph, on: Sequence[str], inputs: Sequence[Arrays], folder: Path) -> None:
+def same_bits(
+    graph: Graph, on: Sequence[str], inputs: Sequence[Arrays], folder: Path, prefer: Prefer = "flash"
+) -> None:
     """Assert that the boards `on` answer as `native` does to every sample."""
-    native = _outputs(graph, "native", inputs, folder)
+    native = _outputs(graph, "native", inputs, folder, prefer)
     for board in on:
-        for sample, truth in zip(_outputs(graph, board, inputs, folder), native, strict=True):
+        for sample, truth in zip(_outputs(graph, board, inputs, folder, prefer), native, strict=True):
             for name in graph.outputs:
                 assert np.array_equal(sample[name], truth[name]), f"{name} of {graph.name} on {board} differs"
     assert any(np.unique(truth[name]).size > 2 for truth in native for name in graph.outputs)
 
 
-def _outputs(graph: Graph, name: str, inputs: Sequence[Arrays], folder: Path) -> list[Arrays]:
+def _outputs(graph: Graph, name: str, inputs: Sequence[Arrays], folder: Path, prefer: Prefer) -> list[Arrays]:
     board, project = load_board(name), folder / name
-    write_project(make_plan(graph, board), project)
+    write_project(make_plan(graph, board, prefer=prefer), project)
     firmware = boards.build(project, board)
     with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:
         found = []

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from emulation import same_bits, samples
 from numpy.typing import NDArray
 from tflite_layers import Random
 
-import boards
 from boards import load_board
 from firmware_gen.emit import model_c
 from firmware_gen.graph import Constant, Graph, Quantization, Tensor
@@ -18,9 +18,7 @@ from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.operators.conv2d_i8 import quantized_conv2d, quantized_fully_connected
 from firmware_gen.operators.rounding import fast_rounding, once_rounding
 from firmware_gen.plan import make_plan
-from firmware_gen.project import write_project
 from firmware_gen.window import LINEAR, Activation, Window
-from ondevice.device import Device
 
 SAMPLES, LAYERS = 3, 48
 LEAKY = Activation("leaky_relu", 0.125)
@@ -237,31 +235,4 @@ def _fast(constants: Sequence[Constant], zero: int, once: bool) -> NDArray[np.in
 
 
 def _same_bits(graph: Graph, board: str, random: Random, folder: Path, prefer: Prefer = "flash") -> None:
-    inputs = [
-        {name: random.integers(-128, 128, graph.shape(name)).astype(np.int8) for name in graph.inputs}
-        for _ in range(SAMPLES)
-    ]
-    for name in graph.inputs:
-        inputs[0][name][:] = -128
-        inputs[1][name][:] = 127
-    emulated, native = (_outputs(graph, name, inputs, folder, prefer) for name in (board, "native"))
-    for sample, truth in zip(emulated, native, strict=True):
-        for name in graph.outputs:
-            assert np.array_equal(sample[name], truth[name]), f"{name} of {graph.name} differs"
-    assert any(np.unique(truth[name]).size > 2 for truth in native for name in graph.outputs)
-
-
-def _outputs(
-    graph: Graph, name: str, inputs: list[dict[str, np.ndarray]], folder: Path, prefer: Prefer
-) -> list[dict[str, np.ndarray]]:
-    board, project = load_board(name), folder / name
-    write_project(make_plan(graph, board, prefer=prefer), project)
-    firmware = boards.build(project, board)
-    with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:
-        found = []
-        for sample in inputs:
-            device.put_sample(sample)
-            device.run_inference()
-            found.append({output: device.read_tensor(output) for output in graph.outputs})
-        assert device.memory().arena_intact
-        return found
+    same_bits(graph, [board], samples(graph, random), folder, prefer)

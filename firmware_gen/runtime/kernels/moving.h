@@ -13,12 +13,6 @@
 #include "lookup.h"
 #include "quantize.h"
 
-/* value = scale * (q - zero) */
-typedef struct {
-    float scale;
-    int32_t zero;
-} ft_grid_t;
-
 /* low <= 0 <= high; both 0: not known yet. least, most: the integers seen since the step began. */
 typedef struct {
     float low, high;
@@ -121,13 +115,10 @@ typedef struct {
     int channels;
 } ft_moving_t;
 
-/* Bytes of the tables, in the order of ft_moving_tables: three words and two bytes for each of a multiple of
- * 4 channels, so that vectors may read beyond the last. */
-#define FT_MOVING_TABLES(channels) (14 * (((channels) + 3) / 4 * 4))
-
-/* Makes the tables of a layer for these grids at `scratch`, biases first, and returns how its sums are
- * rounded. The activation is linear, relu, leaky_relu or clip. scratch: FT_MOVING_TABLES bytes, aligned to 4.
- * Biases stay below 2^29, so that with weights of less than 2^15 inputs no sum reaches 2^30. */
+/* Makes the tables of a layer for these grids and returns how its sums are rounded. The activation is linear,
+ * relu, leaky_relu or clip. scratch, aligned to 4, gets biases, multipliers and those of negative sums, then
+ * the shifts of both, each for a multiple of 4 channels, so that vectors may read beyond the last. With
+ * weights of less than 2^14 inputs no sum reaches 2^30. */
 FT_INLINE ft_requantize_t ft_moving_tables(ft_moving_t layer, ft_grid_t from, const ft_moving_range_t *range,
                                            ft_moving_rule_t rule, ft_activation_t act, int8_t *scratch) {
     const int room = (layer.channels + 3) / 4 * 4, leaky = act.kind == FT_LEAKY_RELU;
@@ -168,19 +159,6 @@ FT_INLINE void ft_rescale_i8(const int8_t *x, ft_map_t xm, ft_grid_t from, int8_
     ft_range_observe(range, y, ym, y0, y1);
 }
 
-/* y on the grid of its range from floats, rows y0..y1. */
-FT_INLINE void ft_moving_quantize(const float *x, ft_map_t xm, int8_t *y, ft_map_t ym,
-                                  ft_moving_range_t *range, int y0, int y1) {
-    ft_quantize_f32_i8(x, xm, y, ym, range->grid.scale, range->grid.zero, FT_HALF_EVEN, y0, y1);
-    ft_range_observe(range, y, ym, y0, y1);
-}
-
-/* y = x in floats, rows y0..y1. */
-FT_INLINE void ft_moving_dequantize(const int8_t *x, ft_map_t xm, ft_grid_t grid, float *y, ft_map_t ym,
-                                    int y0, int y1) {
-    ft_dequantize_i8_f32(x, xm, y, ym, grid.zero, grid.scale, 0.0f, y0, y1);
-}
-
 /* An int8 gradient from floats, all rows, on the grid that just holds it: from floats it is cheap to know. */
 FT_INLINE void ft_quantize_gradient(const float *dy, ft_map_t dym, int8_t *q, ft_map_t qm,
                                     ft_moving_range_t *range) {
@@ -196,7 +174,7 @@ FT_INLINE void ft_quantize_gradient(const float *dy, ft_map_t dym, int8_t *q, ft
     range->high = most;
     range->low = -most;
     ft_range_begin(range, exactly);
-    ft_quantize_f32_i8(dy, dym, q, qm, range->grid.scale, 0, FT_HALF_EVEN, 0, dym.h);
+    ft_quantize_f32_i8(dy, dym, q, qm, range->grid, FT_HALF_EVEN, 0, dym.h);
 }
 
 /* The activation's slope from the bits of its output: where the bit is 0, the gradient is multiplied by
