@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from fieldtune.errors import ModelError
 from firmware_gen.graph import DType, Graph, Op, Shape, Tensor, check
 from firmware_gen.operators import OPERATORS
+from firmware_gen.operators.base import Channels
+from firmware_gen.operators.layout import OneLayer, channel_block, moved_back
 from firmware_gen.operators.loss import LossAttrs
+from firmware_gen.passes.split_channels import split_channels
 from firmware_gen.update import UpdatePlan, trained_constants
 
 LABEL_OF_PIXEL = ("cross_entropy",)  # losses whose label is one class a pixel
@@ -35,8 +38,8 @@ def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan)
         ModelError: no loss depends on anything that learns, or a loss does not suit its output.
         UserError: a pattern of the plan matches nothing.
     """
-    trained = trained_constants(graph, plan)
-    return check(_Tape(graph, trained, plan).run(losses))
+    shares = trained_constants(graph, plan)
+    return check(_Tape(split_channels(graph, shares), tuple(shares), plan).run(losses))
 
 
 class _Tape:
@@ -51,6 +54,7 @@ class _Tape:
         self._ops: list[Op] = []
         self._updates: list[Op] = []
         self._contributions: dict[str, list[str]] = {}
+        self._pieces: dict[str, dict[Channels, str]] = {}  # gradients of ranges of channels
         self._wanted = self._depends_on_trained()
 
     def run(self, losses: tuple[LossSpec, ...]) -> Graph:
@@ -129,6 +133,7 @@ class _Tape:
     # What operators ask for: see firmware_gen.operators.base.Tape.
 
     def gradient(self, tensor: str) -> str:
+        self._collect_pieces(tensor)
         parts = self._contributions[tensor]
         while len(parts) > 1:
             first, second = parts[0], parts[1]
@@ -151,6 +156,28 @@ class _Tape:
 
     def contribute(self, tensor: str, op: Op) -> None:
         self._contributions.setdefault(tensor, []).append(self.add(op, like=tensor))
+
+    def contribute_channels(self, tensor: str, gradient: str, channels: Channels) -> None:
+        self._contributions.setdefault(tensor, [])
+        pieces = self._pieces.setdefault(tensor, {})
+        if channels in pieces:
+            gradient = self.add(Op("add", f"sum.{tensor}", (pieces[channels], gradient), ()), like=gradient)
+        pieces[channels] = gradient
+
+    def _collect_pieces(self, tensor: str) -> None:
+        """Make contributions of the pieces: one concatenation where they are the whole, side by side."""
+        pieces = self._pieces.pop(tensor, {})
+        ordered = sorted(pieces, key=lambda channels: channels.first)
+        borders = [0, *(channels.end for channels in ordered)]
+        width = self.graph.shape(tensor)[2]
+        if [*(channels.first for channels in ordered), width] == borders and len(ordered) > 1:
+            gradients = tuple(pieces[channels] for channels in ordered)
+            self.contribute(tensor, Op("concat", f"join.{tensor}", gradients, (), OneLayer()))
+            return
+        for channels in ordered:
+            shape = self._tensors[pieces[channels]].shape
+            blocks = (channel_block(shape, channels.first),)
+            self.contribute(tensor, moved_back(f"slice.{tensor}", pieces[channels], blocks))
 
     def update(self, op: Op) -> None:
         self._updates.append(dataclasses.replace(op, phase="update"))

@@ -91,12 +91,13 @@ class Plan:
 
     def _weight(self, name: str) -> dict[str, Any]:
         constant = self.graph.constants[name]
-        axes = constant.source_axes
+        axes, slab = constant.source_axes, constant.slab
         return {
             "name": name,
             "shape": list(constant.value.shape),
             "source_axes": None if axes is None else list(axes),
             "source_shape": list(constant.source_shape),
+            "slab": None if slab is None else {"axis": slab.axis, "first": slab.first, "end": slab.end},
         }
 
     def hash(self) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from firmware_gen.arena import Buffer, peak_bytes
 from firmware_gen.graph import ITEM_BITS, Graph, Tensor
 from firmware_gen.operators import OPERATORS
+from firmware_gen.operators.layout import OneLayer
 from firmware_gen.schedule import Step
 
 ALIGNMENT = 16  # bytes; what the widest vector unit among the targets wants
@@ -44,11 +45,13 @@ class Storage:
 def choose_storage(steps: tuple[Step, ...]) -> Storage:
     """Return the storage with the lowest peak; among equals the one that copies least."""
     graph = steps[0].graph
-    parts = _concat_parts(graph)
+    layers = {op.outputs[0] for op in graph.ops if isinstance(op.attrs, OneLayer)}
+    inside = frozenset(part for part in _concat_parts(graph) if part[1] in layers)
+    parts = [part for part in _concat_parts(graph) if part not in inside]
 
     def cost(direct: frozenset[Part]) -> tuple[int, int]:
         copied = sum(graph.tensors[part].bytes for part, whole in parts if (part, whole) not in direct)
-        return peak_bytes(assign(steps, direct).buffers), copied
+        return peak_bytes(assign(steps, inside | direct).buffers), copied
 
     if len(parts) <= EXHAUSTIVE_PARTS:
         sizes = range(len(parts) + 1)
@@ -58,7 +61,7 @@ def choose_storage(steps: tuple[Step, ...]) -> Storage:
         best = frozenset()
         for part in parts:
             best = min((best, best | {part}), key=cost)
-    return assign(steps, best)
+    return assign(steps, inside | best)
 
 
 def _concat_parts(graph: Graph) -> list[Part]:

@@ -41,6 +41,9 @@ class Tape(Protocol):
     def contribute(self, tensor: str, op: Op) -> None:
         """Add a backward operator whose output is a contribution to the gradient of `tensor`."""
 
+    def contribute_channels(self, tensor: str, gradient: str, channels: Channels) -> None:
+        """Add what `gradient` holds to the gradient of a range of the channels of `tensor`."""
+
     def update(self, op: Op) -> None:
         """Add an operator that applies or keeps its constant's gradient."""
 

@@ -16,31 +16,39 @@ from firmware_gen.operators.conv2d import ConvGradAttrs
 def narrow_gradients(graph: Graph) -> Graph:
     """Shrink every convolution's input gradient to the span of the slices that are its only readers."""
     for op in graph.ops:
-        if op.kind != "conv_grad_input":
-            continue
-        attrs = op.attrs
-        assert isinstance(attrs, ConvGradAttrs)
-        readers = graph.consumers(op.outputs[0])
-        if attrs.conv.groups != 1 or not readers or any(reader.kind != "slice" for reader in readers):
+        readers = graph.consumers(op.outputs[0]) if op.kind == "conv_grad_input" else []
+        summands = _summands(graph, op)
+        if not readers or not summands or any(reader.kind != "slice" for reader in readers):
             continue
         spans = [reader.attrs for reader in readers if isinstance(reader.attrs, Channels)]
         span = Channels(min(s.first for s in spans), max(s.end for s in spans))
-        graph = _narrow(graph, op, readers, span)
+        graph = _narrow(graph, summands, readers, span)
     return _drop_whole_slices(graph)
 
 
-def _narrow(graph: Graph, op: Op, readers: list[Op], span: Channels) -> Graph:
-    assert isinstance(op.attrs, ConvGradAttrs)
-    height, width, _ = graph.shape(op.outputs[0])
-    narrow = dataclasses.replace(op, attrs=dataclasses.replace(op.attrs, channels=span))
-    tensors = {
-        **graph.tensors,
-        op.outputs[0]: Tensor(op.outputs[0], (height, width, span.count)),
-    }
+def _summands(graph: Graph, op: Op) -> list[Op]:
+    """Return the input gradients whose sum `op` makes; none where one of them must stay whole."""
+    if not isinstance(op.attrs, ConvGradAttrs) or op.attrs.conv.groups != 1:
+        return []
+    if len(op.inputs) == 1:
+        return [op]
+    before = graph.producer(op.inputs[1])
+    if before is None or before.kind != "conv_grad_input" or graph.consumers(op.inputs[1]) != [op]:
+        return []
+    others = _summands(graph, before)
+    return [*others, op] if others else []
+
+
+def _narrow(graph: Graph, summands: list[Op], readers: list[Op], span: Channels) -> Graph:
+    """Let `summands` make the channels in `span` only, in which the slices `readers` find theirs."""
+    height, width, _ = graph.shape(summands[-1].outputs[0])
+    made = [op.outputs[0] for op in summands]
+    tensors = {**graph.tensors, **{name: Tensor(name, (height, width, span.count)) for name in made}}
 
     def rewrite(other: Op) -> Op:
-        if other is op:
-            return narrow
+        if other in summands:
+            assert isinstance(other.attrs, ConvGradAttrs)
+            return dataclasses.replace(other, attrs=dataclasses.replace(other.attrs, channels=span))
         if other in readers:
             assert isinstance(other.attrs, Channels)
             moved = Channels(other.attrs.first - span.first, other.attrs.end - span.first)
