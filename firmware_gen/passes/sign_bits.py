@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 
 from firmware_gen.graph import Graph, Op, Tensor
-from firmware_gen.operators.layout import OneLayer
 from firmware_gen.window import Activation
 
 
@@ -19,7 +18,7 @@ def sign_bits(graph: Graph) -> Graph:
             continue
         assert isinstance(grad.attrs, Activation)
         y = grad.inputs[1]
-        late = [op for op in _readers(graph, y) if op.phase != "forward" and op is not grad]
+        late = [op for op in graph.consumers(y) if op.phase != "forward" and op is not grad]
         if late or not grad.attrs.slope_is_bit:
             continue
         bits = f"{y}.bits"
@@ -32,10 +31,3 @@ def sign_bits(graph: Graph) -> Graph:
                 ops.append(pack)
         graph = graph.with_ops(ops, tensors=tensors)
     return graph
-
-
-def _readers(graph: Graph, tensor: str) -> list[Op]:
-    """Return the operators that read `tensor`, or the layer's output of which it is a part."""
-    direct = graph.consumers(tensor)
-    whole = [op.outputs[0] for op in direct if isinstance(op.attrs, OneLayer)]
-    return [*direct, *(reader for name in whole for reader in graph.consumers(name))]
