@@ -170,7 +170,7 @@ def _check_fit(plan: Plan, ram_limit: int | None) -> None:
         parts = ", ".join(f"{name} {size:,}" for name, size in plan.ram.items() if size)
         raise DoesNotFitError(
             f"{what} needs {format_size(plan.ram_bytes)} of RAM ({parts}), but {allowed}; the peak is at "
-            f"{_peak(plan)}: train fewer or smaller layers, or take a board with more memory"
+            f"{peak(plan)}: train fewer or smaller layers, or take a board with more memory"
         )
     if plan.flash["constants"] > board.flash.bytes:
         raise DoesNotFitError(
@@ -179,7 +179,7 @@ def _check_fit(plan: Plan, ram_limit: int | None) -> None:
         )
 
 
-def _peak(plan: Plan) -> str:
+def peak(plan: Plan) -> str:
     """Return the step at which most is alive, and what."""
     peak = peak_bytes(plan.buffers)
     for index, step in enumerate(plan.steps):

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``fieldtune tune``."""
     options.add_model(parser)
     options.add_plan(parser)
+    options.add_search(parser)
     parser.add_argument(
         "--port", help="serial port of a board that runs the firmware (default: start the emulator)"
     )
@@ -39,8 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=options.positive, default=250, help="training steps, one frame each (default 250)"
     )
-    parser.add_argument("--test", type=int, default=50, help="last frames, held out to judge by (default 50)")
-    parser.add_argument("--lr", type=options.not_negative, default=0.01, help="learning rate (default 0.01)")
     parser.add_argument("--weight-decay", type=options.not_negative, default=0.0, help="weight decay")
     parser.add_argument("--shuffle", action="store_true", help="mix the frames instead of keeping file order")
     parser.add_argument("--seed", type=int, default=0, help="of --shuffle (default 0)")
@@ -62,16 +61,33 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and args.out is None:
         raise UserError("--resume needs the session's folder; give it with -o")
     network = options.load_model(args)
-    plan = options.make_plan(args, network)
-    if not plan.graph.trained:
-        raise UserError("nothing would learn; name layers with --update, such as --update 'decoder0*,ups0*'")
-    frames = open_frames(args.data)
     hyper = Hyper(args.lr, args.momentum, args.weight_decay, args.clip_norm, args.accumulate)
     seed = args.seed if args.shuffle else None
     tuning = TuneOptions(args.steps, args.test, hyper, seed, port=args.port)
-    results = tune_in_session(network, plan, frames, tuning, args.out, {"data": str(args.data)}, args.resume)
+    frames = open_frames(args.data)
+    origin = {"data": str(args.data)}
+    if args.update == options.AUTO:
+        tuning.check(frames)
+        origin["searched"] = _searched(args, network, frames)
+    plan = options.make_plan(args, network)
+    if not plan.graph.trained:
+        raise UserError("nothing would learn; name layers with --update, such as --update 'decoder0*,ups0*'")
+    results = tune_in_session(network, plan, frames, tuning, args.out, origin, args.resume)
     print_results(results, as_json=args.json)
     return 0
+
+
+def _searched(args: argparse.Namespace, network: Network, frames: Frames) -> str:
+    """Put what a search finds, or what the session to resume was made with, in the place of ``auto``."""
+    from ondevice.session import Session
+
+    if args.resume:
+        args.update = Session.open(args.out).config.get("searched", options.AUTO)
+    else:
+        found = options.search(args, network, frames)
+        say(found.table())
+        args.update = found.update
+    return str(args.update)
 
 
 def tune_in_session(

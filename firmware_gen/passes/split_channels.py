@@ -42,7 +42,7 @@ def split_channels(graph: Graph, shares: Mapping[str, Share]) -> Graph:
                 f"weight and bias of {op.name} of {graph.name} would learn in different channels; "
                 "give the update plan the same channels for both"
             )
-        layer = _Layer.of(op, graph)
+        layer = Divisible.of(op, graph)
         learning = layer.learning(wanted.pop())
         if learning != Channels(0, layer.units):
             graph = check(_split(graph, layer, learning))
@@ -50,8 +50,8 @@ def split_channels(graph: Graph, shares: Mapping[str, Share]) -> Graph:
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """A layer in units that can be separated: output channels, or whole groups of them."""
+class Divisible:
+    """A layer and the units in which it can be divided: output channels, or whole groups of them."""
 
     op: Op
     attrs: ConvAttrs
@@ -60,7 +60,8 @@ class _Layer:
     width: int  # output channels of a unit
 
     @classmethod
-    def of(cls, op: Op, graph: Graph) -> _Layer:
+    def of(cls, op: Op, graph: Graph) -> Divisible:
+        """Return the layer of `graph` that `op` is, a float convolution of any kind."""
         assert isinstance(op.attrs, ConvAttrs)
         outputs = graph.shape(op.outputs[0])[2]
         units = op.attrs.groups if op.attrs.groups > 1 else outputs
@@ -68,6 +69,7 @@ class _Layer:
 
     @property
     def grouped(self) -> bool:
+        """Tell whether the units are groups, each of which reads channels of its own."""
         return self.attrs.groups > 1
 
     @property
@@ -78,10 +80,7 @@ class _Layer:
     def learning(self, share: Share) -> Channels:
         """Return the units that learn: those asked for, or the neighbours with the largest weights."""
         if isinstance(share, Fraction):
-            count = math.ceil(self.units * share)
-            sums = np.convolve(self._squares(), np.ones(count), "valid")
-            first = int(np.argmax(sums))
-            return Channels(first, first + count)
+            return self.neighbours(share, self.squares(self.weight.value))
         if share.end > self.units * self.width:
             raise UserError(
                 f"{self.op.name} has {self.units * self.width} channels; the update plan names channel "
@@ -94,10 +93,16 @@ class _Layer:
             )
         return Channels(share.first // self.width, share.end // self.width)
 
-    def _squares(self) -> NDArray[np.float64]:
-        """Return the squared L2 norm of each unit's weights."""
-        weight = np.moveaxis(self.weight.value.astype(np.float64), self.axis, 0)
-        squares: NDArray[np.float64] = (weight.reshape(self.units, -1) ** 2).sum(1)
+    def neighbours(self, fraction: Fraction, worth: NDArray[np.float64]) -> Channels:
+        """Return the units next to each other, a fraction of all, that are worth most."""
+        count = math.ceil(self.units * fraction)
+        first = int(np.argmax(np.convolve(worth, np.ones(count), "valid")))
+        return Channels(first, first + count)
+
+    def squares(self, value: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the squared L2 norm of each unit's part of `value`, a weight or bias or its gradient."""
+        by_unit = np.moveaxis(value.astype(np.float64), self.axis if value.ndim > 1 else 0, 0)
+        squares: NDArray[np.float64] = (by_unit.reshape(self.units, -1) ** 2).sum(1)
         return squares
 
     def part_of(self, constant: Constant, units: Channels) -> Constant:
@@ -109,7 +114,7 @@ class _Layer:
         return dataclasses.replace(constant, value=value, slab=slab)
 
 
-def _split(graph: Graph, layer: _Layer, learning: Channels) -> Graph:
+def _split(graph: Graph, layer: Divisible, learning: Channels) -> Graph:
     op, y = layer.op, layer.op.outputs[0]
     tensors, constants = dict(graph.tensors), dict(graph.constants)
     height, width, _ = graph.shape(y)
@@ -145,7 +150,7 @@ def _split(graph: Graph, layer: _Layer, learning: Channels) -> Graph:
 
 
 def _own_input(
-    graph: Graph, layer: _Layer, units: Channels, label: str, tensors: dict[str, Tensor], ops: list[Op]
+    graph: Graph, layer: Divisible, units: Channels, label: str, tensors: dict[str, Tensor], ops: list[Op]
 ) -> str:
     """Add a slice of the input channels that the groups `units` read; return its name."""
     x = layer.op.inputs[0]
