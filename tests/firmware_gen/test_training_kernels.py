@@ -51,10 +51,14 @@ def _random_layers(seed: int) -> Net:
 
 
 @pytest.mark.parametrize("board", BOARDS)
-@pytest.mark.parametrize("keep", [False, True], ids=["at once", "kept gradients"])
-def test_random_layers(board: str, keep: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("keep", "pattern"),
+    [(False, "*"), (True, "*"), (False, "*:1/3")],
+    ids=["at once", "kept gradients", "a third of the channels"],
+)
+def test_random_layers(board: str, keep: bool, pattern: str, tmp_path: Path) -> None:
     net = _random_layers(seed=5 + keep)
-    update = parse_update("*", momentum=not keep, keep_gradients=keep)
+    update = parse_update(pattern, momentum=not keep, keep_gradients=keep)
     native, emulated = (_learn(net, update, name, tmp_path) for name in ("native", board))
     assert native.keys() == emulated.keys()
     for name, value in native.items():
