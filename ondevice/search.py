@@ -204,12 +204,12 @@ class _Search:
         Fractions are not planned one by one: they differ in the weights that lie in RAM and in the gradients
         that are computed for them, both in proportion.
         """
-        bias, *_, whole = self._options[layer]
-        least = self._costs.of((smallest.pattern, bias.pattern))
+        little, whole = self._options[layer][0], self._options[layer][-1]
+        least = self._costs.of((smallest.pattern, little.pattern))
         most = self._costs.of((smallest.pattern, whole.pattern))
         items = []
         for option in self._options[layer]:
-            if option is bias:
+            if option is little:
                 cost = least
             else:
                 part = float(option.fraction)
