@@ -5,13 +5,14 @@ that, a part of its channels counts for its share of the layer's squared mean gr
 order gradient descent predicts. Contributions are added up. What parts take does not quite add up: the
 lowest layer that learns decides how far gradients go back. So there is one knapsack for each lowest layer,
 with what the planner says that each part adds to it; the planner itself judges the choice, and improves it.
+Among these choices a run decides in which all of a choice learns together: too much at once does harm.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import glob
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -28,7 +29,7 @@ from firmware_gen.plan import peak
 from firmware_gen.project import Network
 from firmware_gen.update import UpdatePlan
 from ondevice.knapsack import Item, best_choice
-from ondevice.search_contributions import Contribution, contributions, learnable
+from ondevice.search_contributions import Contribution, learnable, open_bench
 from ondevice.search_costs import Cost, Costs, Limits
 from zoo.frames import Frames
 
@@ -100,8 +101,14 @@ def search_update(
     lr: float,
     prefer: Prefer = "flash",
 ) -> Found:
-    """Measure on `frames`, then choose; see `contributions` and `choose_update`."""
-    return choose_update(network, board, contributions(network, frames, lr), update, limits, prefer)
+    """Measure on `frames` and choose; see `choose_update`.
+
+    Raises:
+        ModelError: nothing of the network can learn. DataError: no frame has a label.
+    """
+    with open_bench(network, frames, lr) as bench:
+        measured = bench.contributions()
+        return choose_update(network, board, measured, update, limits, prefer, judge=bench.learned)
 
 
 def choose_update(
@@ -111,14 +118,20 @@ def choose_update(
     update: UpdatePlan,
     limits: Limits,
     prefer: Prefer = "flash",
+    *,
+    judge: Callable[[tuple[str, ...]], float] | None = None,
 ) -> Found:
     """Return the update with the highest contribution within `limits`, with the optimizer of `update`.
+
+    Of the best choices for each lowest learning layer `judge` takes the one with the lowest loss, measured
+    with all of it learning together; without it the one with the highest sum of contributions.
 
     Raises:
         DoesNotFitError: not even the smallest part fits; says what is in the way and what would be enough.
         UserError: no layer lowers the loss.
     """
-    return _Search(layer_options(network, measured), Costs(network, board, update, prefer), limits).run()
+    search = _Search(layer_options(network, measured), Costs(network, board, update, prefer), limits)
+    return search.run(judge)
 
 
 def layer_options(network: Network, measured: Mapping[str, Contribution]) -> dict[str, tuple[Option, ...]]:
@@ -158,25 +171,25 @@ class _Search:
     def __init__(self, options: Mapping[str, tuple[Option, ...]], costs: Costs, limits: Limits) -> None:
         self._options, self._costs, self._limits = options, costs, limits
 
-    def run(self) -> Found:
-        best: Choice = {}
+    def run(self, judge: Callable[[tuple[str, ...]], float] | None) -> Found:
         layers = list(self._options)
+        choices: list[Choice] = []
         for index, lowest in progress(enumerate(layers), "choosing layers", len(layers)):
-            # From the lowest layer up, less and less can be won.
-            if sum(self._options[layer][-1].gain for layer in layers[index:]) <= _gain(best):
-                break
-            found = self._above(lowest, layers[index + 1 :])
-            if _gain(found) > _gain(best):
-                best = found
-        if not best:
+            found = self._improved(self._above(lowest, layers[index + 1 :]), layers[index:])
+            if _gain(found) > 0 and found not in choices:
+                choices.append(found)
+        if not choices:
             raise self._nothing_fits()
-        best = self._improved(best)
+        if judge is None:
+            best = max(choices, key=_gain)
+        else:
+            best = min(choices, key=lambda choice: judge(_patterns(choice)))
         verdicts = tuple(self._verdict(layer, best) for layer in layers)
         chosen = [best[layer].pattern for layer in layers if layer in best]
         return Found(",".join(chosen), self._cost(best), self._limits, verdicts)
 
     def _cost(self, choice: Choice) -> Cost:
-        return self._costs.of(tuple(option.pattern for option in choice.values()))
+        return self._costs.of(_patterns(choice))
 
     def _fits(self, choice: Choice) -> bool:
         return not self._cost(choice).excess(self._limits)
@@ -222,13 +235,13 @@ class _Search:
             items.append(Item(option, added, option.gain))
         return items
 
-    def _improved(self, choice: Choice) -> Choice:
-        """Return `choice` with more where the planner finds that it fits."""
-        while True:
+    def _improved(self, choice: Choice, layers: list[str]) -> Choice:
+        """Return `choice` with more of `layers` where the planner finds that it fits."""
+        while choice:
             better = [
                 {**choice, layer: option}
-                for layer, options in self._options.items()
-                for option in options
+                for layer in layers
+                for option in self._options[layer]
                 if option.gain > (choice[layer].gain if layer in choice else 0.0)
             ]
             better.sort(key=_gain, reverse=True)
@@ -236,6 +249,7 @@ class _Search:
             if more is None:
                 return choice
             choice = more
+        return choice
 
     def _verdict(self, layer: str, choice: Choice) -> Verdict:
         whole = sum(options[-1].gain for options in self._options.values())
@@ -249,7 +263,12 @@ class _Search:
             why = "fits"
         else:
             excess = self._cost({**choice, layer: larger[0]}).excess(self._limits)
-            why = f"with {larger[0].what} the update would be {excess}"
+            lowest = next(name for name in self._options if name in choice)
+            why = (
+                f"with {larger[0].what} the update would be {excess}"
+                if excess
+                else f"would fit, but learning from {lowest} up alone did better"
+            )
         return Verdict(layer, taken.what if taken else "nothing", have / whole, options[-1].gain / whole, why)
 
     def _nothing_fits(self) -> UserError:
@@ -273,6 +292,10 @@ class _Search:
             f"needs {format_size(plan.ram_bytes)}, with the peak at {peak(plan)}; "
             f"--ram {plan.ram_bytes} is the smallest budget that works"
         )
+
+
+def _patterns(choice: Choice) -> tuple[str, ...]:
+    return tuple(option.pattern for option in choice.values())
 
 
 def _gain(choice: Choice) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import itertools
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from fieldtune.console import progress
 from fieldtune.errors import ModelError
 from firmware_gen.graph import Graph, Op
 from firmware_gen.operators import OPERATORS
+from firmware_gen.passes.split_channels import Divisible
 from firmware_gen.plan import Plan
 from firmware_gen.project import Network, plan_network
-from firmware_gen.update import UpdatePlan
+from firmware_gen.update import UpdatePlan, trained_constants
 from ondevice.device import Device, Hyper
 from ondevice.evaluation import spread
 from ondevice.training_data import Sample, TrainingSamples
@@ -54,11 +56,9 @@ def learnable(graph: Graph) -> list[Op]:
     ]
 
 
-def contributions(network: Network, frames: Frames, lr: float) -> dict[str, Contribution]:
-    """Return what every layer that can learn could contribute, in the order of the graph.
-
-    Up to `FRAMES` of the frames, evenly spread, are learned from and judged by; each layer learns alone, with
-    plain gradient descent at learning rate `lr`.
+@contextlib.contextmanager
+def open_bench(network: Network, frames: Frames, lr: float) -> Iterator[Bench]:
+    """Yield a board on which anything can learn from up to `FRAMES` of the frames, evenly spread.
 
     Raises:
         ModelError: nothing of the network can learn. DataError: no frame has a label.
@@ -68,37 +68,44 @@ def contributions(network: Network, frames: Frames, lr: float) -> dict[str, Cont
     samples = TrainingSamples(Frames.of(chosen, frames.geometry), network.needed_task(), plan.graph)
     samples.check()
     ready = [sample for _, sample in itertools.islice(samples, len(chosen))]
-    layers = [op for op in learnable(network.graph) if op.constants[0] in plan.graph.trained]
     with (
         tempfile.TemporaryDirectory(prefix="fieldtune-") as folder,
         open_board(plan, Path(folder) / "native") as device,
     ):
-        bench = _Bench(device, plan.graph, ready)
-        gradients = bench.mean_gradients()
-        before = bench.loss()
+        yield Bench(device, network.graph, plan.graph.trained, ready, lr)
+
+
+class Bench:
+    """A board on which any part of the network can learn, a step a sample, by plain gradient descent.
+
+    Its firmware has the gradients of all layers; the weights are changed from here, and put back.
+    """
+
+    def __init__(
+        self, device: Device, graph: Graph, trained: Sequence[str], samples: Sequence[Sample], lr: float
+    ) -> None:
+        """Use a firmware that keeps the gradients of `trained`; `graph` is the network's own."""
+        device.set_hyper(Hyper(lr=0.0))
+        self._device, self._graph, self._trained = device, graph, trained
+        self._samples, self._lr = samples, np.float32(lr)
+        self._steps = 0
+
+    def contributions(self) -> dict[str, Contribution]:
+        """Return what every layer that can learn could contribute, in the order of the graph."""
+        gradients = self.mean_gradients()
+        before = self.loss()
+        layers = [op for op in learnable(self._graph) if op.constants[0] in self._trained]
         return {
             op.name: Contribution(
                 {name: gradients[name] for name in op.constants},
-                max(before - bench.learned_alone(op, lr), 0.0),
+                max(before - self.learned((glob.escape(op.name),)), 0.0),
             )
             for op in progress(layers, "measuring layers", len(layers))
         }
 
-
-class _Bench:
-    """A board on which any layer can learn alone.
-
-    Its firmware has the gradients of all layers; the weights are changed from here.
-    """
-
-    def __init__(self, device: Device, graph: Graph, samples: Sequence[Sample]) -> None:
-        device.set_hyper(Hyper(lr=0.0))
-        self._device, self._graph, self._samples = device, graph, samples
-        self._steps = 0
-
     def mean_gradients(self) -> Gradients:
         """Return the mean gradient over the samples of every constant that can learn."""
-        names = self._graph.trained
+        names = self._trained
         sums = {name: np.zeros(self._graph.constants[name].value.shape) for name in names}
         for sample in self._samples:
             self._step(sample)
@@ -110,14 +117,15 @@ class _Bench:
         """Return the mean loss over the samples."""
         return float(np.mean([self._step(sample) for sample in self._samples]))
 
-    def learned_alone(self, layer: Op, lr: float) -> float:
-        """Return the mean loss after a step of `layer` alone on each sample; its weights are put back."""
-        initial = {name: self._graph.constants[name].value for name in layer.constants}
-        weights = dict(initial)
+    def learned(self, patterns: tuple[str, ...]) -> float:
+        """Return the mean loss after a step of what `patterns` name on each sample."""
+        parts = _learning_parts(self._graph, patterns)
+        initial = {name: self._graph.constants[name].value for name in parts}
+        weights = {name: value.copy() for name, value in initial.items()}
         for sample in self._samples:
             self._step(sample)
-            for name, gradient in self._gradients(layer.constants).items():
-                weights[name] = (weights[name] - np.float32(lr) * gradient).astype(np.float32)
+            for name, gradient in self._gradients(list(parts)).items():
+                weights[name][parts[name]] -= self._lr * gradient[parts[name]]
             self._write(weights)
         loss = self.loss()
         self._write(initial)
@@ -139,6 +147,20 @@ class _Bench:
         self._device.write_tensors(
             {name: value.reshape(self._graph.constants[name].shape) for name, value in weights.items()}
         )
+
+
+def _learning_parts(graph: Graph, patterns: tuple[str, ...]) -> dict[str, tuple[slice, ...]]:
+    """Return which part of each constant learns, as numpy indexes it."""
+    shares = trained_constants(graph, UpdatePlan(patterns))
+    parts = {}
+    for op in learnable(graph):
+        for name in op.constants:
+            if name in shares:
+                layer = Divisible.of(op, graph)
+                slab = layer.part_of(graph.constants[name], layer.learning(shares[name])).slab
+                assert slab is not None
+                parts[name] = slab.index
+    return parts
 
 
 def _whole_update(network: Network) -> Plan:

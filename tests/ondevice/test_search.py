@@ -11,7 +11,7 @@ from fieldtune.errors import DoesNotFitError, UserError
 from firmware_gen.project import Network, load_network, plan_network
 from firmware_gen.update import UpdatePlan, parse_update
 from ondevice.search import Found, choose_update, layer_options
-from ondevice.search_contributions import Contribution, contributions
+from ondevice.search_contributions import Contribution, open_bench
 from ondevice.search_costs import INSTRUCTIONS_PER_MAC, Limits
 
 BOARD = load_board("mps2_an386")
@@ -31,7 +31,8 @@ def ram_of(network: Network, update: str) -> int:
 
 @pytest.fixture(scope="module")
 def measured(network: Network) -> dict[str, Contribution]:
-    return contributions(network, tiny_frames(), lr=0.01)
+    with open_bench(network, tiny_frames(), lr=0.01) as bench:
+        return bench.contributions()
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,28 @@ def test_the_optimizers_state_counts(network: Network, search: Search) -> None:
     assert found.cost.ram == planned.ram_bytes <= limits.ram
 
 
+def test_of_what_fits_the_run_together_decides(network: Network, measured: dict[str, Contribution]) -> None:
+    asked = []
+
+    def judge(patterns: tuple[str, ...]) -> float:
+        asked.append(patterns)
+        return float(len(patterns))
+
+    found = choose_update(network, BOARD, measured, UpdatePlan(), FREE, judge=judge)
+    assert sorted(asked, key=len) == [tuple(LAYERS[-count:]) for count in range(1, 6)]
+    assert found.update == "depth"
+    left = {verdict.why for verdict in found.layers if verdict.learns == "nothing"}
+    assert left == {"would fit, but learning from depth up alone did better"}
+
+
+def test_a_bench_puts_the_weights_back(network: Network) -> None:
+    with open_bench(network, tiny_frames(), lr=0.01) as bench:
+        before = bench.loss()
+        some, more = bench.learned(("dec:0-3",)), bench.learned(("dec", "depth"))
+        assert more < some < before
+        assert bench.loss() == before
+
+
 def test_time_is_a_limit_too(network: Network, search: Search) -> None:
     whole = search(FREE)
     found = search(Limits(FREE.ram, whole.cost.seconds * 0.7))
@@ -115,7 +138,8 @@ def test_when_no_step_is_fast_enough_the_fastest_is_named(search: Search) -> Non
 
 
 def test_layers_that_do_not_lower_the_loss_are_not_chosen(network: Network) -> None:
-    still = contributions(network, tiny_frames(), lr=0.0)
+    with open_bench(network, tiny_frames(), lr=0.0) as bench:
+        still = bench.contributions()
     with pytest.raises(UserError, match="no layer lowers the loss"):
         choose_update(network, BOARD, still, UpdatePlan(), FREE)
 
