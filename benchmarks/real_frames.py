@@ -31,10 +31,11 @@ def perturbed(model: Path, seed: int, out: Path) -> Path:
     proto = onnx.load(model)
     rng = np.random.default_rng(seed)
     for initializer in proto.graph.initializer:
-        if seed and initializer.name.startswith(TRAINED):
+        name = initializer.name
+        if seed and name.startswith(TRAINED) and name.endswith((".weight", ".bias")):
             value = numpy_helper.to_array(initializer)
             noisy = value * (1 + 1e-6 * rng.standard_normal(value.shape)).astype(np.float32)
-            initializer.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), initializer.name))
+            initializer.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), name))
     onnx.save(proto, out)
     return out
 

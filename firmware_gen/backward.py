@@ -2,8 +2,8 @@
 
 The training graph is the forward graph, the losses, and for everything between a loss and the lowest layer
 that learns the operators that carry the gradient. Nothing below the lowest learning layer has a backward,
-and a frozen layer keeps no input. Input gradients come before the weight update of the same layer, which
-changes what they read.
+and a frozen layer keeps no input. Through int8 layers gradients pass in int8. Input gradients come before the
+weight update of the same layer, which changes what they read.
 """
 
 from __future__ import annotations
@@ -12,14 +12,19 @@ import dataclasses
 from dataclasses import dataclass
 
 from fieldtune.errors import ModelError
-from firmware_gen.graph import DType, Graph, Op, Shape, Tensor, check
+from firmware_gen.graph import Constant, DType, Graph, Op, Range, Shape, Tensor, check
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Channels
 from firmware_gen.operators.layout import OneLayer, channel_block, moved_back
 from firmware_gen.operators.loss import LossAttrs
+from firmware_gen.passes.moving_ranges import moving_ranges
 from firmware_gen.passes.split_channels import split_channels
-from firmware_gen.update import UpdatePlan, trained_constants
+from firmware_gen.update import UpdatePlan, optimizer_state, trained_constants
 
+# Of int8 gradients: what a step's grid leaves above the largest one of late, and how fast that is forgotten.
+# Measured on the reference network: docs/architecture.md.
+GRADIENT_HEADROOM, GRADIENT_RATE = 1.5, 0.1
+FROM_INTEGERS = ("moving_dequantize",)  # what makes floats of an int8 gradient
 LABEL_OF_PIXEL = ("cross_entropy",)  # losses whose label is one class a pixel
 
 
@@ -39,7 +44,9 @@ def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan)
         UserError: a pattern of the plan matches nothing.
     """
     shares = trained_constants(graph, plan)
-    return check(_Tape(split_channels(graph, shares), tuple(shares), plan).run(losses))
+    trained = tuple(shares)
+    graph = moving_ranges(split_channels(graph, shares), trained)
+    return check(_Tape(graph, trained, plan).run(losses))
 
 
 class _Tape:
@@ -50,6 +57,8 @@ class _Tape:
         self._trained = trained
         self._plan = plan
         self._tensors = dict(graph.tensors)
+        self._constants = dict(graph.constants)
+        self._ranges = dict(graph.ranges)
         self._forward = {op.outputs[0]: op for op in graph.ops}
         self._ops: list[Op] = []
         self._updates: list[Op] = []
@@ -78,22 +87,14 @@ class _Tape:
             self.graph,
             ops=(*forward, *self._ops),
             tensors=self._tensors,
+            constants=self._constants,
+            ranges=self._ranges,
             labels=tuple(labels),
             masks=tuple(masks),
             trained=self._trained,
-            state=self._state(),
+            optimizer=self._plan.optimizer,
+            state=optimizer_state(self.graph, self._trained, self._plan),
         )
-
-    def _state(self) -> dict[str, Tensor]:
-        kinds = [
-            *(["gradient"] if self._plan.keep_gradients else []),
-            *(["velocity"] if self._plan.momentum else []),
-        ]
-        return {
-            f"{kind}.{name}": Tensor(f"{kind}.{name}", self.graph.constants[name].shape)
-            for kind in kinds
-            for name in self._trained
-        }
 
     def _depends_on_trained(self) -> set[str]:
         wanted: set[str] = set()
@@ -135,6 +136,11 @@ class _Tape:
     def gradient(self, tensor: str) -> str:
         self._collect_pieces(tensor)
         parts = self._contributions[tensor]
+        if len(parts) > 1 and self._tensors[parts[0]].dtype == "i8":
+            raise ModelError(
+                f"'{tensor}' is an int8 value that several layers read; gradients that meet there are not "
+                "supported yet: keep these layers in float with fieldtune quantize --keep-float"
+            )
         while len(parts) > 1:
             first, second = parts[0], parts[1]
             total = self.add(Op("add", f"sum.{tensor}", (first, second), ()), like=tensor)
@@ -149,7 +155,13 @@ class _Tape:
 
     def add(self, op: Op, like: str) -> str:
         name = f"grad.{op.name}.{len(self._ops)}"
-        self._tensors[name] = Tensor(name, self._tensors[like].shape)
+        source = self._tensors[op.inputs[0]]
+        # What only moves or masks an int8 gradient leaves it on its grid.
+        same = source.range if source.name.startswith("grad.") and op.kind not in FROM_INTEGERS else ""
+        self._tensors[name] = Tensor(name, self.graph.shape(like), "i8" if same else "f32", range=same)
+        return self._append(op, name)
+
+    def _append(self, op: Op, name: str) -> str:
         phase = op.phase if op.phase != "forward" else "backward"
         self._ops.append(dataclasses.replace(op, outputs=(name,), phase=phase))
         return name
@@ -178,6 +190,16 @@ class _Tape:
             shape = self._tensors[pieces[channels]].shape
             blocks = (channel_block(shape, channels.first),)
             self.contribute(tensor, moved_back(f"slice.{tensor}", pieces[channels], blocks))
+
+    def contribute_i8(self, tensor: str, op: Op) -> None:
+        name = f"grad.{op.name}.{len(self._ops)}"
+        self._ranges[name] = Range(0.0, 0.0, GRADIENT_HEADROOM, GRADIENT_RATE, symmetric=True)
+        self._tensors[name] = Tensor(name, self.graph.shape(tensor), "i8", range=name)
+        self._contributions.setdefault(tensor, []).append(self._append(op, name))
+
+    def constant(self, constant: Constant) -> str:
+        self._constants[constant.name] = constant
+        return constant.name
 
     def update(self, op: Op) -> None:
         self._updates.append(dataclasses.replace(op, phase="update"))

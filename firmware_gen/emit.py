@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boards import Isa
-from firmware_gen.c_text import Names, c_initializers, c_name, c_string
-from firmware_gen.graph import Op, Tensor
+from firmware_gen.c_text import Names, c_float, c_initializers, c_name, c_string
+from firmware_gen.graph import Op, Range, Tensor
 from firmware_gen.operators import OPERATORS
-from firmware_gen.plan import GUARD_BYTES, Plan, keeps_gradients
+from firmware_gen.plan import GUARD_BYTES, Plan, keeps_gradients, static_bytes
 from firmware_gen.schedule import Step
 from firmware_gen.storage import element_bytes
+from firmware_gen.update import CORRECTIONS
 
 KERNELS = (
     "conv2d",
@@ -25,6 +26,7 @@ KERNELS = (
     "layout",
     "lookup",
     "loss",
+    "moving",
     "pool",
     "pool_i8",
     "quantize",
@@ -40,7 +42,14 @@ ISA_KERNELS: dict[Isa, tuple[str, ...]] = {
     "dsp": ("dsp/conv2d_i8", "dsp/depthwise_i8", "dsp/elementwise_i8", "dsp/pool_i8"),
     "mve": ("mve/conv2d_i8", "mve/depthwise_i8", "mve/elementwise_i8", "mve/lookup", "mve/pool_i8"),
 }
-C_TYPES = {"f32": "float", "u8": "uint8_t", "i8": "int8_t", "i32": "int32_t", "bits": "uint8_t"}
+C_TYPES = {
+    "f32": "float",
+    "u8": "uint8_t",
+    "i8": "int8_t",
+    "i32": "int32_t",
+    "bits": "uint8_t",
+    "bf16": "uint16_t",
+}
 CONSTANT_TYPES = {"float32": "float", "int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
 # GCC (12 at least) may compute a tensor's address from that of another one in the same array, and then
 # believe that nothing is stored: calls of whole steps vanished. So it must not see that all lie in one array.
@@ -51,13 +60,15 @@ static inline __attribute__((always_inline)) uint8_t *at(uint32_t offset) {
     return pointer;
 }
 """
+# What the C names of state begin with, by kind.
+STATE_PREFIXES = {"gradient": "g", "velocity": "v", "moment1": "m1", "moment2": "m2"}
 # What the functions of a phase are passed; everything else is a constant or in the arena.
 PARAMETERS = {"loss": ("float *losses", "losses"), "update": ("const ft_hyper_t *hyper", "hyper")}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a training step: a step of the plan, or what kept gradients need besides."""
+    """A piece of a training step: a step of the plan, or what gradients and optimizer need besides."""
 
     name: str
     step: int | None  # index in `Plan.steps`
@@ -68,10 +79,14 @@ def step_parts(plan: Plan) -> tuple[Part, ...]:
     if not plan.graph.trained:
         return ()
     parts = [Part(step.op.name, index) for index, step in enumerate(plan.steps)]
+    loss = next(index for index, step in enumerate(plan.steps) if step.op.phase == "loss")
     if keeps_gradients(plan.graph):
-        loss = next(index for index, step in enumerate(plan.steps) if step.op.phase == "loss")
         parts.insert(loss, Part("clear", None))
         parts.append(Part("apply", None))
+    elif CORRECTIONS in plan.graph.state:
+        parts.insert(loss, Part("advance", None))
+    if plan.graph.ranges:
+        parts.append(Part("move_ranges", None))
     return tuple(parts)
 
 
@@ -117,6 +132,23 @@ class _Model:
         view = self._plan.views[tensor]
         return view.row, view.pixel
 
+    def grid(self, tensor: str) -> str:
+        described = self._graph.tensors[tensor]
+        if described.range:
+            return f"ranges[{self._range_index(tensor)}].grid"
+        known = described.quantization
+        assert known is not None
+        return f"(ft_grid_t){{{c_float(known.scale)}, {known.zero_point}}}"
+
+    def range(self, tensor: str) -> str:
+        return f"&ranges[{self._range_index(tensor)}]"
+
+    def range_rule(self, tensor: str) -> str:
+        return _range_rule(self._graph.ranges[self._graph.tensors[tensor].range])
+
+    def _range_index(self, tensor: str) -> int:
+        return list(self._graph.ranges).index(self._graph.tensors[tensor].range)
+
     def inside(self, part: str, whole: str, channel: int = 0) -> bool:
         views = self._plan.views
         at = (views[whole].buffer, views[whole].channel + channel)
@@ -147,11 +179,10 @@ class _Model:
         self._constants[identifier] = f"static const {c_type} {identifier}[{len(rows)}] = {{\n{body}}};\n"
         return identifier
 
-    def gradient(self, constant: str) -> str | None:
-        return f"g_{self._names(constant)}" if self._kept else None
-
-    def velocity(self, constant: str) -> str:
-        return f"v_{self._names(constant)}" if f"velocity.{constant}" in self._graph.state else "NULL"
+    def sink(self, constant: str) -> tuple[str, str]:
+        if self._kept:
+            return "", f"(ft_sink_t){{.g = {self._state_name(f'gradient.{constant}')}}}"
+        return self._update(constant)
 
     # The file, part by part.
 
@@ -180,7 +211,24 @@ class _Model:
 
     def _state_name(self, name: str) -> str:
         kind, _, constant = name.partition(".")
-        return f"{'g' if kind == 'gradient' else 'v'}_{self._names(constant)}"
+        return f"{STATE_PREFIXES[kind]}_{self._names(constant)}" if constant else kind
+
+    def _update(self, constant: str) -> tuple[str, str]:
+        """Return the declaration that the ft_sink_t which applies gradients needs, if any, and that."""
+        optimizer, w = self._graph.optimizer, self._ram_name(constant)
+        if optimizer == "sgd":
+            return "", f"(ft_sink_t){{.sgd = ft_sgd(hyper, {w}, {self._reals(f'velocity.{constant}')})}}"
+        first, second = self._reals(f"moment1.{constant}"), self._state_name(f"moment2.{constant}")
+        adam = f"ft_adam(hyper, FT_{optimizer.upper()}, {w},\n        {first}, {second}, {CORRECTIONS})"
+        return f"const ft_adam_t adam = {adam};\n", "(ft_sink_t){.adam = &adam}"
+
+    def _reals(self, name: str) -> str:
+        """Return the ft_reals_t of a state, without any array when the plan keeps none."""
+        state = self._graph.state.get(name)
+        if state is None:
+            return "(ft_reals_t){NULL, NULL}"
+        array = self._state_name(name)
+        return f"(ft_reals_t){{{f'NULL, {array}' if state.dtype == 'bf16' else f'{array}, NULL'}}}"
 
     def _define_array(self, name: str, value: np.ndarray, attribute: str = "") -> None:
         if name not in self._constants:
@@ -200,9 +248,16 @@ class _Model:
         for name in self._graph.trained:
             yield f"static float {self._ram_name(name)}[{self._graph.constants[name].value.size}];\n"
         for name, tensor in self._graph.state.items():
-            yield f"static float {self._state_name(name)}[{tensor.count}];\n"
+            count = static_bytes(tensor) // element_bytes(tensor)
+            yield f"static {C_TYPES[tensor.dtype]} {self._state_name(name)}[{count}];\n"
         if self._kept:
             yield "static int32_t accumulated;\n"
+        if self._graph.ranges:
+            count = len(self._graph.ranges)
+            yield f"static ft_moving_range_t ranges[{count}];\n"
+            yield f"static const ft_moving_rule_t range_rules[{count}] = {{\n"
+            yield from (f"    {_range_rule(moving)},\n" for moving in self._graph.ranges.values())
+            yield "};\n"
 
     def _define_function(self, index: int, step: Step) -> None:
         body = OPERATORS[step.op.kind].emit(step, self).replace("\n", "\n    ")
@@ -230,6 +285,9 @@ class _Model:
             yield f"    memset({self._state_name(name)}, 0, sizeof {self._state_name(name)});\n"
         if self._kept:
             yield "    accumulated = 0;\n"
+        for index, moving in enumerate(self._graph.ranges.values()):
+            yield f"    ranges[{index}].low = {c_float(moving.low)};\n"
+            yield f"    ranges[{index}].high = {c_float(moving.high)};\n"
         yield "}\n\nstatic int intact(void) {\n"
         yield f"    for (int k = 0; k < {GUARD_BYTES // 4}; k++)\n"
         yield "        if (arena.low[k] != 0xA5A5A5A5u || arena.high[k] != 0xA5A5A5A5u)\n"
@@ -245,16 +303,31 @@ class _Model:
             if step.op.phase == "forward":
                 yield f"    {_step_name(index, step) if index in self._functions else 'NULL'},\n"
         yield "};\n\n"
+        if self._graph.ranges:
+            yield from self._ranges()
         yield "static void infer(uint32_t first, uint32_t end) {\n"
+        yield from self._begin_ranges()
         yield "    for (uint32_t k = first; k < end && k < sizeof forward / sizeof forward[0]; k++)\n"
         yield "        if (forward[k] != NULL)\n"
         yield "            forward[k]();\n"
         yield "}\n\n"
 
+    def _ranges(self) -> Iterator[str]:
+        count = len(self._graph.ranges)
+        for name, function in (("begin_ranges", "ft_range_begin"), ("move_ranges", "ft_range_move")):
+            yield f"FT_STEP {name}(void) {{\n    for (int k = 0; k < {count}; k++)\n"
+            yield f"        {function}(&ranges[k], range_rules[k]);\n}}\n\n"
+
+    def _begin_ranges(self) -> Iterator[str]:
+        if self._graph.ranges:
+            yield "    if (first == 0)\n        begin_ranges();\n"
+
     def _training(self) -> Iterator[str]:
         if self._kept:
             yield from self._clear()
             yield from self._apply()
+        elif CORRECTIONS in self._graph.state:
+            yield from self._advance()
         yield "static void part(uint32_t index, const ft_hyper_t *hyper, float *losses) {\n"
         yield "    (void)hyper, (void)losses;\n"
         yield "    switch (index) {\n"
@@ -264,13 +337,14 @@ class _Model:
                 yield f"    case {index}:\n        {call};\n        break;\n"
         yield "    }\n}\n\n"
         yield "static void step(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses) {\n"
+        yield from self._begin_ranges()
         yield f"    for (uint32_t k = first; k < end && k < {len(step_parts(self._plan))}; k++)\n"
         yield "        part(k, hyper, losses);\n}\n\n"
 
     def _call(self, part: Part) -> str:
         """Return the call that runs `part`, "" when the plan has put its result in place."""
         if part.step is None:
-            return f"{part.name}({'hyper' if part.name == 'apply' else ''})"
+            return f"{part.name}({'' if part.name == 'clear' else 'hyper'})"
         if part.step not in self._functions:
             return ""
         step = self._plan.steps[part.step]
@@ -280,7 +354,7 @@ class _Model:
         yield "/* No gradient, before the first sample of an update. */\n"
         yield "FT_STEP clear(void) {\n    if (accumulated != 0)\n        return;\n"
         for name in self._graph.trained:
-            pointer = self.gradient(name)
+            pointer = self._state_name(f"gradient.{name}")
             yield f"    memset({pointer}, 0, sizeof {pointer});\n"
         yield "}\n\n"
 
@@ -290,15 +364,22 @@ class _Model:
         yield "    if (++accumulated < (int32_t)hyper->accumulate)\n        return;\n"
         yield "    float sum = 0.0f;\n"
         counts = {name: self._graph.constants[name].value.size for name in self._graph.trained}
+        gradients = {name: self._state_name(f"gradient.{name}") for name in counts}
         for name, count in counts.items():
-            yield f"    sum = ft_square_sum_f32({self.gradient(name)}, {count}, sum);\n"
+            yield f"    sum = ft_square_sum_f32({gradients[name]}, {count}, sum);\n"
         yield "    const float factor = ft_clip_factor(sum, 1.0f / (float)accumulated, hyper->clip_norm);\n"
+        if CORRECTIONS in self._graph.state:
+            yield f"    ft_adam_advance(hyper, {CORRECTIONS});\n"
         for name, count in counts.items():
-            yield (
-                f"    ft_sgd_f32({self._ram_name(name)}, {self.velocity(name)}, {self.gradient(name)},\n"
-                f"        {count}, hyper->lr, hyper->momentum, hyper->weight_decay, factor);\n"
-            )
+            declaration, sink = self._update(name)
+            call = f"ft_apply_f32({sink}, {gradients[name]}, {count}, factor);"
+            yield f"    {{\n        {declaration}        {call}\n    }}\n" if declaration else f"    {call}\n"
         yield "    accumulated = 0;\n}\n\n"
+
+    def _advance(self) -> Iterator[str]:
+        yield "/* Another update, which every layer's own part makes. */\n"
+        yield "FT_STEP advance(const ft_hyper_t *hyper) {\n"
+        yield f"    ft_adam_advance(hyper, {CORRECTIONS});\n}}\n\n"
 
     def _tensor_table(self) -> Iterator[str]:
         graph = self._graph
@@ -320,6 +401,9 @@ class _Model:
         for name, tensor in graph.state.items():
             role = "FT_GRADIENT" if name.startswith("gradient.") else "FT_STATE"
             yield _entry(name, f"(uint8_t *){self._state_name(name)}", tensor, role)
+        for index, name in enumerate(graph.ranges):
+            ends = Tensor(f"range.{name}", (1, 1, 2))
+            yield _entry(ends.name, f"(uint8_t *)&ranges[{index}]", ends, "FT_RANGE")
         if self._kept:
             counter = Tensor("accumulated", (1, 1, 1), "i32")
             yield _entry("accumulated", "(uint8_t *)&accumulated", counter, "FT_STATE")
@@ -345,6 +429,12 @@ def _entry(name: str, data: str, tensor: Tensor, role: str) -> str:
     shape = ", ".join(map(str, tensor.shape))
     dtype = f"FT_{tensor.dtype.upper()}"
     return f"    {{{c_string(name)}, {data}, {tensor.bytes}, {{{shape}}}, {role}, {dtype}}},\n"
+
+
+def _range_rule(moving: Range) -> str:
+    return (
+        f"(ft_moving_rule_t){{{c_float(moving.headroom)}, {c_float(moving.rate)}, {int(moving.symmetric)}}}"
+    )
 
 
 def _step_name(index: int, step: Step) -> str:

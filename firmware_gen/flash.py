@@ -55,6 +55,15 @@ class _Constants:
     def strides(self, tensor: str) -> tuple[int, int]:
         return 1, 1
 
+    def grid(self, tensor: str) -> str:
+        return tensor
+
+    def range(self, tensor: str) -> str:
+        return tensor
+
+    def range_rule(self, tensor: str) -> str:
+        return tensor
+
     def inside(self, part: str, whole: str, channel: int = 0) -> bool:
         return True
 
@@ -76,8 +85,5 @@ class _Constants:
         self.sizes[name] = TABLE_ROW_BYTES[c_type] * len(rows)
         return name
 
-    def gradient(self, constant: str) -> str | None:
-        return constant
-
-    def velocity(self, constant: str) -> str:
-        return constant
+    def sink(self, constant: str) -> tuple[str, str]:
+        return "", constant

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from fieldtune.errors import FieldtuneError
 
 Shape = tuple[int, int, int]
-DType = Literal["f32", "u8", "i8", "i32", "bits"]
+DType = Literal["f32", "u8", "i8", "i32", "bits", "bf16"]
+Optimizer = Literal["sgd", "adam", "adamw"]
 Phase = Literal["forward", "loss", "backward", "update"]
 Array = NDArray[np.float32]
 
-ITEM_BITS: Mapping[str, int] = {"f32": 32, "i32": 32, "u8": 8, "i8": 8, "bits": 1}
+ITEM_BITS: Mapping[str, int] = {"f32": 32, "i32": 32, "u8": 8, "i8": 8, "bits": 1, "bf16": 16}
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,26 @@ class Quantization:
 
 
 @dataclass(frozen=True)
+class Range:
+    """A range of real values that moves while the network learns: see kernels/moving.h.
+
+    `low` <= 0 <= `high` are where it begins; both 0: found in the first step. A gradient's is symmetric.
+    """
+
+    low: float
+    high: float
+    headroom: float
+    rate: float
+    symmetric: bool = False
+
+
+@dataclass(frozen=True)
 class Tensor:
     """A value that operators write and read: rows, columns, channels.
 
     `source` is the tensor of the model file that holds the same values: its name in ONNX, its index in
-    TFLite; empty where the file has no such tensor.
+    TFLite; empty where the file has no such tensor. `range` names the `Graph.ranges` that tells what its
+    integers mean while the network learns; then `quantization` is only what they meant in the file.
     """
 
     name: str
@@ -48,6 +64,7 @@ class Tensor:
     dtype: DType = "f32"
     quantization: Quantization | None = None
     source: str = ""
+    range: str = ""
 
     @property
     def count(self) -> int:
@@ -132,7 +149,9 @@ class Graph:
     labels: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()  # constants that learn
-    state: Mapping[str, Tensor] = field(default_factory=dict)  # gradients and velocities that outlive a step
+    optimizer: Optimizer = "sgd"
+    state: Mapping[str, Tensor] = field(default_factory=dict)  # what gradients and optimizer keep over a step
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def with_ops(self, ops: Iterable[Op], **changes: object) -> Graph:
         """Return a copy with other operators; tensors and constants that none uses any more are dropped."""
@@ -168,6 +187,9 @@ class Graph:
             if name in scratch:
                 continue
             digest.update(f"{name} {tensor.shape} {tensor.dtype} {tensor.quantization}".encode())
+            digest.update(tensor.range.encode())
+        for name, moving in sorted(self.ranges.items()):
+            digest.update(f"{name} {moving}".encode())
         for name, constant in sorted(self.constants.items()):
             digest.update(f"{name} {constant.value.shape} {constant.value.dtype}".encode())
             digest.update(np.ascontiguousarray(constant.value).tobytes())

@@ -13,7 +13,7 @@ from fieldtune.errors import DoesNotFitError
 from fieldtune.sizes import format_size
 from firmware_gen.arena import Buffer, extent, peak_bytes, place
 from firmware_gen.flash import code_estimate, constant_bytes
-from firmware_gen.graph import Graph
+from firmware_gen.graph import Graph, Tensor
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Prefer
 from firmware_gen.passes.scratch import with_scratch
@@ -22,6 +22,8 @@ from firmware_gen.schedule import Step, whole_layers
 from firmware_gen.storage import View, choose_storage
 
 GUARD_BYTES = 16  # on both sides of the arena; what ft_model_t.intact looks at
+RANGE_BYTES = 24  # ft_moving_range_t
+WORD_BYTES = 4
 COUNTER_BYTES = 4  # samples since the last update, where gradients are kept
 
 
@@ -73,6 +75,7 @@ class Plan:
             "ram": dict(self.ram),
             "flash": dict(self.flash),
             "trained": list(self.graph.trained),
+            "optimizer": self.graph.optimizer if self.graph.trained else None,
             "tensors": [
                 {
                     "name": buffer.name,
@@ -136,7 +139,7 @@ def make_plan(graph: Graph, board: Board, ram_limit: int | None = None, prefer: 
 def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
     """Return what each part of the firmware takes."""
     weights = sum(graph.constants[name].value.nbytes for name in graph.trained)
-    state = sum(tensor.bytes for tensor in graph.state.values())
+    state = sum(static_bytes(tensor) for tensor in graph.state.values()) + RANGE_BYTES * len(graph.ranges)
     if keeps_gradients(graph):
         state += COUNTER_BYTES
     return {
@@ -146,6 +149,11 @@ def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
         "link": link_ram_bytes(max_losses=loss_slots(graph)),
         "port": board.port_ram_bytes,
     }
+
+
+def static_bytes(tensor: Tensor) -> int:
+    """Return what an array of its own takes: whole words, so that no linker leaves gaps."""
+    return -(-tensor.bytes // WORD_BYTES) * WORD_BYTES
 
 
 def loss_slots(graph: Graph) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from fieldtune.errors import LinkError
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 REPLY: Final = 0x80
 """A reply's type is its request's type with this bit set; the board alone sends types with this bit."""
 
@@ -29,12 +29,22 @@ FRAME_OVERHEAD: Final = 7
 ALL_STEPS: Final = 0xFFFFFFFF
 """`end` of an INFER or STEP that runs to the end."""
 
-Role = Literal["input", "label", "mask", "output", "weight", "state", "gradient", "arena"]
-ROLES: Final[tuple[Role, ...]] = ("input", "label", "mask", "output", "weight", "state", "gradient", "arena")
-DTYPES: Final = ("f32", "u8", "i8", "i32", "bits")
+Role = Literal["input", "label", "mask", "output", "weight", "state", "gradient", "arena", "range"]
+ROLES: Final[tuple[Role, ...]] = (
+    "input",
+    "label",
+    "mask",
+    "output",
+    "weight",
+    "state",
+    "gradient",
+    "arena",
+    "range",
+)
+DTYPES: Final = ("f32", "u8", "i8", "i32", "bits", "bf16")
 """Names of ft_role_t and ft_dtype_t in ``runtime/model_api.h``, in their order."""
 
-_CONTEXT_BYTES: Final = 51
+_CONTEXT_BYTES: Final = 63
 _ENCODER_BYTES: Final = 268
 """Sizes on a 32-bit board of what ft_firmware_t holds before its replies, and of ft_encoder_t."""
 
@@ -261,6 +271,9 @@ HYPER = Message(
         ("momentum", "f32", ""),
         ("weight_decay", "f32", ""),
         ("clip_norm", "f32", "0: gradients are not clipped"),
+        ("beta1", "f32", "of Adam, as the two that follow"),
+        ("beta2", "f32", ""),
+        ("eps", "f32", "1e-8 after a restart"),
         ("accumulate", "u32", "samples an update, at least 1"),
     ),
 )

@@ -6,9 +6,10 @@ import fnmatch
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from fieldtune.errors import ModelError, UserError
-from firmware_gen.graph import Graph, Op
+from firmware_gen.graph import DType, Graph, Op, Optimizer, Tensor
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Channels
 
@@ -17,6 +18,10 @@ from firmware_gen.operators.base import Channels
 Share = Fraction | Channels
 WHOLE = Fraction(1)
 SHARE = re.compile(r"(?P<layers>.+):(?:(?P<part>\d+)/(?P<of>\d+)|(?P<first>\d+)-(?P<last>\d+))")
+
+StateType = Literal["f32", "bf16"]
+
+CORRECTIONS = "corrections"  # Adam's 1 - beta1^t and 1 - beta2^t after t updates
 
 
 @dataclass(frozen=True)
@@ -29,14 +34,44 @@ class UpdatePlan:
     """
 
     patterns: tuple[str, ...] = ()
-    momentum: bool = False  # a velocity for every weight that learns
+    momentum: bool = False  # of sgd: a velocity for every weight that learns
     keep_gradients: bool = False  # needed for accumulation over samples and for clipping the gradient's norm
+    optimizer: Optimizer = "sgd"
+    state: StateType = "f32"  # how velocity and first moment are stored
+
+    def kept(self) -> dict[str, DType]:
+        """Return what every weight that learns has in RAM besides itself.
+
+        The second moment stays in f32: 8 bits cannot hold an average that changes by a thousandth at a time.
+        """
+        kinds: dict[str, DType] = {"gradient": "f32"} if self.keep_gradients else {}
+        if self.optimizer != "sgd":
+            kinds |= {"moment1": self.state, "moment2": "f32"}
+        elif self.momentum:
+            kinds["velocity"] = self.state
+        return kinds
 
 
-def parse_update(text: str | None, *, momentum: bool = False, keep_gradients: bool = False) -> UpdatePlan:
+def parse_update(
+    text: str | None,
+    *,
+    momentum: bool = False,
+    keep_gradients: bool = False,
+    optimizer: Optimizer = "sgd",
+    state: StateType = "f32",
+) -> UpdatePlan:
     """Return the plan that ``--update 'decoder0*,ups0*'`` means; None or an empty text: nothing learns."""
     patterns = tuple(part.strip() for part in (text or "").split(",") if part.strip())
-    return UpdatePlan(patterns, momentum, keep_gradients)
+    return UpdatePlan(patterns, momentum, keep_gradients, optimizer, state)
+
+
+def optimizer_state(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> dict[str, Tensor]:
+    """Return the tensors that outlive a step, by name: ``velocity.ups0.tconv.bias``, ``corrections``."""
+    names = [(f"{kind}.{name}", name, dtype) for kind, dtype in plan.kept().items() for name in trained]
+    state = {full: Tensor(full, graph.constants[name].shape, dtype) for full, name, dtype in names}
+    if plan.optimizer != "sgd":
+        state[CORRECTIONS] = Tensor(CORRECTIONS, (1, 1, 2))
+    return state
 
 
 def trained_constants(graph: Graph, plan: UpdatePlan) -> dict[str, Share]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fieldtune.errors import BoardError, DeviceResetError, LinkError, UserError
 from firmware_gen import protocol
+from firmware_gen.bf16 import from_bf16, to_bf16
 from firmware_gen.protocol import Role
 from ondevice.link import Link, Request
 from ondevice.timing import DEFAULT_TIMING, Timing
@@ -19,7 +20,7 @@ from ondevice.timing import DEFAULT_TIMING, Timing
 Array = NDArray[Any]
 
 SAMPLE_ROLES: tuple[Role, ...] = ("input", "label", "mask")
-_DTYPES = {"f32": "<f4", "u8": "u1", "i8": "i1", "i32": "<i4", "bits": "u1"}
+_DTYPES = {"f32": "<f4", "u8": "u1", "i8": "i1", "i32": "<i4", "bits": "u1", "bf16": "<f4"}
 _RETRY_OPEN_S = 0.1
 
 
@@ -45,6 +46,7 @@ class TensorInfo:
     """One tensor on the board. `array_shape` and `array_dtype` are those of its numpy array.
 
     The array of a ``bits`` tensor is its packed bytes: uint8 (bytes,), eight values a byte, first in bit 0.
+    That of a ``bf16`` tensor is float32: exact when read, rounded to the nearest when written.
     """
 
     index: int
@@ -56,7 +58,7 @@ class TensorInfo:
 
     @property
     def array_dtype(self) -> np.dtype[Any]:
-        """Little endian, as on the board."""
+        """Little endian; as on the board, but for bf16."""
         return np.dtype(_DTYPES[self.dtype])
 
     @property
@@ -74,6 +76,9 @@ class Hyper:
     weight_decay: float = 0.0
     clip_norm: float = 0.0  # 0: gradients are not clipped
     accumulate: int = 1  # samples an update
+    beta1: float = 0.9  # of Adam, as the two that follow
+    beta2: float = 0.999
+    eps: float = 1e-8
 
 
 @dataclass(frozen=True)
@@ -297,10 +302,12 @@ class Device:
         """Set the hyperparameters of the steps to come.
 
         Raises:
-            UserError: one is negative or not finite.
+            UserError: one is negative or not finite, or a beta 1 or more.
         """
         values = vars(hyper)
         for name, value in values.items():
+            if name.startswith("beta") and np.float32(value) >= 1:
+                raise UserError(f"{name} cannot be {value}; give a number below 1")
             if not (math.isfinite(value) and value >= 0) or (name == "accumulate" and value < 1):
                 raise UserError(f"{name} cannot be {value}; give a number that is not negative")
         self.link.command(protocol.HYPER, **values)
@@ -356,8 +363,7 @@ class Device:
         ]
 
     def _join(self, info: TensorInfo, replies: Iterator[dict[str, Any]]) -> Array:
-        data = b"".join(next(replies)["data"] for _ in self._reads(info, 0, info.bytes))
-        return np.frombuffer(bytearray(data), info.array_dtype).reshape(info.array_shape)
+        return _decode(info, b"".join(next(replies)["data"] for _ in self._reads(info, 0, info.bytes)))
 
     def _writes(self, info: TensorInfo, array: Array) -> Iterator[Request]:
         if array.dtype != info.array_dtype or array.shape != info.array_shape:
@@ -365,11 +371,22 @@ class Device:
                 f"{info.name} takes {info.array_dtype.name} of shape {info.array_shape}, "
                 f"not {array.dtype.name} of shape {array.shape}"
             )
-        data = array.tobytes()
+        data = _encode(info, array)
         piece = self.hello.max_payload - protocol.WRITE.request.fixed_size
         for offset in range(0, len(data), piece):
             part = data[offset : offset + piece]
             yield Request(protocol.WRITE, {"tensor": info.index, "offset": offset, "data": part})
+
+
+def _decode(info: TensorInfo, data: bytes) -> Array:
+    """Return the array of the board's bytes; it can be written to."""
+    if info.dtype == "bf16":
+        return from_bf16(np.frombuffer(data, "<u2")).reshape(info.array_shape)
+    return np.frombuffer(bytearray(data), info.array_dtype).reshape(info.array_shape)
+
+
+def _encode(info: TensorInfo, array: Array) -> bytes:
+    return to_bf16(array).astype("<u2").tobytes() if info.dtype == "bf16" else array.tobytes()
 
 
 def _tensor_info(index: int, reply: Mapping[str, Any]) -> TensorInfo:
@@ -377,7 +394,8 @@ def _tensor_info(index: int, reply: Mapping[str, Any]) -> TensorInfo:
         raise LinkError(f"the board's tensor {reply['name']} is of an unknown kind; build its firmware anew")
     role, dtype = protocol.ROLES[reply["role"]], protocol.DTYPES[reply["dtype"]]
     info = TensorInfo(index, reply["name"], role, dtype, reply["shape"], reply["bytes"])
-    if math.prod(info.array_shape) * info.array_dtype.itemsize != info.bytes:
+    item = 2 if info.dtype == "bf16" else info.array_dtype.itemsize
+    if math.prod(info.array_shape) * item != info.bytes:
         raise LinkError(
             f"the board's tensor {info.name} has {info.bytes} bytes but shape {info.shape}; "
             "build its firmware anew"

@@ -48,7 +48,7 @@ class Evaluation:
 
         Args:
             device: a board with the plan's firmware; it is left with `weights`.
-            weights: what the board learned.
+            weights: what the board learned, and ranges that moved.
             seen: indices of the training frames that it learned from.
 
         Returns:

@@ -39,6 +39,7 @@ _MOST_TRIES = 5
 # A question asked again while the board computes would interrupt it. An emulator's line loses nothing.
 _UNDISTURBED = Timing(computing_check=Timing.computing)
 _LEARNING_RATE = 1e-3
+_SETTLING_STEPS = 2  # in the first ones, int8 layers are made again until their ranges fit
 
 
 @dataclass(frozen=True)
@@ -246,19 +247,23 @@ class _Inference:
 
 
 class _Training:
-    """The same for the training step that comes first after a reset."""
+    """The same for the training step that comes first after a reset, or after ranges have settled."""
 
     def __init__(self, device: Device, sample: Sample, hyper: Hyper | None) -> None:
         self.device = device
         self._sample = sample
+        self._before = _SETTLING_STEPS if device.names("range") else 0
         device.set_hyper(replace(hyper or Hyper(_LEARNING_RATE), accumulate=1))
 
     def begin(self) -> None:
         self.device.reset_weights()
+        for step in range(self._before):
+            self.device.put_sample(self._sample)
+            self.device.step(step)
         self.device.put_sample(self._sample)
 
     def ticks(self, first: int, end: int) -> int:
-        return self.device.step(0, first, end).ticks
+        return self.device.step(self._before, first, end).ticks
 
 
 def _count(run: _Inference | _Training, parts: int, passes: int) -> tuple[int, int, list[int]]:
@@ -298,7 +303,7 @@ def _parts(plan: Plan) -> list[Layer]:
 
 def _layer(plan: Plan, name: str, index: int | None) -> Layer:
     if index is None:
-        return Layer(name, "gradients", "update", 0, 0)
+        return Layer(name, "optimizer", "update", 0, 0)
     op = plan.steps[index].op
     phase: Phase = "backward" if op.phase == "loss" else op.phase
     return Layer(name, op.kind, phase, OPERATORS[op.kind].macs(op, plan.graph), 0)

@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fieldtune.console import progress, say
 from fieldtune.errors import DataError, LinkError, UserError
 from ondevice.device import Device, Hyper
+from ondevice.learning_rate import Schedule
 from ondevice.link import RefusedError
 from ondevice.session import Session
 from ondevice.training_data import Sample, TrainingSamples
@@ -38,6 +39,7 @@ class TuneOptions:
     shuffle_seed: int | None = None
     checkpoint_every: int = 25  # steps
     port: str | None = None  # a board that runs the firmware already
+    schedule: Schedule = field(default_factory=Schedule)  # of the learning rate
 
     def check(self, frames: Frames) -> None:
         """Raise UserError or DataError when the options do not go together with the data."""
@@ -49,6 +51,11 @@ class TuneOptions:
             raise UserError(
                 f"--steps is {self.steps}, no multiple of --accumulate {self.hyper.accumulate}: "
                 "the last samples would never reach the weights"
+            )
+        if self.schedule.warmup >= self._updates:
+            raise UserError(
+                f"--warmup is {self.schedule.warmup}, but there are only {self._updates} updates; "
+                "give fewer, or more --steps"
             )
         if len(frames) <= self.test:
             raise DataError(
@@ -62,8 +69,19 @@ class TuneOptions:
             "steps": self.steps,
             "test": self.test,
             **dataclasses.asdict(self.hyper),
+            "schedule": str(self.schedule),
+            "warmup": self.schedule.warmup,
             "shuffle_seed": self.shuffle_seed,
         }
+
+    def hyper_at(self, step: int) -> Hyper:
+        """Return the hyperparameters of a step, counted from 0: the same for all samples of an update."""
+        scale = self.schedule.scale(step // self.hyper.accumulate, self._updates)
+        return dataclasses.replace(self.hyper, lr=self.hyper.lr * scale)
+
+    @property
+    def _updates(self) -> int:
+        return self.steps // self.hyper.accumulate
 
 
 class Trainer:
@@ -77,14 +95,16 @@ class Trainer:
         """Train nothing yet."""
         self.seen: list[int] = []
         self._device, self._session = device, session
-        self._steps, self._hyper = options.steps, options.hyper
+        self._options = options
+        self._steps, self._accumulate = options.steps, options.hyper.accumulate
+        self._hyper: Hyper | None = None  # what the board has; None: not known
         self._loss_names = [spec.name for spec in task.outputs]
         self._checkpoint_every = options.checkpoint_every
         # A firmware that was started from here does not come back by itself.
         self._patience = RECONNECT_SECONDS if options.port else 0.0
 
     def run(self, samples: TrainingSamples) -> dict[str, NDArray[Any]]:
-        """Train from where the session stands to its last step; return the weights that learned.
+        """Train from where the session stands to its last step; return what learned: weights and ranges.
 
         Raises:
             LinkError: the board does not answer any more, or has lost what it learned.
@@ -92,7 +112,7 @@ class Trainer:
         """
         start = self._restore()
         # Right after an update no gradient waits on the board, so that a checkpoint needs none.
-        period = math.ceil(self._checkpoint_every / self._hyper.accumulate) * self._hyper.accumulate
+        period = math.ceil(self._checkpoint_every / self._accumulate) * self._accumulate
         walk = enumerate(itertools.islice(samples, self._steps))
         for step, (index, sample) in progress(walk, "training", self._steps):
             self.seen.append(index)
@@ -101,16 +121,15 @@ class Trainer:
             self._train_on(step, sample)
             done = step + 1
             if done % period == 0 or done == self._steps:
-                self._session.save_checkpoint(done, self._read(done, "weight", "state"))
+                self._session.save_checkpoint(done, self._read(done, "weight", "state", "range"))
         if samples.skipped:
             say(f"passed over {len(samples.skipped)} frames without a valid label")
-        return self._read(self._steps, "weight")
+        return self._read(self._steps, "weight", "range")
 
     def _restore(self) -> int:
         """Bring the board to where the session stands; return the steps done."""
         checkpoint = self._session.load_checkpoint()
         self._device.reset_weights()
-        self._device.set_hyper(self._hyper)
         if checkpoint is None:
             return 0
         self._device.write_tensors(checkpoint.arrays)
@@ -120,6 +139,7 @@ class Trainer:
 
     def _train_on(self, step: int, sample: Sample) -> None:
         def exchange() -> tuple[float, ...]:
+            self._set_hyper(self._options.hyper_at(step))
             self._device.put_sample(sample)
             return self._device.step(step).losses
 
@@ -136,6 +156,11 @@ class Trainer:
             self._device.link.resent_frames - resent,
         )
 
+    def _set_hyper(self, hyper: Hyper) -> None:
+        if hyper != self._hyper:
+            self._device.set_hyper(hyper)
+            self._hyper = hyper
+
     def _read(self, done: int, *roles: Any) -> dict[str, NDArray[Any]]:
         """Read tensors after `done` steps."""
         arrays = self._across_reconnections(lambda: self._device.read_role(*roles), (done,))
@@ -147,7 +172,7 @@ class Trainer:
         if not np.isfinite(values).all():
             raise UserError(
                 f"training diverges: {what} is not finite at step {step}; "
-                f"begin again with a smaller --lr than {self._hyper.lr:g}, or with --clip-norm"
+                f"begin again with a smaller --lr than {self._options.hyper.lr:g}, or with --clip-norm"
             )
 
     def _across_reconnections(self, exchange: Callable[[], T], steps: tuple[int, ...]) -> T:
@@ -175,4 +200,4 @@ class Trainer:
                 f"the board has started anew at step {steps[0] + 1} and lost what it learned; "
                 "run the same command with --resume to continue from the checkpoint"
             ) from error
-        self._device.set_hyper(self._hyper)
+        self._hyper = None

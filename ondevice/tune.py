@@ -70,10 +70,14 @@ def _memory_used(device: Device, session: Session) -> dict[str, int]:
 
 def _save_weights(network: Network, plan: Plan, session: Session, weights: Arrays) -> None:
     constants = plan.graph.constants
+    weights = {name: value for name, value in weights.items() if name in plan.graph.trained}
     before = {name: to_source(constants[name], constants[name].value) for name in weights}
     after = {name: to_source(constants[name], value) for name, value in weights.items()}
     session.save_weights("before", before)
     session.save_weights("after", after)
+    if plan.graph.ranges:
+        say("the scales of int8 layers have moved, which tuned.onnx cannot hold yet: see weights_after.npz")
+        return
     if not write_tuned_onnx(network.path, plan.graph, after, session.path / "tuned.onnx"):
         say(
             "what learned is no array of the model's file, so the tuned weights are only in weights_after.npz"

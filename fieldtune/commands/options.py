@@ -46,7 +46,19 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     add_prefer(parser)
     optimizer = parser.add_argument_group("optimizer")
     optimizer.add_argument(
-        "--momentum", type=not_negative, default=0.0, help="momentum (keeps a velocity for each weight)"
+        "--optimizer",
+        choices=("sgd", "adam", "adamw"),
+        default="sgd",
+        help="how gradients change weights (default sgd; the others keep two moments for each weight)",
+    )
+    optimizer.add_argument(
+        "--momentum", type=not_negative, default=0.0, help="of sgd (keeps a velocity for each weight)"
+    )
+    optimizer.add_argument(
+        "--state",
+        choices=("f32", "bf16"),
+        default="f32",
+        help="how velocity or first moment are stored (default f32)",
     )
     optimizer.add_argument(
         "--clip-norm", type=not_negative, default=0.0, help="limit of the gradient's norm (keeps gradients)"
@@ -61,7 +73,7 @@ def add_search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time", metavar="TIME", help="hard limit on the estimated time of a step, such as 400ms (auto)"
     )
-    parser.add_argument("--lr", type=not_negative, default=0.01, help="learning rate (default 0.01)")
+    parser.add_argument("--lr", type=not_negative, help="learning rate (default 0.01; adam and adamw 0.001)")
     parser.add_argument("--test", type=int, default=50, help="last frames, held out to judge by (default 50)")
 
 
@@ -85,6 +97,22 @@ def not_negative(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 3.4e38:
         raise argparse.ArgumentTypeError(f"{text} is no number from 0 up")
+    return value
+
+
+def below_one(text: str) -> float:
+    """Return the number in `text` for argparse: from 0 to before 1."""
+    value = float(text)
+    if not 0 <= value <= 1 - 2**-24:  # what lies above is 1 as the board's float32
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 to before 1")
+    return value
+
+
+def above_zero(text: str) -> float:
+    """Return the number in `text` for argparse: above 0, as far as the board's float32 goes."""
+    value = float(text)
+    if not 1.2e-38 <= value <= 3.4e38:
+        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
     return value
 
 
@@ -127,14 +155,22 @@ def search(args: argparse.Namespace, network: Network, frames: Frames) -> Found:
     ram = None if args.ram is None else parse_size(args.ram)
     limits = Limits.of(board, ram, None if args.time is None else parse_seconds(args.time))
     training = frames[: len(frames) - args.test]
-    return search_update(network, board, training, _update(args), limits, lr=args.lr, prefer=args.prefer)
+    # The search learns by plain gradient descent; a rate that suits Adam says nothing of it.
+    lr = 0.01 if args.lr is None or args.optimizer != "sgd" else args.lr
+    return search_update(network, board, training, _update(args), limits, lr=lr, prefer=args.prefer)
 
 
 def _update(args: argparse.Namespace) -> UpdatePlan:
     from firmware_gen.update import parse_update
 
+    if args.optimizer != "sgd" and args.momentum > 0:
+        raise UserError(f"--momentum is for sgd; --optimizer {args.optimizer} has beta1 in its place")
+    if args.optimizer == "sgd" and args.momentum == 0 and args.state != "f32":
+        raise UserError("--state is how a velocity is stored, but sgd has none without --momentum; add that")
     return parse_update(
         args.update,
         momentum=args.momentum > 0,
         keep_gradients=args.clip_norm > 0 or args.accumulate > 1,
+        optimizer=args.optimizer,
+        state=args.state,
     )

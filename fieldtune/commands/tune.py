@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import json
 import platform
@@ -19,11 +20,14 @@ from fieldtune.errors import BoardError, FieldtuneError, LinkError, UserError
 if TYPE_CHECKING:
     from firmware_gen.plan import Plan
     from firmware_gen.project import Network
+    from ondevice.device import Hyper
     from ondevice.tune import TuneOptions
     from zoo.frames import Frames
 
 NAME = "tune"
 HELP = "fine-tune a network on the board, driven from here over the serial port"
+LEARNING_RATES = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001}
+OF_ADAM = ("beta1", "beta2", "eps")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=options.positive, default=250, help="training steps, one frame each (default 250)"
     )
     parser.add_argument("--weight-decay", type=options.not_negative, default=0.0, help="weight decay")
+    parser.add_argument("--beta1", type=options.below_one, help="of adam and adamw (default 0.9)")
+    parser.add_argument("--beta2", type=options.below_one, help="of adam and adamw (default 0.999)")
+    parser.add_argument("--eps", type=options.above_zero, help="of adam and adamw (default 1e-8)")
+    parser.add_argument(
+        "--schedule",
+        default="constant",
+        help="of the learning rate: constant, linear, cosine, step:EVERY:FACTOR (default constant)",
+    )
+    parser.add_argument(
+        "--warmup", type=options.positive, default=0, help="updates in which the learning rate rises"
+    )
     parser.add_argument("--shuffle", action="store_true", help="mix the frames instead of keeping file order")
     parser.add_argument("--seed", type=int, default=0, help="of --shuffle (default 0)")
     parser.add_argument(
@@ -54,17 +69,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check everything that can be checked, then train."""
-    from ondevice.device import Hyper
+    from ondevice.learning_rate import Schedule
     from ondevice.tune import TuneOptions
     from zoo.frames import open_frames
 
     if args.resume and args.out is None:
         raise UserError("--resume needs the session's folder; give it with -o")
     network = options.load_model(args)
-    hyper = Hyper(args.lr, args.momentum, args.weight_decay, args.clip_norm, args.accumulate)
-    seed = args.seed if args.shuffle else None
-    tuning = TuneOptions(args.steps, args.test, hyper, seed, port=args.port)
     frames = open_frames(args.data)
+    seed = args.seed if args.shuffle else None
+    schedule = Schedule.parse(args.schedule, args.warmup)
+    tuning = TuneOptions(args.steps, args.test, _hyper(args), seed, port=args.port, schedule=schedule)
     origin = {"data": str(args.data)}
     if args.update == options.AUTO:
         tuning.check(frames)
@@ -90,6 +105,22 @@ def _searched(args: argparse.Namespace, network: Network, frames: Frames) -> str
     return str(args.update)
 
 
+def _hyper(args: argparse.Namespace) -> Hyper:
+    """Return the hyperparameters that the options name.
+
+    Raises:
+        UserError: one belongs to another optimizer.
+    """
+    from ondevice.device import Hyper
+
+    given = {name: getattr(args, name) for name in OF_ADAM if getattr(args, name) is not None}
+    if given and args.optimizer == "sgd":
+        raise UserError(f"--{next(iter(given))} is for adam and adamw; leave it out or give --optimizer adam")
+    lr = LEARNING_RATES[args.optimizer] if args.lr is None else args.lr
+    hyper = Hyper(lr, args.momentum, args.weight_decay, args.clip_norm, args.accumulate)
+    return dataclasses.replace(hyper, **given)
+
+
 def tune_in_session(
     network: Network,
     plan: Plan,
@@ -108,6 +139,8 @@ def tune_in_session(
         "model": network.graph.name,
         "board": plan.board.id,
         "update": list(plan.graph.trained),
+        "optimizer": plan.graph.optimizer,
+        "state": sorted({tensor.dtype for tensor in plan.graph.state.values()}),
         "model_hash": plan.graph.fingerprint(),
         "plan_hash": plan.hash(),
         **tuning.config(),

@@ -34,6 +34,15 @@ from firmware_gen.operators.layout import (
 )
 from firmware_gen.operators.lookup import Lookup
 from firmware_gen.operators.loss import Loss
+from firmware_gen.operators.moving import (
+    ActivationBitsI8,
+    MaskGradient,
+    MovingConv2d,
+    MovingDequantize,
+    MovingQuantize,
+    QuantizeGradient,
+    Rescale,
+)
 from firmware_gen.operators.pool import (
     AveragePool,
     AveragePoolGrad,
@@ -56,6 +65,7 @@ OPERATORS: dict[str, Operator] = {
     operator.kind: operator
     for operator in (
         ActivationBits(),
+        ActivationBitsI8(),
         ActivationGrad(),
         ActivationOp(),
         Add(),
@@ -78,6 +88,7 @@ OPERATORS: dict[str, Operator] = {
         GatherGrad(),
         Lookup(),
         Loss(),
+        MaskGradient(),
         MaxPool(),
         MaxPoolGrad(),
         MaxPoolI8(),
@@ -88,6 +99,9 @@ OPERATORS: dict[str, Operator] = {
         Minimum(),
         MinimumI8(),
         MoveGrad(),
+        MovingConv2d(),
+        MovingDequantize(),
+        MovingQuantize(),
         Mul(),
         MulI8(),
         Negate(),
@@ -96,10 +110,12 @@ OPERATORS: dict[str, Operator] = {
         PreluGrad(),
         PreluI8(),
         Quantize(),
+        QuantizeGradient(),
         ReduceMax(),
         ReduceMaxI8(),
         ReduceMin(),
         ReduceMinI8(),
+        Rescale(),
         Reshape(),
         Resize(),
         ResizeGrad(),

@@ -44,6 +44,12 @@ class Tape(Protocol):
     def contribute_channels(self, tensor: str, gradient: str, channels: Channels) -> None:
         """Add what `gradient` holds to the gradient of a range of the channels of `tensor`."""
 
+    def contribute_i8(self, tensor: str, op: Op) -> None:
+        """The same for a contribution in int8, whose range moves, or is exact where `op` knows it."""
+
+    def constant(self, constant: Constant) -> str:
+        """Add a constant that only the backward pass reads; return its name."""
+
     def update(self, op: Op) -> None:
         """Add an operator that applies or keeps its constant's gradient."""
 
@@ -69,6 +75,15 @@ class Emitter(Protocol):
     def strides(self, tensor: str) -> tuple[int, int]:
         """Return the strides of `tensor` from row to row and from pixel to pixel, in elements."""
 
+    def grid(self, tensor: str) -> str:
+        """Return the ft_grid_t of an int8 tensor, of this step if its range moves."""
+
+    def range(self, tensor: str) -> str:
+        """Return the C pointer to the moving range of `tensor`."""
+
+    def range_rule(self, tensor: str) -> str:
+        """Return the ft_moving_rule_t of the moving range of `tensor`."""
+
     def inside(self, part: str, whole: str, channel: int = 0) -> bool:
         """Tell whether the plan placed `part` where `whole` has its channel `channel`: nothing must move."""
 
@@ -84,11 +99,8 @@ class Emitter(Protocol):
     def table(self, name: str, c_type: str, rows: Sequence[str]) -> str:
         """Return the name of a constant table with these initializers."""
 
-    def gradient(self, constant: str) -> str | None:
-        """Return the C pointer to the kept gradient of `constant`, None when it is applied at once."""
-
-    def velocity(self, constant: str) -> str:
-        """Return the C pointer to the momentum of `constant`, NULL when there is none."""
+    def sink(self, constant: str) -> tuple[str, str]:
+        """Return the declaration that the ft_sink_t for gradients of `constant` needs, if any, and that."""
 
 
 class Operator:

@@ -177,9 +177,10 @@ class ConvUpdate(Operator):
         x, dy = op.inputs
         name = op.constants[0]
         kernel = "ft_conv2d_transpose_grad_w_f32" if attrs.transposed else "ft_conv2d_grad_w_f32"
+        declaration, sink = c.sink(name)
         return (
-            f"{kernel}({c.pointer(x)}, {c.map(x)}, {c.pointer(dy)}, {c.map(dy)},\n"
-            f"    {_sink(name, c)},\n"
+            f"{declaration}{kernel}({c.pointer(x)}, {c.map(x)}, {c.pointer(dy)}, {c.map(dy)},\n"
+            f"    {sink},\n"
             f"    {forward_literal(attrs, step.graph.constants[name].value.shape)});"
         )
 
@@ -191,15 +192,5 @@ class BiasUpdate(Operator):
 
     def emit(self, step: Step, c: Emitter) -> str:
         dy, name = step.op.inputs[0], step.op.constants[0]
-        return f"ft_bias_grad_f32({c.pointer(dy)}, {c.map(dy)},\n    {_sink(name, c)});"
-
-
-def _sink(constant: str, c: Emitter) -> str:
-    """Return the ft_sink_t for the gradients of `constant`."""
-    gradient = c.gradient(constant)
-    if gradient:
-        return f"(ft_sink_t){{.g = {gradient}}}"
-    return (
-        f"(ft_sink_t){{NULL, {c.weight(constant)}, {c.velocity(constant)}, "
-        "hyper->lr, hyper->momentum, hyper->weight_decay}"
-    )
+        declaration, sink = c.sink(name)
+        return f"{declaration}ft_bias_grad_f32({c.pointer(dy)}, {c.map(dy)},\n    {sink});"

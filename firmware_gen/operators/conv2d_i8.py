@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 class ConvI8Attrs:
     """Attributes of an int8 convolution: its geometry, zero points of x and y, limits of y.
 
-    `leaky`: negative sums have multipliers of their own. `once`: the product is rounded once.
+    `leaky`: negative sums have multipliers of their own. `once`: the product is rounded once. `activation`:
+    what limits and factors stand for, in real values.
     """
 
     conv: ConvAttrs
@@ -51,6 +52,7 @@ class ConvI8Attrs:
     high: int
     leaky: bool = False
     once: bool = False
+    activation: Activation = LINEAR
 
     def requantize_literal(self, factors: Sequence[str], c: Emitter) -> str:
         """Return the ft_requantize_t for a layer's constants behind weight and bias."""
@@ -186,7 +188,9 @@ def _lower(
     limits = activation_range(low, high, y)
     tables = [weight, Constant(f"{layer}.bias", wrap_int32(start).astype(np.int32))]
     linear = replace(conv, activation=LINEAR)
-    attrs = ConvI8Attrs(linear, x.zero_point, y.zero_point, *limits, kind == "leaky_relu", once)
+    attrs = ConvI8Attrs(
+        linear, x.zero_point, y.zero_point, *limits, kind == "leaky_relu", once, conv.activation
+    )
     factors = np.broadcast_to(x.scale * np.asarray(weight.scales, np.float64) / y.scale, (channels,))
     tables += _double_tables(layer, factors) if once else _factor_tables(layer, factors)
     if attrs.leaky:

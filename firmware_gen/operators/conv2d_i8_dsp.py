@@ -6,6 +6,7 @@ pays; and a short rounding is chosen where the layer's weights and biases prove 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,29 @@ def _part_scratch(part: ConvPart, op: Op, graph: Graph) -> int:
     patch = _patch(part.weight.shape)
     gathers = part.conv.window.kernel[1] > 1 or _padded(part.conv.window, x, (rows, columns, y[2]))
     return min(rows * columns, PIXELS) * 2 * GROUP * patch.words + (patch.length if gathers else 0)
+
+
+def moving_scratch(parts: Sequence[ConvPart], op: Op, graph: Graph) -> int | None:
+    """Return the bytes that `moving_call` works in; None where the portable kernel is to run these parts."""
+    conv, shape = parts[0].conv, parts[0].weight.shape
+    narrow = conv.groups > 1 and min(shape[2], shape[3] // conv.groups) < LEAST_CHANNELS
+    return None if narrow else max(_part_scratch(part, op, graph) for part in parts)
+
+
+def moving_call(part: ConvPart, step: Step, c: Emitter, scratch: str) -> str:
+    """Return the call for a layer whose `bias`, `from.zero` and rounding `to` are variables."""
+    op = step.op
+    x, weight = op.inputs[0], op.constants[0]
+    packed = _pack_weights(part.weight, part.conv.groups)
+    wide = c.prefer == "speed" and _expanding_pays(_patch(part.weight.shape).words, fast=False)
+    if wide:
+        packed = packed[..., HALFWORDS].astype(np.int16)
+    weights = c.array(f"{weight}.dsp{part.suffix}", packed)
+    return (
+        f"ft_conv2d_i8_dsp({c.pointer(x)}, {c.map(x)}, from.zero,\n"
+        f"    (ft_channels_t){{{weights}, {int(wide)}, bias, FT_TABLES_DSP, to}}, {part.output(step, c)},\n"
+        f"    {forward_literal(part.conv, part.weight.shape)}, {scratch}, {part.rows(step)});"
+    )
 
 
 def emit(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:

@@ -46,6 +46,26 @@ def _part_scratch(part: ConvPart, x: Shape, y: Shape) -> int:
     return 2 * -(-window.taps * int(inner) // VECTOR) * VECTOR
 
 
+def moving_scratch(parts: Sequence[ConvPart], op: Op, graph: Graph) -> int | None:
+    """Return the bytes that `moving_call` works in; None where the portable kernel is to run these parts."""
+    x, y = graph.shape(op.inputs[0]), graph.shape(op.outputs[0])
+    return None if parts[0].conv.groups > 1 else max(_part_scratch(part, x, y) for part in parts)
+
+
+def moving_call(part: ConvPart, step: Step, c: Emitter, scratch: str) -> str:
+    """Return the call for a layer whose `bias`, `from.zero` and rounding `to` are variables."""
+    op, graph = step.op, step.graph
+    x, weight = op.inputs[0], op.constants[0]
+    in_place = _part_scratch(part, graph.shape(x), graph.shape(op.outputs[0])) == 0
+    weights = c.array(f"{weight}.mve{part.suffix}", _blocks(part.weight, 1))
+    return (
+        f"ft_mve_conv2d_i8({c.pointer(x)}, {c.map(x)}, from.zero, {weights}, bias,\n"
+        f"    {part.output(step, c)},\n"
+        f"    {forward_literal(part.conv, part.weight.shape)}, to, 1,\n"
+        f"    {'NULL' if in_place else scratch}, {part.rows(step)});"
+    )
+
+
 def emit(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
     """Return the kernel's calls."""
     return "\n".join(_call(part, step, attrs, c) for part in conv_parts(step.op, attrs, step.graph))
@@ -55,9 +75,14 @@ def _call(part: ConvPart, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
     op, graph, groups = step.op, step.graph, part.conv.groups
     weight, bias, *tables = op.constants
     factors = [graph.constants[name].value for name in tables]
-    fast = not attrs.leaky and bounded(part.weight, part.bias, factors, attrs.once)
+    fast = bounded(part.weight, part.bias, factors, attrs.once)
+    if fast and attrs.leaky:
+        fast = bounded(part.weight, part.bias, factors[2:], once=False)
     if fast:
         packed = padded_factors(factors, LANES, groups)
+        if attrs.leaky:
+            pairs = (padded_factors(factors[k : k + 2], LANES, groups) for k in (0, 2))
+            packed = [table for pair in pairs for table in pair]
         names = [c.array(f"{name}.mve", table) for name, table in zip(tables, packed, strict=True)]
         requantize = fast_literal(names, attrs)
     else:
@@ -75,9 +100,10 @@ def _call(part: ConvPart, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
 
 
 def fast_literal(factors: Sequence[str], attrs: ConvI8Attrs) -> str:
-    """Return the ft_requantize_t of arrays of multipliers, shifts and, if rounded once, rests."""
-    tables = ", ".join((*factors, *["NULL"] * (5 - len(factors))))
-    return f"(ft_requantize_t){{{tables}, {attrs.y_zero}, {attrs.low}, {attrs.high}}}"
+    """Return the ft_requantize_t of arrays: multipliers, shifts, then rests or those of negative sums."""
+    tables = [*factors[:2], *([] if attrs.once else ["NULL"]), *factors[2:]]
+    tables += ["NULL"] * (5 - len(tables))
+    return f"(ft_requantize_t){{{', '.join(tables)}, {attrs.y_zero}, {attrs.low}, {attrs.high}}}"
 
 
 def bounded(

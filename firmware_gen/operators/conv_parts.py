@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_gen.fixed_point import wrap_int32
-from firmware_gen.graph import Graph, Op
+from firmware_gen.graph import Graph, Op, Shape
 from firmware_gen.operators.base import Emitter
 from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.window import Pair, Window
@@ -60,39 +60,51 @@ class ConvPart:
         return ", ".join(str(self.positions(0, row)) for row in step.rows)
 
 
-def has_parts(op: Op, attrs: ConvI8Attrs, graph: Graph) -> bool:
-    """Tell whether `conv_parts` takes the layer: not a transposed one with many phases, or empty ones."""
-    if not attrs.conv.transposed:
+def splits(conv: ConvAttrs) -> bool:
+    """Tell whether `split` takes the layer: not a transposed one with many phases, or empty ones."""
+    if not conv.transposed:
         return True
-    window = attrs.conv.window
+    window = conv.window
     every_phase_has_taps = all(k >= s for k, s in zip(window.kernel, window.stride, strict=True))
     few = window.stride[0] * window.stride[1] <= MOST_PHASES
-    return attrs.conv.groups == 1 and window.dilation == (1, 1) and every_phase_has_taps and few
+    return conv.groups == 1 and window.dilation == (1, 1) and every_phase_has_taps and few
+
+
+def split(
+    conv: ConvAttrs, weight: NDArray[np.int8], bias: NDArray[np.int32], x_zero: int, y: Shape
+) -> list[ConvPart]:
+    """Return the convolutions that make up a layer with output shape `y`; see `splits`."""
+    if not conv.transposed:
+        return [ConvPart("", conv, weight, bias)]
+    stride = conv.window.stride
+    phases = itertools.product(range(min(stride[0], y[0])), range(min(stride[1], y[1])))
+    return [_phase(conv.window, weight, bias, x_zero, phase) for phase in phases]
+
+
+def has_parts(op: Op, attrs: ConvI8Attrs, graph: Graph) -> bool:
+    """Tell whether `conv_parts` takes the layer."""
+    return splits(attrs.conv)
 
 
 def conv_parts(op: Op, attrs: ConvI8Attrs, graph: Graph) -> list[ConvPart]:
     """Return the convolutions that make up the layer; see `has_parts`."""
     weight, bias = (graph.constants[name].value for name in op.constants[:2])
-    if not attrs.conv.transposed:
-        return [ConvPart("", attrs.conv, weight, bias)]
-    height, width, _ = graph.shape(op.outputs[0])
-    stride = attrs.conv.window.stride
-    phases = itertools.product(range(min(stride[0], height)), range(min(stride[1], width)))
-    return [_phase(attrs, weight, bias, phase) for phase in phases]
+    return split(attrs.conv, weight, bias, attrs.x_zero, graph.shape(op.outputs[0]))
 
 
-def _phase(attrs: ConvI8Attrs, weight: NDArray[np.int8], bias: NDArray[np.int32], first: Pair) -> ConvPart:
+def _phase(
+    window: Window, weight: NDArray[np.int8], bias: NDArray[np.int32], x_zero: int, first: Pair
+) -> ConvPart:
     """Return the rows and columns of a transposed convolution from `first` on, a stride apart.
 
     Output position p = first + n * stride is reached by tap k from input position (p + pad - k) / stride,
     where that is whole: so by every stride-th tap, and one tap further means one position less. Turned
     around, these taps are a window of stride 1.
     """
-    window = attrs.conv.window
     axes = list(zip(first, window.pad, window.stride, strict=True))
     taps = weight[tuple(slice((p + pad) % stride, None, stride) for p, pad, stride in axes)][::-1, ::-1]
     rows, columns = (taps.shape[axis] - 1 - (p + pad) // stride for axis, (p, pad, stride) in enumerate(axes))
-    start = bias - attrs.x_zero * taps.sum(axis=(0, 1, 2), dtype=np.int64)
+    start = bias - x_zero * taps.sum(axis=(0, 1, 2), dtype=np.int64)
     conv = ConvAttrs(Window((taps.shape[0], taps.shape[1]), pad=(rows, columns)))
     suffix = f".{first[0]}.{first[1]}"
     return ConvPart(suffix, conv, taps, wrap_int32(start).astype(np.int32), first, window.stride)

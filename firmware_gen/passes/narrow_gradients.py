@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from firmware_gen.graph import Graph, Op, Tensor
+from firmware_gen.graph import Graph, Op
 from firmware_gen.operators.base import Channels
-from firmware_gen.operators.conv2d import ConvGradAttrs
+from firmware_gen.operators.conv2d import ConvAttrs, ConvGradAttrs
 
 
 def narrow_gradients(graph: Graph) -> Graph:
     """Shrink every convolution's input gradient to the span of the slices that are its only readers."""
     for op in graph.ops:
-        readers = graph.consumers(op.outputs[0]) if op.kind == "conv_grad_input" else []
+        readers = graph.consumers(op.outputs[0]) if op.outputs else []
         summands = _summands(graph, op)
         if not readers or not summands or any(reader.kind != "slice" for reader in readers):
             continue
@@ -26,11 +26,19 @@ def narrow_gradients(graph: Graph) -> Graph:
     return _drop_whole_slices(graph)
 
 
+def _groups(op: Op) -> int:
+    """Return the groups of a convolution's input gradient, 0 for other operators."""
+    if isinstance(op.attrs, ConvGradAttrs):
+        return op.attrs.conv.groups
+    carries_back = op.kind == "moving_conv2d" and op.phase == "backward"
+    return op.attrs.groups if carries_back and isinstance(op.attrs, ConvAttrs) else 0
+
+
 def _summands(graph: Graph, op: Op) -> list[Op]:
     """Return the input gradients whose sum `op` makes; none where one of them must stay whole."""
-    if not isinstance(op.attrs, ConvGradAttrs) or op.attrs.conv.groups != 1:
+    if _groups(op) != 1:
         return []
-    if len(op.inputs) == 1:
+    if op.kind != "conv_grad_input" or len(op.inputs) == 1:
         return [op]
     before = graph.producer(op.inputs[1])
     if before is None or before.kind != "conv_grad_input" or graph.consumers(op.inputs[1]) != [op]:
@@ -42,12 +50,19 @@ def _summands(graph: Graph, op: Op) -> list[Op]:
 def _narrow(graph: Graph, summands: list[Op], readers: list[Op], span: Channels) -> Graph:
     """Let `summands` make the channels in `span` only, in which the slices `readers` find theirs."""
     height, width, _ = graph.shape(summands[-1].outputs[0])
-    made = [op.outputs[0] for op in summands]
-    tensors = {**graph.tensors, **{name: Tensor(name, (height, width, span.count)) for name in made}}
+    constants, tensors = dict(graph.constants), dict(graph.tensors)
+    for op in summands:
+        made = op.outputs[0]
+        tensors[made] = dataclasses.replace(tensors[made], shape=(height, width, span.count))
+        if not isinstance(op.attrs, ConvGradAttrs):
+            weight = graph.constants[op.constants[0]]
+            value, scales = weight.value[..., span.first : span.end], weight.scales[span.first : span.end]
+            constants[weight.name] = dataclasses.replace(weight, value=value, scales=scales)
 
     def rewrite(other: Op) -> Op:
         if other in summands:
-            assert isinstance(other.attrs, ConvGradAttrs)
+            if not isinstance(other.attrs, ConvGradAttrs):
+                return other
             return dataclasses.replace(other, attrs=dataclasses.replace(other.attrs, channels=span))
         if other in readers:
             assert isinstance(other.attrs, Channels)
@@ -55,7 +70,8 @@ def _narrow(graph: Graph, summands: list[Op], readers: list[Op], span: Channels)
             return dataclasses.replace(other, attrs=moved)
         return other
 
-    return graph.with_ops([rewrite(other) for other in graph.ops], tensors=tensors)
+    ops = [rewrite(other) for other in graph.ops]
+    return graph.with_ops(ops, tensors=tensors, constants=constants)
 
 
 def _drop_whole_slices(graph: Graph) -> Graph:

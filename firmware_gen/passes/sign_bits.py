@@ -10,11 +10,14 @@ import dataclasses
 from firmware_gen.graph import Graph, Op, Tensor
 from firmware_gen.window import Activation
 
+# Gradients of activations, and what packs the bits that they read.
+PACKERS = {"activation_grad": "activation_bits", "mask_gradient": "activation_bits_i8"}
+
 
 def sign_bits(graph: Graph) -> Graph:
     """Replace forward outputs that only activation gradients read by their bits."""
     for grad in graph.ops:
-        if grad.kind != "activation_grad":
+        if grad.kind not in PACKERS:
             continue
         assert isinstance(grad.attrs, Activation)
         y = grad.inputs[1]
@@ -22,7 +25,7 @@ def sign_bits(graph: Graph) -> Graph:
         if late or not grad.attrs.slope_is_bit:
             continue
         bits = f"{y}.bits"
-        pack = Op("activation_bits", grad.name, (y,), (bits,), grad.attrs, phase="backward")
+        pack = Op(PACKERS[grad.kind], grad.name, (y,), (bits,), grad.attrs, phase="backward")
         tensors = {**graph.tensors, bits: Tensor(bits, graph.shape(y), "bits")}
         ops: list[Op] = []
         for op in graph.ops:

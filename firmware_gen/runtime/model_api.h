@@ -15,9 +15,10 @@ typedef enum {
     FT_MASK,     /* which label values count, written before step() */
     FT_OUTPUT,   /* valid after infer(); step() reuses the bytes */
     FT_WEIGHT,   /* a parameter that learns */
-    FT_STATE,    /* optimizer state: momentum, accumulated gradient */
+    FT_STATE,    /* what an optimizer keeps from one update to the next */
     FT_GRADIENT, /* valid after step() */
-    FT_ARENA     /* what the steps compute in, for who knows the plan's offsets; shape 0, 0, 0 */
+    FT_ARENA,    /* what the steps compute in, for who knows the plan's offsets; shape 0, 0, 0 */
+    FT_RANGE     /* lowest and highest value of int8 tensors, which move while the network learns */
 } ft_role_t;
 
 typedef enum {
@@ -25,7 +26,8 @@ typedef enum {
     FT_U8,
     FT_I8,
     FT_I32,
-    FT_BITS /* eight values a byte, the first in bit 0 */
+    FT_BITS, /* eight values a byte, the first in bit 0 */
+    FT_BF16  /* the upper half of a float */
 } ft_dtype_t;
 
 typedef struct {
@@ -39,8 +41,9 @@ typedef struct {
 
 typedef struct {
     float lr, momentum, weight_decay;
-    float clip_norm;     /* 0: gradients are not clipped */
-    uint32_t accumulate; /* samples an update, at least 1 */
+    float clip_norm;         /* 0: gradients are not clipped */
+    float beta1, beta2, eps; /* of Adam: 0 <= beta < 1 */
+    uint32_t accumulate;     /* samples an update, at least 1 */
 } ft_hyper_t;
 
 typedef struct {

@@ -143,6 +143,28 @@ def test_a_session_is_not_overwritten_and_resumes_only_as_it_was_made(
     assert (tmp_path / "session" / "results.json").read_bytes() == ended
 
 
+def test_optimizer_and_schedule_are_recorded_and_kept_on_resume(
+    words: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = words("--optimizer", "adam", "--state", "bf16", "--schedule", "step:9:0.5", "--warmup", "3")
+    del given[given.index("--lr") : given.index("--lr") + 2]
+    assert main(given) == 0
+    config = Session.open(tmp_path / "session").config
+    recorded = {"optimizer": "adam", "state": ["bf16", "f32"], "schedule": "step:9:0.5", "warmup": 3}
+    recorded |= {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+    assert {name: config[name] for name in recorded} == recorded
+    capsys.readouterr()
+    for change, says in (
+        (("--optimizer", "adamw"), "was made with optimizer = 'adam', not 'adamw'"),
+        (("--state", "f32"), "was made with state = ['bf16', 'f32'], not ['f32']"),
+        (("--schedule", "linear"), "was made with schedule = 'step:9:0.5', not 'linear'"),
+        (("--warmup", "2"), "was made with warmup = 3, not 2"),
+        (("--beta2", "0.99"), "was made with beta2 = 0.999, not 0.99"),
+    ):
+        assert main([*given, "--resume", *change]) == 2
+        assert says in capsys.readouterr().err
+
+
 def test_what_failed_before_it_began_can_be_given_again(
     words: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

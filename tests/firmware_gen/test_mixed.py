@@ -10,7 +10,7 @@ from onnx import helper
 from qdq_models import Array, Scale, border, float_model, integer_weight
 
 from boards import load_board
-from fieldtune.errors import ModelError, UserError
+from fieldtune.errors import UserError
 from firmware_gen.backward import LossSpec, training_graph
 from firmware_gen.graph import Graph
 from firmware_gen.importers.onnx_file import import_onnx
@@ -86,19 +86,3 @@ def test_integer_layers_do_not_learn_and_say_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"low of mixed, which 'low' .* is an integer layer .*--keep-float"):
         learning(graph, "low")
     assert learning(graph, "*").graph.trained == ("up.weight", "head.weight", "head.bias")
-
-
-def test_no_gradient_passes_through_an_integer_layer(tmp_path: Path) -> None:
-    random = np.random.default_rng(1)
-    arrays: dict[str, Array] = {"low.weight": weights(random, 4, 8, 1, 1)}
-    nodes = [
-        helper.make_node("Conv", ["x", "low.weight"], ["a"]),
-        *border("a", "b", Scale(0.02, 3), arrays),
-        integer_weight("high.weight", weights(random, 1, 4, 1, 1), 0, arrays),
-        helper.make_node("Conv", ["b", "high.weight.dq"], ["c"]),
-        *border("c", "y", Scale(0.02, 3), arrays),
-    ]
-    path = tmp_path / "closed.onnx"
-    onnx.save(float_model(nodes, {"x": (1, 8, 4, 4)}, {"y": (1, 1, 4, 4)}, arrays), path)
-    with pytest.raises(ModelError, match="passes no gradient on"):
-        learning(integer_layers(simplify(import_onnx(path))), "low")

@@ -1,17 +1,20 @@
-"""Stochastic gradient descent on the board against torch.optim.SGD over several steps."""
+"""Optimizers on the board against torch.optim over several steps."""
 
+import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fleet import Fleet
+from fleet import FLOATS, Fleet
 from networks import Array, Net
 from proof import error, hwc
 
+from firmware_gen.graph import Optimizer
 from firmware_gen.plan import Plan
-from firmware_gen.update import UpdatePlan
+from firmware_gen.update import StateType, UpdatePlan
 from firmware_gen.weights import to_source
 
 STEPS = 6
@@ -27,6 +30,26 @@ class Rule:
     clip_norm: float = 0.0
     accumulate: int = 1
     kept: bool = False
+    optimizer: Optimizer = "sgd"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    state: StateType = "f32"
+
+    def update(self) -> UpdatePlan:
+        return UpdatePlan(("*",), self.momentum > 0, self.kept, self.optimizer, self.state)
+
+    def hyper(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in FLOATS}
+
+    def reference(self, weights: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(
+                weights, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+            )
+        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
+        betas = (self.beta1, self.beta2)
+        return kind(weights, lr=self.lr, betas=betas, eps=self.eps, weight_decay=self.weight_decay)
 
 
 RULES = (
@@ -40,7 +63,21 @@ RULES = (
     Rule(clip_norm=1e6, kept=True),
     Rule(accumulate=3, kept=True),
     Rule(momentum=0.5, weight_decay=0.1, clip_norm=0.3, accumulate=2, kept=True),
+    Rule(optimizer="adam"),
+    Rule(optimizer="adam", weight_decay=0.1),
+    Rule(optimizer="adam", weight_decay=0.1, kept=True),
+    Rule(optimizer="adam", beta1=0.5, beta2=0.9, eps=0.1),
+    Rule(optimizer="adam", beta1=0.0, beta2=0.0, eps=0.1),
+    Rule(optimizer="adam", clip_norm=0.3, accumulate=2, kept=True),
+    Rule(optimizer="adamw", weight_decay=0.1),
+    Rule(optimizer="adamw", weight_decay=0.1, kept=True),
+    Rule(optimizer="adamw", weight_decay=0.1, clip_norm=0.3, accumulate=3, kept=True),
+    Rule(momentum=0.9, weight_decay=0.1, state="bf16"),
+    Rule(momentum=0.9, weight_decay=0.1, state="bf16", kept=True),
+    Rule(optimizer="adam", state="bf16"),
+    Rule(optimizer="adamw", weight_decay=0.1, state="bf16", accumulate=2, kept=True),
 )
+AT_ONCE = tuple(rule for rule in RULES if not rule.kept and dataclasses.replace(rule, kept=True) in RULES)
 
 
 def network() -> Net:
@@ -60,6 +97,13 @@ def predict(x: torch.Tensor, w: dict[str, torch.Tensor]) -> torch.Tensor:
     return F.linear(x.flatten(1), w["fc4.weight"], w["fc4.bias"])
 
 
+def round_state(optimizer: torch.optim.Optimizer) -> None:
+    """Round velocities and first moments to bf16, as they are stored; the step itself saw them exactly."""
+    for state in optimizer.state.values():
+        for name in state.keys() & {"momentum_buffer", "exp_avg"}:
+            state[name] = state[name].float().bfloat16().double()
+
+
 def samples() -> list[tuple[Array, Array]]:
     rng = np.random.default_rng(1)
     return [
@@ -72,25 +116,18 @@ def samples() -> list[tuple[Array, Array]]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, dict[Rule, dict[str, Array]]]:
     """The weights after every rule's run, by name, in the board's layout."""
     folder, net = tmp_path_factory.mktemp("optimizer"), network()
-    kinds = [(momentum, kept) for momentum in (False, True) for kept in (False, True)]
-    plans = [net.plan(folder, UpdatePlan(("*",), momentum, kept)) for momentum, kept in kinds]
+    kinds = list(dict.fromkeys(rule.update() for rule in RULES))
+    plans = [net.plan(folder, kind) for kind in kinds]
     fleet = Fleet(plans)
     asked: dict[Rule, dict[str, int]] = {}
     for rule in RULES:
-        model = kinds.index((rule.momentum > 0, rule.kept))
+        model = kinds.index(rule.update())
         fleet.reset(model)
         for image, target in samples():
             fleet.write(model, "input0", hwc(image))
             fleet.write(model, f"{net.outputs[0]}.label", hwc(target))
             fleet.write(model, f"{net.outputs[0]}.mask", np.ones((1, 1, 4)))
-            fleet.step(
-                model,
-                rule.accumulate,
-                lr=rule.lr,
-                momentum=rule.momentum,
-                weight_decay=rule.weight_decay,
-                clip_norm=rule.clip_norm,
-            )
+            fleet.step(model, rule.accumulate, **rule.hyper())
         asked[rule] = {name: fleet.read(model, name) for name in plans[model].graph.trained}
     values = fleet.run(fleet.build(folder))
     return plans[0], {rule: {name: values[k] for name, k in found.items()} for rule, found in asked.items()}
@@ -104,9 +141,7 @@ def test_weights_after_several_steps_equal_torch(
     plan, found = runs
     start = {name: p.value.detach().clone() for name, p in network().parameters.items()}
     weights = {name: value.clone().requires_grad_() for name, value in start.items()}
-    optimizer = torch.optim.SGD(
-        weights.values(), lr=rule.lr, momentum=rule.momentum, weight_decay=rule.weight_decay
-    )
+    optimizer = rule.reference(weights.values())
     for count, (image, target) in enumerate(samples(), 1):
         output = predict(torch.tensor(image).double(), weights)
         (F.mse_loss(output, torch.tensor(target).double()) / rule.accumulate).backward()
@@ -115,20 +150,19 @@ def test_weights_after_several_steps_equal_torch(
                 torch.nn.utils.clip_grad_norm_(weights.values(), rule.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
+            if rule.state == "bf16":
+                round_state(optimizer)
     for name, weight in weights.items():
         constant = plan.graph.constants[name]
         ours = to_source(constant, found[rule][name].astype(np.float32)) - start[name].numpy()
         assert error(ours, (weight.detach() - start[name]).numpy()) < 1e-4, name
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("rule", AT_ONCE, ids=str)
 def test_weights_updated_at_once_have_the_bits_of_kept_gradients(
-    momentum: float, runs: tuple[Plan, dict[Rule, dict[str, Array]]]
+    rule: Rule, runs: tuple[Plan, dict[Rule, dict[str, Array]]]
 ) -> None:
-    decay = 0.1 if momentum else 0.0
-    at_once, kept = (
-        runs[1][Rule(momentum=momentum, weight_decay=decay, kept=kept)] for kept in (False, True)
-    )
+    at_once, kept = (runs[1][dataclasses.replace(rule, kept=kept)] for kept in (False, True))
     assert at_once.keys() == kept.keys()
     for name, values in at_once.items():
         assert values.tobytes() == kept[name].tobytes(), name

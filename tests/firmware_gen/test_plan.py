@@ -63,6 +63,9 @@ def symbols(folder: Path, text: str) -> dict[str, int]:
         UpdatePlan(("*",), momentum=True),
         UpdatePlan(("first", "second.bias"), keep_gradients=True),
         UpdatePlan(("*",), momentum=True, keep_gradients=True),
+        UpdatePlan(("*",), momentum=True, state="bf16"),
+        UpdatePlan(("*",), optimizer="adam"),
+        UpdatePlan(("first", "second.bias"), keep_gradients=True, optimizer="adamw", state="bf16"),
     ],
     ids=str,
 )
@@ -72,12 +75,44 @@ def test_static_ram_and_constants_are_those_of_the_compiled_model(
     plan = make_plan(training(net, tmp_path, update), native)
     sizes = symbols(tmp_path, model_c(plan))
     names = [name.replace(".", "_") for name in plan.graph.trained]
-    ram = {"arena", "accumulated", *(f"{kind}_{name}" for kind in "wgv" for name in names)}
+    kinds = ("w", "g", "v", "m1", "m2")
+    ram = {"arena", "accumulated", "corrections", *(f"{kind}_{name}" for kind in kinds for name in names)}
     constants = {name: size for name, size in sizes.items() if re.match(r"(w\d*|t|initial)_", name)}
     taken = sum(size for name, size in sizes.items() if name in ram)
     assert taken == plan.ram["arena"] + plan.ram["weights"] + plan.ram["state"]
     assert sum(size for name, size in constants.items() if name not in ram) == plan.flash["constants"]
     assert plan.ram_bytes == sum(plan.ram.values()) == plan.describe()["ram_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("update", "per_weight", "fixed"),
+    [
+        (UpdatePlan(("*",), momentum=True), 4, 0),
+        (UpdatePlan(("*",), momentum=True, state="bf16"), 2, 0),
+        (UpdatePlan(("*",), optimizer="adam"), 8, 8),
+        (UpdatePlan(("*",), optimizer="adamw", state="bf16"), 6, 8),
+        (UpdatePlan(("*",), keep_gradients=True, optimizer="adam"), 12, 12),
+    ],
+    ids=str,
+)
+def test_ram_grows_by_what_the_optimizer_keeps(
+    update: UpdatePlan, per_weight: int, fixed: int, net: Net, native: Board, tmp_path: Path
+) -> None:
+    bare = make_plan(training(net, tmp_path, UpdatePlan(("*",))), native)
+    plan = make_plan(training(net, tmp_path, update), native)
+    sizes = [bare.graph.constants[name].value.size for name in bare.graph.trained]
+    words = sum(-(-size * per_weight // 4) * 4 for size in sizes)
+    assert any(size % 2 for size in sizes)
+    assert plan.ram_bytes - bare.ram_bytes == plan.ram["state"] == words + fixed
+
+
+def test_rules_that_keep_the_same_make_different_plans(net: Net, native: Board, tmp_path: Path) -> None:
+    adam, adamw = (
+        make_plan(training(net, tmp_path, UpdatePlan(("*",), optimizer=name)), native)
+        for name in ("adam", "adamw")
+    )
+    assert adam.ram == adamw.ram
+    assert adam.hash() != adamw.hash()
 
 
 def test_every_buffer_of_the_arena_is_described(net: Net, native: Board, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Training steps and inferences give the same bits on every board."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from tiny import tiny_frames, write_tiny
 
 from boards import load_board
+from firmware_gen.graph import Optimizer
 from firmware_gen.project import load_network, plan_network
 from firmware_gen.update import parse_update
 from ondevice.device import Device, Hyper
@@ -32,6 +34,7 @@ class Work:
     update: str
     training: Frames
     held_out: Frames
+    optimizer: Optimizer = "sgd"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Work:
     frames = tiny_frames(COUNT)
     model = write_tiny(tmp_path_factory.mktemp("model") / "tiny.onnx", size=SMALL)
     return Work(model, "dec,depth", frames, frames)
+
+
+@pytest.fixture(scope="module")
+def small_with_adam(small: Work) -> Work:
+    return dataclasses.replace(small, optimizer="adam")
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +92,15 @@ def test_twenty_steps_and_inferences_of_a_small_network_give_the_bits_of_native(
     assert_same_bits(small_on_native, run(name, small, tmp_path))
 
 
+@pytest.mark.parametrize("name", ["mps2_an385", "mps3_an547"])
+def test_adam_takes_the_roots_and_quotients_of_native(
+    name: str, small_with_adam: Work, tmp_path: Path
+) -> None:
+    expected = run("native", small_with_adam, tmp_path / "native")
+    assert expected["losses"][0] != expected["losses"][-1]
+    assert_same_bits(expected, run(name, small_with_adam, tmp_path / name))
+
+
 def assert_same_bits(expected: Session, got: Session) -> None:
     assert expected.keys() == got.keys()
     for key, value in expected.items():
@@ -93,14 +110,14 @@ def assert_same_bits(expected: Session, got: Session) -> None:
 def run(name: str, work: Work, folder: Path) -> Session:
     """Return losses, weights and outputs of one board."""
     network = load_network(work.model)
-    plan = plan_network(network, load_board(name), parse_update(work.update))
+    plan = plan_network(network, load_board(name), parse_update(work.update, optimizer=work.optimizer))
     task = network.needed_task()
     samples = TrainingSamples(work.training, task, plan.graph)
     output = task.outputs[0].name
     with open_board(plan, folder / "project") as device:
         losses = _train(device, samples)
         outputs = [device.infer(inputs(frame, task, plan.graph))[output] for frame in work.held_out]
-        weights = device.read_role("weight")
+        weights = device.read_role("weight", "state")
         assert device.memory().arena_intact
     return {**weights, "losses": np.array(losses, np.float32), "outputs": np.stack(outputs)}
 

@@ -11,7 +11,7 @@ from boards import load_board
 from firmware_gen.backward import training_graph
 from firmware_gen.passes import lighten
 from firmware_gen.plan import Plan, make_plan
-from firmware_gen.update import UpdatePlan, parse_update
+from firmware_gen.update import UpdatePlan
 from ondevice.device import Hyper
 from ondevice.workbench import open_board
 
@@ -50,15 +50,29 @@ def _random_layers(seed: int) -> Net:
     return net
 
 
-@pytest.mark.parametrize("board", BOARDS)
+UPDATES = {
+    "at once": UpdatePlan(("*",), momentum=True),
+    "kept gradients": UpdatePlan(("*",), keep_gradients=True),
+    "velocities in bf16": UpdatePlan(("*",), momentum=True, state="bf16"),
+    "Adam at once": UpdatePlan(("*",), optimizer="adam", state="bf16"),
+    "a third of the channels": UpdatePlan(("*:1/3",), momentum=True),
+    "AdamW of kept gradients": UpdatePlan(("*",), keep_gradients=True, optimizer="adamw"),
+}
+
+
 @pytest.mark.parametrize(
-    ("keep", "pattern"),
-    [(False, "*"), (True, "*"), (False, "*:1/3")],
-    ids=["at once", "kept gradients", "a third of the channels"],
+    ("board", "name"),
+    [
+        *((board, name) for board in BOARDS for name in ("at once", "kept gradients", "Adam at once")),
+        ("mps2_an386", "AdamW of kept gradients"),
+        ("mps3_an547", "velocities in bf16"),
+        ("mps2_an386", "a third of the channels"),
+        ("mps3_an547", "a third of the channels"),
+    ],
 )
-def test_random_layers(board: str, keep: bool, pattern: str, tmp_path: Path) -> None:
-    net = _random_layers(seed=5 + keep)
-    update = parse_update(pattern, momentum=not keep, keep_gradients=keep)
+def test_random_layers(board: str, name: str, tmp_path: Path) -> None:
+    update = UPDATES[name]
+    net = _random_layers(seed=5 + update.keep_gradients)
     native, emulated = (_learn(net, update, name, tmp_path) for name in ("native", board))
     assert native.keys() == emulated.keys()
     for name, value in native.items():
@@ -86,5 +100,5 @@ def _learn(net: Net, update: UpdatePlan, board: str, folder: Path) -> dict[str, 
             device.put_sample(sample | {name: np.ones(graph.shape(name), np.uint8) for name in graph.masks})
             losses += device.step(step).losses
         assert device.memory().arena_intact
-        found = {**device.read_role("weight"), "losses": np.array(losses, np.float32)}
-    return {name: value.astype(np.float32).view(np.uint32) for name, value in found.items()}
+        found = {**device.read_role("weight", "state"), "losses": np.array(losses, np.float32)}
+    return {name: np.asarray(value, np.float32).view(np.uint32) for name, value in found.items()}

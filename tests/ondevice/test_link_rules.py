@@ -11,6 +11,7 @@ from fake_board import build_fake
 from boards import load_board, start
 from firmware_gen import protocol
 from firmware_gen.protocol import Message
+from ondevice.device import Hyper
 from ondevice.frames import Deframer, Frame, encode_frame
 from ondevice.port import Port
 
@@ -180,7 +181,7 @@ def test_a_step_that_was_left_in_the_middle_forgets_the_one_before(talk: Talk) -
 
 
 def test_a_repeated_piece_is_not_run_again(talk: Talk) -> None:
-    talk.ask(protocol.HYPER, 11, lr=0.5, momentum=0.0, weight_decay=0.0, clip_norm=0.0, accumulate=1)
+    talk.ask(protocol.HYPER, 11, **vars(Hyper(lr=0.5)))
     talk.ask(protocol.WRITE, 12, tensor=KNOWN, offset=0, data=bytes([1] * 100))
     talk.ask(protocol.STEP, 13, step=0, first=0, end=2)
     update = {"step": 0, "first": 2, "end": PARTS}
@@ -236,7 +237,7 @@ def test_an_unknown_request_and_a_wrong_length_are_refused(talk: Talk) -> None:
         [
             (protocol.STEP, 12),
             (protocol.INFER, 8),
-            (protocol.HYPER, 20),
+            (protocol.HYPER, 32),
             (protocol.SYNC, 0),
             (protocol.TENSOR, 2),
         ],
@@ -248,7 +249,7 @@ def test_an_unknown_request_and_a_wrong_length_are_refused(talk: Talk) -> None:
 
 
 def test_zero_samples_an_update_are_refused(talk: Talk) -> None:
-    values = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.0, "accumulate": 0}
+    values = vars(Hyper(lr=0.1, accumulate=0))
     assert refusal(talk.ask(protocol.HYPER, 11, **values)) == (protocol.BAD_VALUE.code, 0)
 
 

@@ -44,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny(tmp_path_factory.mktemp("model") / "tiny.onnx")
 
 
-def plan_for(model: Path, board: str, update: str | None = None, **kept: bool) -> Plan:
+def plan_for(model: Path, board: str, update: str | None = None, **kept: Any) -> Plan:
     return plan_network(load_network(model), load_board(board), parse_update(update, **kept))
 
 
@@ -125,11 +125,12 @@ def test_on_this_computer_the_unit_is_nanoseconds(model: Path) -> None:
     assert all(layer.count > 0 for layer in found.layers)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("keep_gradients", [False, True])
 def test_a_step_in_pieces_gives_the_bits_of_a_whole_one(
-    model: Path, tmp_path: Path, keep_gradients: bool
+    model: Path, tmp_path: Path, keep_gradients: bool, optimizer: str
 ) -> None:
-    plan = plan_for(model, "native", UPDATE, keep_gradients=keep_gradients)
+    plan = plan_for(model, "native", UPDATE, keep_gradients=keep_gradients, optimizer=optimizer)
     parts = len(step_parts(plan))
     sample: dict[str, Any] = dict(random_samples(plan.graph, 1, seed=1)[0])
     sample["depth.label"] = np.full(plan.graph.shape("depth.label"), 2, np.float32)

@@ -11,6 +11,7 @@ from tiny import OUTPUTS, tiny_frames
 from tuning import FRAMES, HELD_OUT, STEPS, Arrays, Case, outcome
 
 from fieldtune.errors import DataError, UserError
+from firmware_gen.graph import Optimizer
 from ondevice.device import Device, Hyper
 from ondevice.session import Session
 from ondevice.training_data import TrainingSamples, sample
@@ -153,13 +154,15 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, Path]:
     return case, case.build(folder / "firmware")
 
 
-def reference_sgd(weights: Arrays, gradients: list[Arrays], hyper: Hyper) -> Arrays:
-    """PyTorch's SGD on mean gradients of `accumulate` samples, with clip_grad_norm_."""
+def reference(weights: Arrays, gradients: list[Arrays], hyper: Hyper, name: Optimizer) -> Arrays:
+    """PyTorch's optimizer on mean gradients of `accumulate` samples, with clip_grad_norm_."""
     torch = pytest.importorskip("torch")
     parameters = {name: torch.tensor(value.astype(np.float64)) for name, value in weights.items()}
-    optimizer = torch.optim.SGD(
-        parameters.values(), lr=hyper.lr, momentum=hyper.momentum, weight_decay=hyper.weight_decay
-    )
+    own: dict[str, Any] = {"momentum": hyper.momentum}
+    if name != "sgd":
+        own = {"betas": (hyper.beta1, hyper.beta2), "eps": hyper.eps}
+    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    optimizer = kind(parameters.values(), lr=hyper.lr, weight_decay=hyper.weight_decay, **own)
     for index, gradient in enumerate(gradients, start=1):
         for name, parameter in parameters.items():
             share = (
@@ -175,16 +178,20 @@ def reference_sgd(weights: Arrays, gradients: list[Arrays], hyper: Hyper) -> Arr
 
 
 @pytest.mark.parametrize(
-    "hyper",
+    ("optimizer", "hyper"),
     [
-        Hyper(lr=0.01, momentum=0.9),
-        Hyper(lr=0.05, weight_decay=0.1, clip_norm=0.02),
-        Hyper(lr=0.02, momentum=0.5, weight_decay=0.01, clip_norm=0.05, accumulate=3),
+        ("sgd", Hyper(lr=0.01, momentum=0.9)),
+        ("sgd", Hyper(lr=0.05, weight_decay=0.1, clip_norm=0.02)),
+        ("sgd", Hyper(lr=0.02, momentum=0.5, weight_decay=0.01, clip_norm=0.05, accumulate=3)),
+        ("adam", Hyper(lr=0.01, weight_decay=0.1, beta1=0.7, beta2=0.9, eps=0.01)),
+        ("adamw", Hyper(lr=0.01, weight_decay=0.1, beta1=0.7, beta2=0.9, eps=0.01, accumulate=2)),
     ],
     ids=str,
 )
-def test_the_optimizer_is_that_of_pytorch(hyper: Hyper, watched: tuple[Case, Path], tmp_path: Path) -> None:
-    case = Case.make(tmp_path, hyper=hyper, update="depth")
+def test_the_optimizer_is_that_of_pytorch(
+    optimizer: Optimizer, hyper: Hyper, watched: tuple[Case, Path], tmp_path: Path
+) -> None:
+    case = Case.make(tmp_path, hyper=hyper, update="depth", optimizer=optimizer)
     steps = 2 * hyper.accumulate
     case.tune(tmp_path / "session", steps=steps)
     session = Session.open(tmp_path / "session")
@@ -196,7 +203,7 @@ def test_the_optimizer_is_that_of_pytorch(hyper: Hyper, watched: tuple[Case, Pat
         for first in range(0, steps, hyper.accumulate):
             for number in range(first, first + hyper.accumulate):
                 gradients.append(_gradient(device, watcher, weights, samples[number]))
-            weights = reference_sgd(before, gradients, hyper)
+            weights = reference(before, gradients, hyper, optimizer)
     for name, value in after.items():
         scale = np.abs(weights[name] - before[name]).max()
         np.testing.assert_allclose(value, weights[name], rtol=0, atol=1e-4 * scale)

@@ -7,18 +7,19 @@ import pytest
 from tuning import FRAMES, Case
 
 import boards
-from boards import Board, load_board
+from boards import load_board
+from firmware_gen.plan import Plan
 from firmware_gen.project import plan_network, write_project
 from firmware_gen.update import UpdatePlan
 from ondevice.device import Device, Hyper
 from ondevice.training_data import sample
 
 CROSS_COMPILED = ["mps2_an386", "mps2_an500", "mps3_an547", "netduinoplus2", "qemu_riscv32"]
-EVERYTHING = UpdatePlan(("*",), momentum=True, keep_gradients=True)
 UPDATES = {
     "inference": UpdatePlan(),
     "training": UpdatePlan(("dec*", "depth")),
-    "training with all state": EVERYTHING,
+    "training with all state": UpdatePlan(("*",), momentum=True, keep_gradients=True),
+    "training with moments": UpdatePlan(("*",), optimizer="adam", state="bf16"),
 }
 
 
@@ -33,6 +34,8 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
         *((name, update) for name in CROSS_COMPILED for update in ("inference", "training with all state")),
         ("mps2_an500", "training"),
         ("qemu_riscv32", "training"),
+        ("mps2_an500", "training with moments"),
+        ("qemu_riscv32", "training with moments"),
     ],
 )
 def test_a_firmware_takes_what_its_plan_says(name: str, update: str, case: Case, tmp_path: Path) -> None:
@@ -46,14 +49,15 @@ def test_a_firmware_takes_what_its_plan_says(name: str, update: str, case: Case,
     assert sizes["firmware"] == plan.ram["link"]
     learned = [name.replace(".", "_") for name in plan.graph.trained]
     assert sum(sizes[f"w_{name}"] for name in learned) == plan.ram["weights"]
-    state = [f"{kind}_{name}" for kind in "gv" for name in learned] + ["accumulated"]
+    kinds = ("g", "v", "m1", "m2")
+    state = [f"{kind}_{name}" for kind in kinds for name in learned] + ["accumulated", "corrections"]
     assert sum(sizes.get(name, 0) for name in state) == plan.ram["state"]
     assert firmware.flash_bytes <= board.flash_bytes
     with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:
         if update == "inference":
             device.infer({"image": np.zeros((16, 16, 3), np.uint8)})
         else:
-            _train(device, case, plan_of=board)
+            _train(device, case, plan)
         memory = device.memory()
     assert memory.arena_intact
     assert memory.stack_bytes == board.stack_bytes
@@ -61,11 +65,10 @@ def test_a_firmware_takes_what_its_plan_says(name: str, update: str, case: Case,
     assert memory.rx_overruns == memory.bad_frames == 0
 
 
-def _train(device: Device, case: Case, plan_of: Board) -> None:
-    graph = plan_network(case.network, plan_of, EVERYTHING).graph
+def _train(device: Device, case: Case, plan: Plan) -> None:
     device.set_hyper(Hyper(lr=0.02, momentum=0.5, clip_norm=1.0))
     for step, frame in enumerate(FRAMES[:3]):
-        sent = sample(frame, case.network.needed_task(), graph, FRAMES.geometry)
+        sent = sample(frame, case.network.needed_task(), plan.graph, FRAMES.geometry)
         assert sent is not None
         device.put_sample(sent)
         device.step(step)

@@ -60,6 +60,15 @@ FT_INLINE ft_vec ft_fma(ft_vec a, ft_vec b, ft_vec c) {
 FT_INLINE ft_vec ft_fma_scalar(float a, ft_vec b, ft_vec c) {
     return _mm256_fmadd_ps(_mm256_set1_ps(a), b, c);
 }
+FT_INLINE ft_vec ft_mul(ft_vec a, ft_vec b) {
+    return _mm256_mul_ps(a, b);
+}
+FT_INLINE ft_vec ft_div(ft_vec a, ft_vec b) {
+    return _mm256_div_ps(a, b);
+}
+FT_INLINE ft_vec ft_sqrt(ft_vec a) {
+    return _mm256_sqrt_ps(a);
+}
 #elif FT_MVE
 #include <arm_mve.h>
 #define FT_LANES   4
@@ -83,6 +92,20 @@ FT_INLINE ft_vec ft_fma(ft_vec a, ft_vec b, ft_vec c) {
 FT_INLINE ft_vec ft_fma_scalar(float a, ft_vec b, ft_vec c) {
     return vfmaq_n_f32(c, b, a);
 }
+FT_INLINE ft_vec ft_mul(ft_vec a, ft_vec b) {
+    return vmulq_f32(a, b);
+}
+/* Helium neither divides nor takes roots. */
+FT_INLINE ft_vec ft_div(ft_vec a, ft_vec b) {
+    FT_EACH(k, FT_LANES)
+        a[k] = a[k] / b[k];
+    return a;
+}
+FT_INLINE ft_vec ft_sqrt(ft_vec a) {
+    FT_EACH(k, FT_LANES)
+        a[k] = __builtin_sqrtf(a[k]);
+    return a;
+}
 #else
 #define FT_LANES   1
 #define FT_BLOCK   4
@@ -104,6 +127,15 @@ FT_INLINE ft_vec ft_fma(ft_vec a, ft_vec b, ft_vec c) {
 }
 FT_INLINE ft_vec ft_fma_scalar(float a, ft_vec b, ft_vec c) {
     return __builtin_fmaf(a, b, c);
+}
+FT_INLINE ft_vec ft_mul(ft_vec a, ft_vec b) {
+    return a * b;
+}
+FT_INLINE ft_vec ft_div(ft_vec a, ft_vec b) {
+    return a / b;
+}
+FT_INLINE ft_vec ft_sqrt(ft_vec a) {
+    return __builtin_sqrtf(a);
 }
 #endif
 

@@ -142,6 +142,7 @@ static int writable(const ft_tensor_t *tensor) {
     case FT_MASK:
     case FT_WEIGHT:
     case FT_STATE:
+    case FT_RANGE:
         return 1;
     default:
         return 0;
@@ -278,6 +279,9 @@ static void set_hyper(ft_firmware_t *firmware, const uint8_t *payload) {
     firmware->hyper.momentum = get_f32(payload + FT_HYPER_REQUEST_MOMENTUM);
     firmware->hyper.weight_decay = get_f32(payload + FT_HYPER_REQUEST_WEIGHT_DECAY);
     firmware->hyper.clip_norm = get_f32(payload + FT_HYPER_REQUEST_CLIP_NORM);
+    firmware->hyper.beta1 = get_f32(payload + FT_HYPER_REQUEST_BETA1);
+    firmware->hyper.beta2 = get_f32(payload + FT_HYPER_REQUEST_BETA2);
+    firmware->hyper.eps = get_f32(payload + FT_HYPER_REQUEST_EPS);
     firmware->hyper.accumulate = accumulate;
     reply_with(firmware, NULL, 0);
 }
@@ -418,6 +422,7 @@ void ft_firmware_init(ft_firmware_t *firmware, const ft_model_t *model, const ft
     memset(firmware, 0, sizeof *firmware);
     firmware->model = model;
     firmware->port = port;
+    firmware->hyper.eps = 1e-8f; /* with 0, a step before the first HYPER could divide 0 by 0 */
     firmware->hyper.accumulate = 1;
     firmware->encoder.write = port->write;
     model->reset();

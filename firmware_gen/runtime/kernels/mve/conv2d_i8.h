@@ -190,8 +190,8 @@ FT_INLINE ft_requantize_t ft_mve_from_channel(ft_requantize_t to, int o) {
 
 /* Rows y0 <= row < y1 of y. w: for each group, for every 4 output channels, for every 16 bytes of the window,
  * the 16 weights of each of the 4; 0 where the window or the channels end. bias: the zero point folded in,
- * for each group in multiples of 4. fast: so come the tables of `to`, no sum reaches 2^30, there are no
- * factors of negative sums, and all shifts lie in [-31, -1], or [-31, -2] with rests. scratch: two windows of
+ * for each group in multiples of 4. fast: so come the tables of `to`, no sum reaches 2^30, and all shifts
+ * lie in [-31, -1], or [-31, -2] with rests. scratch: two windows of
  * a group, each rounded up to 16 bytes; NULL for windows of one tap in no padding, of a multiple of 16
  * channels. */
 FT_INLINE void ft_mve_conv2d_i8(const int8_t *x, ft_map_t xm, int zero, const int8_t *w, const int32_t *bias,

@@ -44,9 +44,12 @@ FT_INLINE int32x4_t ft_mve_scaled_once(int32x4_t sums, const int32_t *multiplier
 
 /* The outputs of channels o to o + 3. */
 FT_INLINE int32x4_t ft_mve_requantized_i8(int32x4_t sums, int o, ft_requantize_t to) {
-    const int32x4_t scaled = to.rests != NULL
-                                 ? ft_mve_scaled_once(sums, to.multipliers + o, to.rests + o, to.shifts + o)
-                                 : ft_mve_scaled(sums, to.multipliers + o, to.shifts + o);
+    int32x4_t scaled = to.rests != NULL
+                           ? ft_mve_scaled_once(sums, to.multipliers + o, to.rests + o, to.shifts + o)
+                           : ft_mve_scaled(sums, to.multipliers + o, to.shifts + o);
+    if (to.negative_multipliers != NULL)
+        scaled = vpselq_s32(ft_mve_scaled(sums, to.negative_multipliers + o, to.negative_shifts + o), scaled,
+                            vcmpltq_n_s32(sums, 0));
     const int32x4_t at_least = vmaxq_s32(vaddq_n_s32(scaled, to.zero), vdupq_n_s32(to.low));
     return vminq_s32(at_least, vdupq_n_s32(to.high));
 }

@@ -1,0 +1,157 @@
+"""Let the ranges of int8 tensors move where a layer below learns.
+
+Calibrated ranges are those of the network as it was. Once it adapts, the layers above see other values: so
+every int8 tensor that depends on something that learns gets a range of its own that moves with the data, and
+the layers between such tensors become their moving twins. Tensors below keep what calibration has given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from fieldtune.errors import ModelError
+from firmware_gen.graph import Constant, Graph, Op, Range, Tensor, check
+from firmware_gen.operators.conv2d_i8 import ConvI8Attrs
+from firmware_gen.operators.lookup import requantize
+
+# Measured on the reference network: docs/architecture.md.
+HEADROOM, RATE = 1.25, 0.1
+# Operators whose inputs and outputs are on one grid.
+SAME_GRID = (
+    "concat",
+    "depth_to_space",
+    "reshape",
+    "slice",
+    "space_to_depth",
+    "stack",
+    "strided_slice",
+    "transpose",
+)
+
+
+def moving_ranges(graph: Graph, trained: tuple[str, ...]) -> Graph:
+    """Return `graph` with moving ranges above the layers that have `trained` constants.
+
+    Raises:
+        ModelError: an int8 layer there has no moving twin.
+    """
+    graph = _without_rescaling(graph, _moving(graph, trained))
+    moving = _moving(graph, trained)
+    if not moving:
+        return graph
+    groups = _groups(graph, moving)
+    tensors, ranges = dict(graph.tensors), dict(graph.ranges)
+    for name in moving:
+        group = groups[name]
+        tensors[name] = dataclasses.replace(tensors[name], range=group)
+        ranges[group] = _initial(graph.tensors[group])
+    graph = dataclasses.replace(graph, tensors=tensors, ranges=ranges)
+    for op in graph.ops:
+        if moving.intersection((*op.inputs, *op.outputs)):
+            graph = _rewrite(graph, op, moving)
+    return check(graph)
+
+
+def _moving(graph: Graph, trained: tuple[str, ...]) -> set[str]:
+    """Return the int8 tensors that depend on something that learns."""
+    above: set[str] = set()
+    for op in graph.ops:
+        if above.intersection(op.inputs) or any(name in trained for name in op.constants):
+            above.update(op.outputs)
+    return {name for name in above if graph.tensors[name].dtype == "i8"}
+
+
+def _without_rescaling(graph: Graph, moving: set[str]) -> Graph:
+    """Remove tables that only bring a moving tensor to another scale: both can have one range."""
+    names: dict[str, str] = {}
+    ops: list[Op] = []
+    for op in graph.ops:
+        op = dataclasses.replace(op, inputs=tuple(names.get(name, name) for name in op.inputs))
+        if op.kind == "lookup" and op.inputs[0] in moving and _only_rescales(graph, op):
+            names[op.outputs[0]] = op.inputs[0]
+        else:
+            ops.append(op)
+    return graph.with_ops(ops)
+
+
+def _only_rescales(graph: Graph, op: Op) -> bool:
+    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
+    if x.dtype != "i8" or y.name in graph.outputs:
+        return False
+    return np.array_equal(graph.constants[op.constants[0]].value, requantize(x, y).constants[0].value)
+
+
+def _groups(graph: Graph, moving: set[str]) -> dict[str, str]:
+    """Return for each moving tensor the one whose name the range gets: the same for tensors on one grid."""
+    leader = {name: name for name in moving}
+
+    def find(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    for op in graph.ops:
+        if op.kind in SAME_GRID and op.outputs[0] in moving:
+            for x in moving.intersection(op.inputs):
+                leader[find(x)] = find(op.outputs[0])
+    return {name: find(name) for name in moving}
+
+
+def _initial(tensor: Tensor) -> Range:
+    """Return the range that calibration has given, which leaves no headroom."""
+    known = tensor.quantization
+    assert known is not None
+    low, high = ((q - known.zero_point) * known.scale / HEADROOM for q in (-128, 127))
+    return Range(low, high, HEADROOM, RATE)
+
+
+def _rewrite(graph: Graph, op: Op, moving: set[str]) -> Graph:
+    if op.kind == "conv2d_i8":
+        return _moving_convolution(graph, op)
+    if op.kind in ("quantize", "dequantize"):
+        return _replaced(graph, op, [dataclasses.replace(op, kind=f"moving_{op.kind}", attrs=None)])
+    if op.kind in SAME_GRID:
+        return _on_one_grid(graph, op, moving)
+    if any(graph.tensors[name].dtype == "i8" for name in (*op.inputs, *op.outputs)):
+        raise ModelError(
+            f"layer '{op.name}' ({op.kind}) is an int8 layer above one that learns, and its scales cannot "
+            "move yet: leave it in float with fieldtune quantize --keep-float"
+        )
+    return graph
+
+
+def _moving_convolution(graph: Graph, op: Op) -> Graph:
+    attrs = op.attrs
+    assert isinstance(attrs, ConvI8Attrs)
+    x = graph.tensors[op.inputs[0]].quantization
+    assert x is not None
+    weight, bias = (graph.constants[name] for name in op.constants[:2])
+    start = bias.value.astype(np.float64)
+    if not attrs.conv.transposed:
+        start = start + x.zero_point * weight.value.sum(axis=(0, 1, 2), dtype=np.int64)
+    real = Constant(f"{bias.name}.real", (start * x.scale * np.asarray(weight.scales)).astype(np.float32))
+    conv = dataclasses.replace(attrs.conv, activation=attrs.activation)
+    twin = dataclasses.replace(op, kind="moving_conv2d", attrs=conv, constants=(weight.name, real.name))
+    return _replaced(graph, op, [twin], {real.name: real})
+
+
+def _on_one_grid(graph: Graph, op: Op, moving: set[str]) -> Graph:
+    """Bring inputs whose grid is fixed to the moving one of the output."""
+    target = graph.tensors[op.outputs[0]].range
+    names, before, tensors = list(op.inputs), [], dict(graph.tensors)
+    for k, name in enumerate(op.inputs):
+        if name in moving:
+            continue
+        part = dataclasses.replace(graph.tensors[name], name=f"{name}.moved", range=target, source="")
+        tensors[part.name] = part
+        before.append(Op("rescale", f"{op.name}.part{k}", (name,), (part.name,)))
+        names[k] = part.name
+    graph = dataclasses.replace(graph, tensors=tensors)
+    return _replaced(graph, op, [*before, dataclasses.replace(op, inputs=tuple(names))])
+
+
+def _replaced(graph: Graph, op: Op, new: list[Op], constants: dict[str, Constant] | None = None) -> Graph:
+    ops = [other for old in graph.ops for other in (new if old is op else [old])]
+    return graph.with_ops(ops, constants={**graph.constants, **(constants or {})})

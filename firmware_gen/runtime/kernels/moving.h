@@ -1,0 +1,241 @@
+/* int8 tensors whose range moves while a network learns: activations above what learns, and gradients.
+ *
+ * A range is tracked in real values. Before a step it gives the grid (scale and zero point) on which the
+ * tensor is stored during the step; every kernel derives its multipliers from the grids of its input and
+ * output. What was stored is observed, and after the step the range moves: outwards at once, inwards slowly.
+ * So the grid is known before a value is, and no layer needs a second pass; what does not fit saturates,
+ * once.
+ */
+#ifndef FT_MOVING_H
+#define FT_MOVING_H
+
+#include "conv2d_i8.h"
+#include "lookup.h"
+#include "quantize.h"
+
+/* value = scale * (q - zero) */
+typedef struct {
+    float scale;
+    int32_t zero;
+} ft_grid_t;
+
+/* low <= 0 <= high; both 0: not known yet. least, most: the integers seen since the step began. */
+typedef struct {
+    float low, high;
+    ft_grid_t grid;
+    int32_t least, most;
+} ft_moving_range_t;
+
+/* The grid reaches beyond the range by the factor `headroom`. Inwards a range moves by the fraction `rate` of
+ * the way. A symmetric range has zero point 0 and is stored in [-127, 127]. */
+typedef struct {
+    float headroom, rate;
+    int32_t symmetric;
+} ft_moving_rule_t;
+
+#define FT_RANGE_SATURATED 2.0f /* how far beyond the grid a range is taken to reach whose end was seen */
+#define FT_RANGE_SMALLEST  1e-30f
+
+FT_INLINE int32_t ft_nearest_i32(float x, int32_t limit) {
+    const float most = (float)limit;
+    x = x > -most ? x : -most;
+    x = x < most ? x : most;
+    return (int32_t)(x + (x < 0.0f ? -0.5f : 0.5f));
+}
+
+/* The grid of the present range; nothing has been seen on it. */
+FT_INLINE void ft_range_begin(ft_moving_range_t *range, ft_moving_rule_t rule) {
+    const float low = range->low * rule.headroom, high = range->high * rule.headroom;
+    const float scale = rule.symmetric ? high / 127.0f : (high - low) / 255.0f;
+    range->grid.scale = scale > FT_RANGE_SMALLEST ? scale : FT_RANGE_SMALLEST;
+    range->grid.zero =
+        rule.symmetric ? 0 : ft_clamp_i32(ft_nearest_i32(-128.0f - low / range->grid.scale, 1024), -128, 127);
+    range->least = 127;
+    range->most = -128;
+}
+
+/* One end of a range: outwards at once, inwards slowly. */
+FT_INLINE float ft_range_end(float end, float seen, float rate) {
+    const int outwards = end < 0.0f ? seen < end : seen > end;
+    return outwards || end == 0.0f ? seen : __builtin_fmaf(rate, seen - end, end);
+}
+
+/* After a step. */
+FT_INLINE void ft_range_move(ft_moving_range_t *range, ft_moving_rule_t rule) {
+    if (range->least > range->most)
+        return;
+    float low = (float)(range->least - range->grid.zero) * range->grid.scale;
+    float high = (float)(range->most - range->grid.zero) * range->grid.scale;
+    low *= range->least <= (rule.symmetric ? -127 : -128) ? FT_RANGE_SATURATED : 1.0f;
+    high *= range->most >= 127 ? FT_RANGE_SATURATED : 1.0f;
+    low = low < 0.0f ? low : 0.0f;
+    high = high > 0.0f ? high : 0.0f;
+    if (rule.symmetric) {
+        high = high > -low ? high : -low;
+        low = -high;
+    }
+    range->low = ft_range_end(range->low, low, rule.rate);
+    range->high = ft_range_end(range->high, high, rule.rate);
+}
+
+/* Before what makes a gradient: as long as its range is not known, a grid for [-reach, reach]. */
+FT_INLINE void ft_range_guess(ft_moving_range_t *range, float reach) {
+    if (range->high == 0.0f)
+        range->grid.scale = reach > 127.0f * FT_RANGE_SMALLEST ? reach / 127.0f : FT_RANGE_SMALLEST;
+}
+
+/* Notes what rows y0..y1 hold. */
+FT_INLINE void ft_range_observe(ft_moving_range_t *range, const int8_t *y, ft_map_t ym, int y0, int y1) {
+    int32_t least = range->least, most = range->most;
+    for (int row = y0; row < y1; row++)
+        for (int col = 0; col < ym.w; col++) {
+            const int8_t *at = y + row * ym.row + col * ym.pixel;
+            for (int c = 0; c < ym.c; c++) {
+                least = at[c] < least ? at[c] : least;
+                most = at[c] > most ? at[c] : most;
+            }
+        }
+    range->least = least;
+    range->most = most;
+}
+
+/* factor = *multiplier * 2^(*shift - 31), to the last bit of a float, limited to what every kernel rounds in
+ * the same way: below 1/2, and 0 when it is below 2^-31. 0 <= factor. */
+FT_INLINE void ft_float_multiplier(float factor, int32_t *multiplier, int8_t *shift) {
+    union {
+        float value;
+        uint32_t bits;
+    } number = {factor < 0.49f ? factor : 0.49f};
+    const int32_t exponent = (int32_t)(number.bits >> 23) - 126;
+    const int32_t mantissa = (int32_t)((number.bits & 0x7FFFFFu) | 0x800000u);
+    *multiplier = exponent >= -31 ? mantissa << 7 : 0;
+    *shift = (int8_t)(exponent >= -31 ? exponent : -1);
+}
+
+/* What a layer with moving grids has for each output channel. scales: of the weights. sums: of the weights,
+ * which the zero point of x is folded with; NULL for a transposed window. bias: NULL or real values. */
+typedef struct {
+    const float *scales;
+    const int32_t *sums;
+    const float *bias;
+    int channels;
+} ft_moving_t;
+
+/* Bytes of the tables, in the order of ft_moving_tables: three words and two bytes for each of a multiple of
+ * 4 channels, so that vectors may read beyond the last. */
+#define FT_MOVING_TABLES(channels) (14 * (((channels) + 3) / 4 * 4))
+
+/* Makes the tables of a layer for these grids at `scratch`, biases first, and returns how its sums are
+ * rounded. The activation is linear, relu, leaky_relu or clip. scratch: FT_MOVING_TABLES bytes, aligned to 4.
+ * Biases stay below 2^29, so that with weights of less than 2^15 inputs no sum reaches 2^30. */
+FT_INLINE ft_requantize_t ft_moving_tables(ft_moving_t layer, ft_grid_t from, const ft_moving_range_t *range,
+                                           ft_moving_rule_t rule, ft_activation_t act, int8_t *scratch) {
+    const int room = (layer.channels + 3) / 4 * 4, leaky = act.kind == FT_LEAKY_RELU;
+    int32_t *bias = (int32_t *)(void *)scratch, *multipliers = bias + room, *negative = multipliers + room;
+    int8_t *shifts = (int8_t *)(negative + room), *negative_shifts = shifts + room;
+    const ft_grid_t to = range->grid;
+    for (int c = 0; c < layer.channels; c++) {
+        const float unit = from.scale * layer.scales[c];
+        const float factor = unit / to.scale;
+        ft_float_multiplier(factor, multipliers + c, shifts + c);
+        if (leaky)
+            ft_float_multiplier(factor * act.a, negative + c, negative_shifts + c);
+        const int32_t start = layer.bias ? ft_nearest_i32(layer.bias[c] / unit, 1 << 28) : 0;
+        bias[c] = layer.sums ? start - from.zero * layer.sums[c] : start;
+    }
+    int32_t low = rule.symmetric ? -127 : -128, high = 127;
+    if (act.kind == FT_RELU)
+        low = to.zero;
+    if (act.kind == FT_CLIP) {
+        low = ft_clamp_i32(ft_nearest_i32(act.a / to.scale, 512) + to.zero, -128, 127);
+        high = ft_clamp_i32(ft_nearest_i32(act.b / to.scale, 512) + to.zero, -128, 127);
+    }
+    const ft_requantize_t requantize = {
+        multipliers, shifts, NULL, leaky ? negative : NULL, leaky ? negative_shifts : NULL,
+        to.zero,     low,    high};
+    return requantize;
+}
+
+/* y = x on another grid, rows y0..y1. table: scratch of 256 bytes. */
+FT_INLINE void ft_rescale_i8(const int8_t *x, ft_map_t xm, ft_grid_t from, int8_t *y, ft_map_t ym,
+                             ft_moving_range_t *range, int8_t *table, int y0, int y1) {
+    const ft_grid_t to = range->grid;
+    for (int q = -128; q < 128; q++) {
+        const float value = (float)(q - from.zero) * from.scale / to.scale;
+        table[q & 0xFF] = (int8_t)ft_clamp_i32(ft_nearest_i32(value, 1024) + to.zero, -128, 127);
+    }
+    ft_lookup(x, xm, table, y, ym, y0, y1);
+    ft_range_observe(range, y, ym, y0, y1);
+}
+
+/* y on the grid of its range from floats, rows y0..y1. */
+FT_INLINE void ft_moving_quantize(const float *x, ft_map_t xm, int8_t *y, ft_map_t ym,
+                                  ft_moving_range_t *range, int y0, int y1) {
+    ft_quantize_f32_i8(x, xm, y, ym, range->grid.scale, range->grid.zero, FT_HALF_EVEN, y0, y1);
+    ft_range_observe(range, y, ym, y0, y1);
+}
+
+/* y = x in floats, rows y0..y1. */
+FT_INLINE void ft_moving_dequantize(const int8_t *x, ft_map_t xm, ft_grid_t grid, float *y, ft_map_t ym,
+                                    int y0, int y1) {
+    ft_dequantize_i8_f32(x, xm, y, ym, grid.zero, grid.scale, 0.0f, y0, y1);
+}
+
+/* An int8 gradient from floats, all rows, on the grid that just holds it: from floats it is cheap to know. */
+FT_INLINE void ft_quantize_gradient(const float *dy, ft_map_t dym, int8_t *q, ft_map_t qm,
+                                    ft_moving_range_t *range) {
+    float most = 0.0f;
+    for (int row = 0; row < dym.h; row++)
+        for (int col = 0; col < dym.w; col++)
+            for (int c = 0; c < dym.c; c++) {
+                const float value = dy[row * dym.row + col * dym.pixel + c];
+                const float size = value < 0.0f ? -value : value;
+                most = size > most ? size : most;
+            }
+    const ft_moving_rule_t exactly = {1.0f, 0.0f, 1};
+    range->high = most;
+    range->low = -most;
+    ft_range_begin(range, exactly);
+    ft_quantize_f32_i8(dy, dym, q, qm, range->grid.scale, 0, FT_HALF_EVEN, 0, dym.h);
+}
+
+/* The activation's slope from the bits of its output: where the bit is 0, the gradient is multiplied by
+ * `slope`. dx may be dy; both are on one grid. Rows y0..y1. */
+FT_INLINE void ft_mask_gradient_i8(const int8_t *dy, ft_map_t dym, const uint8_t *bits, int8_t *dx,
+                                   ft_map_t dxm, float slope, int y0, int y1) {
+    int i = y0 * dym.w * dym.c;
+    for (int row = y0; row < y1; row++)
+        for (int col = 0; col < dym.w; col++)
+            for (int c = 0; c < dym.c; c++, i++) {
+                const int8_t q = dy[row * dym.row + col * dym.pixel + c];
+                const int passes = (bits[i >> 3] >> (i & 7)) & 1;
+                dx[row * dxm.row + col * dxm.pixel + c] =
+                    passes ? q : (int8_t)ft_round((float)q * slope, FT_HALF_EVEN);
+            }
+}
+
+/* bits[i] = low < y[i] < high, as ft_activation_bits_f32 lays them. The rows must begin and end on a byte. */
+FT_INLINE void ft_activation_bits_i8(const int8_t *y, ft_map_t ym, ft_grid_t grid, uint8_t *bits,
+                                     ft_activation_t act, int y0, int y1) {
+    int32_t low = grid.zero, high = 128;
+    if (act.kind == FT_CLIP) {
+        low = ft_clamp_i32(ft_nearest_i32(act.a / grid.scale, 512) + grid.zero, -128, 127);
+        high = ft_clamp_i32(ft_nearest_i32(act.b / grid.scale, 512) + grid.zero, -128, 127);
+    }
+    int i = y0 * ym.w * ym.c;
+    unsigned byte = 0;
+    for (int row = y0; row < y1; row++)
+        for (int col = 0; col < ym.w; col++)
+            for (int c = 0; c < ym.c; c++, i++) {
+                const int32_t q = y[row * ym.row + col * ym.pixel + c];
+                byte |= (unsigned)(q > low && q < high) << (i & 7);
+                if ((i & 7) == 7) {
+                    bits[i >> 3] = (uint8_t)byte;
+                    byte = 0;
+                }
+            }
+    if (i & 7)
+        bits[i >> 3] = (uint8_t)byte;
+}
+
+#endif
