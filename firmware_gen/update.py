@@ -98,7 +98,7 @@ def trained_constants(graph: Graph, plan: UpdatePlan) -> dict[str, Share]:
                 f"no layer or weight of {graph.name} is called '{pattern}' as the update plan has it; "
                 f"the layers are {layers}"
             )
-        for name in hits:
+        for name in sorted(hits):
             if chosen.setdefault(name, share) != share:
                 raise UserError(
                     f"the update plan has {name} of {graph.name} twice, with other channels at '{text}'; "

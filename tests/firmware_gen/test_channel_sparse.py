@@ -159,7 +159,7 @@ def test_weights_go_back_into_the_whole_array_of_the_file(tmp_path: Path) -> Non
         (("wide:5-3",), "names no part of a layer"),
         (("wide:4-8",), r"wide has 8 channels; the update plan names channel 8, and the first is 0"),
         (("groups:1-3",), r"channels 1 to 3 of groups cut one of its groups of 2"),
-        (("wide", "w*:1/4"), r"has wide\.weight of net twice, with other channels at 'w\*:1/4'"),
+        (("wide", "w*:1/4"), r"has wide\.bias of net twice, with other channels at 'w\*:1/4'"),
         (
             ("wide.weight:1/4", "wide.bias"),
             r"weight and bias of wide of net would learn in different channels",
