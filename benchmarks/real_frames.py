@@ -24,16 +24,20 @@ from onnx import numpy_helper
 METRICS = ("rmse", "abs_rel", "delta1")
 UPDATE = "decoder0*,ups0*"
 TRAINED = ("decoder0", "ups0")
+LEARNS = (".weight", ".bias", ".weight.scale")
 
 
 def perturbed(model: Path, seed: int, out: Path) -> Path:
-    """Write `model` with its trained weights multiplied by 1 + 1e-6 n, n standard normal; seed 0: as is."""
+    """Write `model` with its trained weights multiplied by 1 + 1e-6 n, n standard normal; seed 0: as is.
+
+    The same is done to the scales of int8 weights.
+    """
     proto = onnx.load(model)
     rng = np.random.default_rng(seed)
     for initializer in proto.graph.initializer:
         name = initializer.name
-        if seed and name.startswith(TRAINED) and name.endswith((".weight", ".bias")):
-            value = numpy_helper.to_array(initializer)
+        value = numpy_helper.to_array(initializer)
+        if seed and name.startswith(TRAINED) and name.endswith(LEARNS) and value.dtype == np.float32:
             noisy = value * (1 + 1e-6 * rng.standard_normal(value.shape)).astype(np.float32)
             initializer.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), name))
     onnx.save(proto, out)

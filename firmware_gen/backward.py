@@ -198,11 +198,14 @@ class _Tape:
                 "supported yet: keep these layers in float with fieldtune quantize --keep-float"
             )
 
-    def contribute_i8(self, tensor: str, op: Op) -> None:
+    def add_i8(self, op: Op, like: str) -> str:
         name = f"grad.{op.name}.{len(self._ops)}"
         self._ranges[name] = Range(0.0, 0.0, GRADIENT_HEADROOM, GRADIENT_RATE, symmetric=True)
-        self._tensors[name] = Tensor(name, self.graph.shape(tensor), "i8", range=name)
-        self._contributions.setdefault(tensor, []).append(self._append(op, name))
+        self._tensors[name] = Tensor(name, self.graph.shape(like), "i8", range=name)
+        return self._append(op, name)
+
+    def contribute_i8(self, tensor: str, op: Op) -> None:
+        self._contributions.setdefault(tensor, []).append(self.add_i8(op, like=tensor))
 
     def constant(self, constant: Constant) -> str:
         self._constants[constant.name] = constant

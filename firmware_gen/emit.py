@@ -23,6 +23,7 @@ from firmware_gen.update import CORRECTIONS
 KERNELS = (
     "conv2d",
     "conv2d_i8",
+    "conv2d_i8_f32",
     "elementwise",
     "elementwise_i8",
     "layout",

@@ -36,6 +36,7 @@ from firmware_gen.operators.lookup import Lookup
 from firmware_gen.operators.loss import Loss
 from firmware_gen.operators.moving import (
     ActivationBitsI8,
+    Conv2dI8F32,
     MaskGradient,
     MovingConv2d,
     QuantizeGradient,
@@ -77,6 +78,7 @@ OPERATORS: dict[str, Operator] = {
         Concat(),
         Conv2d(),
         Conv2dI8(),
+        Conv2dI8F32(),
         ConvGradInput(),
         ConvUpdate(),
         DepthToSpace(),

@@ -19,7 +19,7 @@ from fieldtune.errors import ModelError
 from firmware_gen.c_text import c_float
 from firmware_gen.graph import Constant, Graph, Op
 from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve
-from firmware_gen.operators.activation import bits_reach
+from firmware_gen.operators.activation import activation_gradient, bits_reach
 from firmware_gen.operators.base import Emitter, Operator, Rows, Tape
 from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, conv_reach, forward_literal
 from firmware_gen.operators.conv2d_i8 import real_weight
@@ -63,9 +63,7 @@ class MovingConv2d(Operator):
                 raise ModelError(f"layer '{op.name}' passes no gradient on: its activation has no bit for it")
             dy = tape.add(Op("mask_gradient", op.name, (dy, y), (), attrs.activation), like=y)
         if tape.wants(x):
-            weight = tape.constant(_turned(tape.graph.constants[op.constants[0]], attrs))
-            turned = replace(attrs, transposed=not attrs.transposed, activation=LINEAR)
-            tape.contribute_i8(x, Op("moving_conv2d", op.name, (dy,), (), turned, (weight,)))
+            _carry_back(op, tape, dy)
 
     def emit(self, step: Step, c: Emitter) -> str:
         op, attrs, graph = step.op, _attrs(step.op), step.graph
@@ -92,6 +90,57 @@ class MovingConv2d(Operator):
             f"{guess}" + "\n".join(calls) + "\n"
             f"ft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
         )
+
+
+class Conv2dI8F32(Operator):
+    """y = activation(bias + x * w), x int8 and y float32; constants: int8 weight and, maybe, float32 bias."""
+
+    kind = "conv2d_i8_f32"
+
+    def parameters(self, op: Op) -> tuple[str, ...]:
+        return op.constants
+
+    def macs(self, op: Op, graph: Graph) -> int:
+        return conv_macs(op, _attrs(op), graph)
+
+    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        return graph.shape(op.inputs[0])[2]  # a pixel of padding
+
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        return conv_reach(_attrs(op), row, graph.shape(op.inputs[k])[0])
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        attrs, (x,), (y,) = _attrs(op), op.inputs, op.outputs
+        if not tape.wants(x):
+            return
+        dy = tape.gradient(y)
+        if attrs.activation != LINEAR:
+            dy = activation_gradient(op.name, y, attrs.activation, tape)
+        _carry_back(op, tape, tape.add_i8(Op("quantize_gradient", op.name, (dy,), ()), like=y))
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        op, attrs, graph = step.op, _attrs(step.op), step.graph
+        (x,), (y,), (name, *bias) = op.inputs, op.outputs, op.constants
+        weight = graph.constants[name]
+        scales = np.broadcast_to(np.array(weight.scales, np.float32), (graph.shape(y)[2],))
+        sums = weight.value.sum(axis=(0, 1, 2), dtype=np.int64).astype(np.int32)
+        return (
+            f"const ft_grid_t from = {c.grid(x)};\n"
+            f"int8_t *const padding = {c.scratch(op)};\n"
+            f"memset(padding, from.zero, {graph.shape(x)[2]});\n"
+            f"ft_conv2d_i8_f32({c.pointer(x)}, {c.map(x)}, padding, from, {c.weight(name)},\n"
+            f"    {c.array(f'{name}.scales', scales)}, {c.array(f'{name}.sums', sums)},\n"
+            f"    {c.weight(bias[0]) if bias else 'NULL'}, {c.pointer(y)}, {c.map(y)},\n"
+            f"    {forward_literal(attrs, weight.value.shape)}, {attrs.activation.c()}, {c.rows(step)});"
+        )
+
+
+def _carry_back(op: Op, tape: Tape, dy: str) -> None:
+    """Contribute the input gradient of the int8 layer `op`, an int8 layer with the opposite window."""
+    attrs = _attrs(op)
+    weight = tape.constant(_turned(tape.graph.constants[op.constants[0]], attrs))
+    turned = replace(attrs, transposed=not attrs.transposed, activation=LINEAR)
+    tape.contribute_i8(op.inputs[0], Op("moving_conv2d", op.name, (dy,), (), turned, (weight,)))
 
 
 class _MovingVariant(Protocol):

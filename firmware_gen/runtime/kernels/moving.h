@@ -27,7 +27,7 @@ typedef struct {
     int32_t symmetric;
 } ft_moving_rule_t;
 
-#define FT_RANGE_SATURATED 1.5f /* how far beyond the grid a range is taken to reach whose end was seen */
+#define FT_RANGE_SATURATED 2.0f /* how far beyond the grid a range is taken to reach whose end was seen */
 #define FT_RANGE_SMALLEST  1e-30f
 
 FT_INLINE int32_t ft_nearest_i32(float x, int32_t limit) {
@@ -177,8 +177,15 @@ FT_INLINE void ft_quantize_gradient(const float *dy, ft_map_t dym, int8_t *q, ft
     ft_quantize_f32_i8(dy, dym, q, qm, range->grid, FT_HALF_EVEN, 0, dym.h);
 }
 
+/* x rounded up or down, over the indices i as often up as what is over is large. |x| <= 128. */
+FT_INLINE int32_t ft_dithered(float x, int i) {
+    const uint32_t spread = (uint32_t)i * 2654435769u; /* 2^32 over the golden ratio: parts lie evenly */
+    return (int32_t)(x + (float)(spread >> 24) * 0x1p-8f + 256.0f) - 256;
+}
+
 /* The activation's slope from the bits of its output: where the bit is 0, the gradient is multiplied by
- * `slope`. dx may be dy; both are on one grid. Rows y0..y1. */
+ * `slope`. dx may be dy; both are on one grid. Rows y0..y1. Most gradients are small: rounded to the nearest,
+ * those with a small slope would all be 0; so it is right in the mean instead. */
 FT_INLINE void ft_mask_gradient_i8(const int8_t *dy, ft_map_t dym, const uint8_t *bits, int8_t *dx,
                                    ft_map_t dxm, float slope, int y0, int y1) {
     int i = y0 * dym.w * dym.c;
@@ -188,7 +195,7 @@ FT_INLINE void ft_mask_gradient_i8(const int8_t *dy, ft_map_t dym, const uint8_t
                 const int8_t q = dy[row * dym.row + col * dym.pixel + c];
                 const int passes = (bits[i >> 3] >> (i & 7)) & 1;
                 dx[row * dxm.row + col * dxm.pixel + c] =
-                    passes ? q : (int8_t)ft_round((float)q * slope, FT_HALF_EVEN);
+                    passes ? q : (int8_t)ft_dithered((float)q * slope, i);
             }
 }
 
