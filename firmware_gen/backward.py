@@ -15,9 +15,10 @@ from fieldtune.errors import ModelError
 from firmware_gen.graph import Constant, DType, Graph, Op, Range, Shape, Tensor, check
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.loss import LossAttrs
+from firmware_gen.operators.moving_sums import MovingAddAttrs
 from firmware_gen.passes.moving_ranges import moving_ranges
 from firmware_gen.passes.thaw import thaw
-from firmware_gen.update import UpdatePlan, is_named, optimizer_state, trained_constants
+from firmware_gen.update import UpdatePlan, named_parameters, optimizer_state, trained_constants
 
 # Of int8 gradients: what a step's grid leaves above the largest one of late, and how fast that is forgotten.
 # Chosen on the reference network.
@@ -40,7 +41,7 @@ def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan)
         ModelError: no loss depends on anything that learns, or a loss does not suit its output.
         UserError: a pattern of the plan matches nothing.
     """
-    graph = thaw(graph, lambda op: is_named(op, plan))
+    graph = thaw(graph, lambda op: named_parameters(op, plan))
     trained = trained_constants(graph, plan)
     return check(_Tape(moving_ranges(graph, trained), trained, plan).run(losses))
 
@@ -130,15 +131,14 @@ class _Tape:
 
     def gradient(self, tensor: str) -> str:
         parts = self._contributions[tensor]
-        if len(parts) > 1 and self._tensors[parts[0]].dtype == "i8":
-            raise ModelError(
-                f"'{tensor}' is an int8 value that several layers read; gradients that meet there are not "
-                "supported yet: keep these layers in float with fieldtune quantize --keep-float"
-            )
         while len(parts) > 1:
-            first, second = parts[0], parts[1]
-            total = self.add(Op("add", f"sum.{tensor}", (first, second), ()), like=tensor)
-            parts[:2] = [total]
+            first, second, *others = parts
+            if self._tensors[first].dtype == "i8":
+                meet = Op("moving_add", f"sum.{tensor}", (first, second), (), MovingAddAttrs())
+                total = self._add_i8(meet, like=tensor)
+            else:
+                total = self.add(Op("add", f"sum.{tensor}", (first, second), ()), like=tensor)
+            parts[:] = [total, *others]
         return parts[0]
 
     def wants(self, tensor: str) -> bool:
@@ -165,10 +165,14 @@ class _Tape:
         self._contributions.setdefault(tensor, []).append(self.add(op, like=tensor))
 
     def contribute_i8(self, tensor: str, op: Op) -> None:
+        self._contributions.setdefault(tensor, []).append(self._add_i8(op, like=tensor))
+
+    def _add_i8(self, op: Op, like: str) -> str:
+        """Add a backward operator whose output is int8 with a range of its own."""
         name = f"grad.{op.name}.{len(self._ops)}"
         self._ranges[name] = Range(0.0, 0.0, GRADIENT_HEADROOM, GRADIENT_RATE, symmetric=True)
-        self._tensors[name] = Tensor(name, self.graph.shape(tensor), "i8", range=name)
-        self._contributions.setdefault(tensor, []).append(self._append(op, name))
+        self._tensors[name] = Tensor(name, self.graph.shape(like), "i8", range=name)
+        return self._append(op, name)
 
     def constant(self, constant: Constant) -> str:
         self._constants[constant.name] = constant

@@ -29,6 +29,7 @@ KERNELS = (
     "lookup",
     "loss",
     "moving",
+    "moving_sums",
     "pool",
     "pool_i8",
     "quantize",

@@ -90,9 +90,13 @@ def trained_constants(graph: Graph, plan: UpdatePlan) -> tuple[str, ...]:
     return tuple(name for name in owners if name in chosen)
 
 
-def is_named(op: Op, plan: UpdatePlan) -> bool:
-    """Tell whether a pattern of the plan means the layer or one of its weights."""
-    return any(_matches(pattern, op.name, name) for pattern in plan.patterns for name in _parameters(op))
+def named_parameters(op: Op, plan: UpdatePlan) -> set[str]:
+    """Return the weights of the layer that a pattern of the plan means."""
+    return {
+        name
+        for name in _parameters(op)
+        if any(_matches(pattern, op.name, name) for pattern in plan.patterns)
+    }
 
 
 def _parameters(op: Op) -> tuple[str, ...]:

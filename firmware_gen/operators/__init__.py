@@ -41,6 +41,7 @@ from firmware_gen.operators.moving import (
     QuantizeGradient,
     Rescale,
 )
+from firmware_gen.operators.moving_sums import BiasUpdateI8, MeanGradient, MovingAdd, MovingMean
 from firmware_gen.operators.pool import (
     AveragePool,
     AveragePoolGrad,
@@ -72,6 +73,7 @@ OPERATORS: dict[str, Operator] = {
         AveragePoolGrad(),
         AveragePoolI8(),
         BiasUpdate(),
+        BiasUpdateI8(),
         BroadcastSum(),
         ChannelsFirst(),
         Concat(),
@@ -93,11 +95,14 @@ OPERATORS: dict[str, Operator] = {
         Maximum(),
         MaximumI8(),
         Mean(),
+        MeanGradient(),
         MeanI8(),
         Minimum(),
         MinimumI8(),
         MoveGrad(),
+        MovingAdd(),
         MovingConv2d(),
+        MovingMean(),
         Mul(),
         MulI8(),
         Negate(),

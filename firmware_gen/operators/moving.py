@@ -35,9 +35,13 @@ SMALLEST_SCALE = 1e-30
 
 
 class MovingConv2d(Operator):
-    """y = activation(bias + x * w), x and y int8; constants: int8 weight and, maybe, float32 bias."""
+    """y = activation(bias + x * w), x and y int8; constants: int8 weight and, maybe, float32 bias.
+
+    The bias can learn: its gradient is the sum of an int8 one.
+    """
 
     kind = "moving_conv2d"
+    learns = True
 
     def parameters(self, op: Op) -> tuple[str, ...]:
         return op.constants
@@ -66,6 +70,8 @@ class MovingConv2d(Operator):
             weight = tape.constant(_turned(tape.graph.constants[op.constants[0]], attrs))
             turned = replace(attrs, transposed=not attrs.transposed, activation=LINEAR)
             tape.contribute_i8(x, Op("moving_conv2d", op.name, (dy,), (), turned, (weight,)))
+        for bias in filter(tape.learns, op.constants[1:]):
+            tape.update(Op("bias_update_i8", op.name, (dy,), (), None, (bias,)))
 
     def emit(self, step: Step, c: Emitter) -> str:
         op, attrs, graph = step.op, _attrs(step.op), step.graph

@@ -12,9 +12,10 @@ import dataclasses
 import numpy as np
 
 from fieldtune.errors import ModelError
-from firmware_gen.graph import Constant, Graph, Op, Range, Tensor, check
-from firmware_gen.operators.conv2d_i8 import ConvI8Attrs, real_bias
+from firmware_gen.graph import Graph, Op, Range, Tensor, check
 from firmware_gen.operators.lookup import requantize
+from firmware_gen.operators.moving_sums import MovingAddAttrs
+from firmware_gen.passes.thaw import float_bias
 
 # Chosen on the reference network.
 HEADROOM, RATE = 1.25, 0.02
@@ -109,8 +110,12 @@ def _initial(tensor: Tensor) -> Range:
 
 def _rewrite(graph: Graph, op: Op, moving: set[str]) -> Graph:
     if op.kind == "conv2d_i8":
-        return _moving_convolution(graph, op)
-    if op.kind in ("quantize", "dequantize"):
+        return float_bias(graph, op)
+    if op.kind == "add_i8":
+        return _moving_sum(graph, op)
+    if op.kind == "mean_i8":
+        return _replaced(graph, op, [dataclasses.replace(op, kind="moving_mean", attrs=None)])
+    if op.kind in ("quantize", "dequantize", "moving_conv2d"):
         return graph
     if op.kind in SAME_GRID:
         return _on_one_grid(graph, op, moving)
@@ -122,14 +127,16 @@ def _rewrite(graph: Graph, op: Op, moving: set[str]) -> Graph:
     return graph
 
 
-def _moving_convolution(graph: Graph, op: Op) -> Graph:
-    attrs = op.attrs
-    assert isinstance(attrs, ConvI8Attrs)
-    weight, bias = op.constants[:2]
-    real = Constant(f"{bias}.real", real_bias(op, graph))
-    conv = dataclasses.replace(attrs.conv, activation=attrs.activation)
-    twin = dataclasses.replace(op, kind="moving_conv2d", attrs=conv, constants=(weight, real.name))
-    return _replaced(graph, op, [twin], {real.name: real})
+def _moving_sum(graph: Graph, op: Op) -> Graph:
+    y = graph.tensors[op.outputs[0]]
+    if op.constants or any(graph.shape(x) != y.shape for x in op.inputs):
+        raise ModelError(
+            f"layer '{op.name}' adds a constant or a smaller map in int8 above a layer that learns, and its "
+            "scales cannot move: leave it in float with fieldtune quantize --keep-float"
+        )
+    # The file leaves a ReLU behind a sum to the grid, which begins at 0.
+    relu = y.quantization is not None and y.quantization.zero_point == -128
+    return _replaced(graph, op, [dataclasses.replace(op, kind="moving_add", attrs=MovingAddAttrs(relu))])
 
 
 def _on_one_grid(graph: Graph, op: Op, moving: set[str]) -> Graph:
@@ -147,6 +154,5 @@ def _on_one_grid(graph: Graph, op: Op, moving: set[str]) -> Graph:
     return _replaced(graph, op, [*before, dataclasses.replace(op, inputs=tuple(names))])
 
 
-def _replaced(graph: Graph, op: Op, new: list[Op], constants: dict[str, Constant] | None = None) -> Graph:
-    ops = [other for old in graph.ops for other in (new if old is op else [old])]
-    return graph.with_ops(ops, constants={**graph.constants, **(constants or {})})
+def _replaced(graph: Graph, op: Op, new: list[Op]) -> Graph:
+    return graph.with_ops(other for old in graph.ops for other in (new if old is op else [old]))
