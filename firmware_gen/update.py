@@ -93,9 +93,7 @@ def trained_constants(graph: Graph, plan: UpdatePlan) -> tuple[str, ...]:
 def named_parameters(op: Op, plan: UpdatePlan) -> set[str]:
     """Return the weights of the layer that a pattern of the plan means."""
     return {
-        name
-        for name in _parameters(op)
-        if any(_matches(pattern, op.name, name) for pattern in plan.patterns)
+        name for name in _parameters(op) if any(_matches(pattern, op.name, name) for pattern in plan.patterns)
     }
 
 

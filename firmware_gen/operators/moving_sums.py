@@ -101,4 +101,3 @@ class BiasUpdateI8(Operator):
         dy, name = step.op.inputs[0], step.op.constants[0]
         declaration, sink = c.sink(name)
         return f"{declaration}ft_bias_grad_i8({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)},\n    {sink});"
-

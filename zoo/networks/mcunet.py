@@ -4,7 +4,6 @@ arXiv 2007.10319; trained on a microcontroller in arXiv 2206.15472).
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 INPUT_SHAPE = (1, 3, 128, 128)
