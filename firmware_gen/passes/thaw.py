@@ -8,21 +8,23 @@ becomes float.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from firmware_gen.graph import Constant, Graph, Op, Tensor
 from firmware_gen.operators.conv2d_i8 import ConvI8Attrs, real_bias, real_weight
 from firmware_gen.operators.quantize import dequantize, quantize
+from firmware_gen.update import WHOLE, Share
 
 
-def thaw(graph: Graph, learns: Callable[[Op], set[str]]) -> Graph:
+def thaw(graph: Graph, learns: Callable[[Op], Mapping[str, Share]]) -> Graph:
     """Return `graph` in which what `learns` of int8 convolutions and linear layers is float."""
     for op in graph.ops:
-        named = learns(op) if op.kind == "conv2d_i8" else set()
+        named = learns(op) if op.kind == "conv2d_i8" else {}
         if named:
-            graph = _thawed(graph, op) if op.constants[0] in named else float_bias(graph, op)
+            whole_bias = op.constants[0] not in named and set(named.values()) == {WHOLE}
+            graph = float_bias(graph, op) if whole_bias else _thawed(graph, op)
     return graph
 
 
