@@ -1,4 +1,4 @@
-"""What operators on moving grids compute, in PyTorch: written from docs/architecture.md, not from the kernels.
+"""What operators on moving grids compute, in PyTorch: after docs/architecture.md, not after the kernels.
 
 Each function takes what the firmware's operator read and returns what it should have written: integers as
 int64, maps as (channels, rows, columns), grids as (scale, zero point).
@@ -75,7 +75,7 @@ def conv(
 
 
 def carried_back(weight: Constant, attrs: ConvAttrs) -> tuple[Constant, ConvAttrs]:
-    """Return the int8 layer that is the input gradient: in and out exchanged, a scale for each of its outputs."""
+    """Return the int8 layer that is the input gradient: in and out exchanged, scales of its own outputs."""
     groups, value = attrs.groups, torch.tensor(weight.value.astype(np.float64))
     scales = torch.tensor(weight.scales, dtype=torch.float64)
     if attrs.transposed:  # (rows, columns, in, out of a group) -> (rows, columns, out of a group, in)
@@ -115,7 +115,7 @@ def rescaled(q: Tensor, x: Grid, y: Grid) -> Tensor:
 
 
 def added(a: Tensor, a_grid: Grid, b: Tensor, b_grid: Grid, y: Grid, relu: bool) -> Tensor:
-    """Return the real sum on the grid of y; the firmware's factors have 21 bits, so it may be a step beside."""
+    """Return the real sum on the grid of y; the firmware's may be a step beside: its factors have 21 bits."""
     total = (a - a_grid.zero).double() * float(a_grid.scale) + (b - b_grid.zero).double() * float(
         b_grid.scale
     )

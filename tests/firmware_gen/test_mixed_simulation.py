@@ -204,7 +204,7 @@ class Differences:
         self.found.update((kind, int(step)) for step in steps.ravel().tolist())
 
     def share(self, kind: str) -> float:
-        """Return the share of the values of a kind that differ by a step, after a check that none does by more."""
+        """Return the share of the values of a kind that differ by a step; none may by more."""
         assert all(steps <= 1 for name, steps in self.found if name == kind), kind
         beside, same = self.found[kind, 1], self.found[kind, 0]
         assert same > 0, f"{kind} was not compared"
