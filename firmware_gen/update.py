@@ -129,7 +129,7 @@ def _split_pattern(text: str) -> tuple[str, Share]:
 
 
 def named_parameters(op: Op, plan: UpdatePlan) -> dict[str, Share]:
-    """Return the weights of the layer that the plan means, and how much of each, whatever else it says of it."""
+    """Return the weights of the layer that the plan means, and how much of each."""
     patterns = [_split_pattern(text) for text in plan.patterns]
     return {
         name: share

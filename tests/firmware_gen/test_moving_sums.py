@@ -27,6 +27,7 @@ from ondevice.workbench import open_board
 Array = NDArray[np.float32]
 SIZE, CHANNELS, INNER, CLASSES = 8, 6, 20, 3
 UPDATE = "head.weight,deep.bias"
+SETTLED = 5  # steps until guessed grids have grown to what comes from a mean: gradients of one sign
 BOARDS = ("mps2_an386", "mps2_an500", "mps3_an547", "qemu_riscv32")
 SHAPES = {
     "head": (CHANNELS, 3, 3, 3),
@@ -38,7 +39,7 @@ SHAPES = {
 
 
 class Net:
-    """As a QDQ file and as float weights: x -> head (float) -> wide -> deep -> thin, plus head -> mean -> last."""
+    """A QDQ file and its float weights: x -> head (float) -> wide -> deep -> thin, + head -> mean -> last."""
 
     def __init__(self) -> None:
         random = np.random.default_rng(4)
@@ -122,10 +123,12 @@ def test_gradients_are_those_of_the_network_in_float(relu: bool, tmp_path: Path)
     plan = _plan(net.graph(tmp_path, relu=relu), "native", keep=True)
     with open_board(plan, tmp_path / "native") as device:
         device.set_hyper(Hyper(lr=0.0))
-        for seed in range(3):
+        for seed in range(8):
             sample = _sample(seed)
             device.put_sample(sample)
             device.step(seed)
+            if seed < SETTLED:
+                continue
             gradients = device.read_role("gradient")
             truths = net.gradients(sample["x"], sample["last.dq.label"], relu=relu)
             for name, truth in truths.items():
@@ -133,9 +136,8 @@ def test_gradients_are_those_of_the_network_in_float(relu: bool, tmp_path: Path)
                 if name == "head.weight":
                     found = found.reshape(3, 3, 3, CHANNELS).transpose(3, 2, 0, 1).ravel()
                 cosine = found @ truth.ravel() / (np.linalg.norm(found) * np.linalg.norm(truth))
-                assert cosine > (0.9 if seed == 0 else 0.97), name  # at first the grids are guessed
-                if seed:
-                    assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(truth), rel=0.1), name
+                assert cosine > 0.97, name
+                assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(truth), rel=0.1), name
 
 
 @pytest.mark.parametrize("board", BOARDS)
@@ -164,7 +166,7 @@ def test_a_layer_whose_bias_learns_stays_int8(tmp_path: Path) -> None:
     (deep,) = (op for op in plan.graph.ops if op.name == "deep" and op.phase == "forward" and op.constants)
     assert plan.graph.trained == ("head.weight", "deep.bias")
     assert deep.kind == "moving_conv2d"
-    assert plan.graph.constants["deep.weight"].value.dtype == np.int8
+    assert plan.graph.constants[deep.constants[0]].value.dtype == np.int8
     assert not [op for op in plan.graph.ops if op.kind == "conv2d" and op.name == "deep"]
     real = plan.graph.constants["deep.bias"].value
     assert np.allclose(real, Net().biases["deep"], atol=1e-3)
@@ -173,10 +175,8 @@ def test_a_layer_whose_bias_learns_stays_int8(tmp_path: Path) -> None:
 def test_a_part_of_an_int8_layers_bias_thaws_the_layer(tmp_path: Path) -> None:
     graph = Net().graph(tmp_path)
     learning = training_graph(graph, (LossSpec("last.dq", "mse"),), parse_update("wide.bias:1/4"))
-    assert [op.kind for op in learning.ops if op.name == "wide" and "wide.weight" in op.constants] == [
-        "conv2d",
-        "conv_grad_input",
-    ][:1]
+    (wide,) = (op for op in learning.ops if op.phase == "forward" and "wide.bias" in op.constants)
+    assert wide.kind == "conv2d"
     assert learning.constants["wide.bias"].value.size == INNER // 4
 
 

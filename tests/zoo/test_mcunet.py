@@ -67,5 +67,5 @@ def test_a_checkpoint_brings_its_classes(tmp_path: Path) -> None:
 
 def test_a_foreign_checkpoint_is_named(tmp_path: Path) -> None:
     torch.save({"classifier.bias": torch.zeros(4)}, tmp_path / "net.pth")
-    with pytest.raises(ModelError, match="lacks MCUNet-5fps's parameter blocks.0"):
+    with pytest.raises(ModelError, match="lacks MCUNet-5fps's parameter blocks"):
         mcunet.load_checkpoint(tmp_path / "net.pth")

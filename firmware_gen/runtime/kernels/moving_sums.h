@@ -5,7 +5,8 @@
 #include "moving.h"
 #include "update.h"
 
-#define FT_ADDEND_BITS 21 /* of the larger factor of a sum: two products of 9 bits and this stay below 2^31 */
+#define FT_ADDEND_BITS 21 /* of the larger factor of a sum: two products of 9 bits and this stay below 2^31  \
+                           */
 
 /* Integers a and b on two grids are added as (a * multipliers[0] + b * multipliers[1] + half) >> shift. */
 typedef struct {
@@ -37,8 +38,7 @@ FT_INLINE void ft_moving_add_i8(const int8_t *a, ft_map_t am, ft_grid_t a_grid, 
                                 ft_moving_rule_t rule, int relu, int y0, int y1) {
     const ft_addends_t by = ft_addends(a_grid, b_grid, range->grid);
     const int32_t zero = range->grid.zero, low = relu ? zero : rule.symmetric ? -127 : -128;
-    const int32_t start =
-        by.half - a_grid.zero * by.multipliers[0] - b_grid.zero * by.multipliers[1];
+    const int32_t start = by.half - a_grid.zero * by.multipliers[0] - b_grid.zero * by.multipliers[1];
     for (int row = y0; row < y1; row++)
         for (int col = 0; col < ym.w; col++) {
             const int8_t *ac = a + row * am.row + col * am.pixel, *bc = b + row * bm.row + col * bm.pixel;
