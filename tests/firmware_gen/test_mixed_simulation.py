@@ -30,7 +30,7 @@ from firmware_gen.plan import make_plan
 from firmware_gen.update import parse_update
 from firmware_gen.window import LINEAR, Activation, Window
 
-NETWORKS = 20
+NETWORKS = 16
 KNOWN = 1.5  # what gradients' ranges begin with, so that no grid is guessed
 ACTIVATIONS = (LINEAR, Activation("relu"), Activation("leaky_relu", 0.125), Activation("clip", 0.0, 1.0))
 KINDS = ("dense", "depthwise", "grouped", "transposed", "grouped transposed", "linear")

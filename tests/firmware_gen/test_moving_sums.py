@@ -148,6 +148,19 @@ def test_every_board_gives_the_bits_of_native(board: str, tmp_path: Path) -> Non
         assert np.array_equal(value, emulated[name]), name
 
 
+def test_bands_of_rows_give_the_bits_of_whole_layers(tmp_path: Path) -> None:
+    graph = Net().graph(tmp_path)
+    learning = lighten(training_graph(graph, (LossSpec("last.dq", "mse"),), parse_update("head")))
+    native = load_board("native")
+    whole = make_plan(learning, native)
+    banded = make_plan(learning, native, whole.ram_bytes - 1200)
+    in_bands = {(step.op.kind, step.op.phase) for step in banded.steps if step.chain is not None}
+    assert {("moving_add", "forward"), ("moving_add", "backward")} <= in_bands
+    one, other = _learned(whole, tmp_path / "whole"), _learned(banded, tmp_path / "banded")
+    for name, value in one.items():
+        assert np.array_equal(value, other[name]), name
+
+
 def _learned(plan: Plan, folder: Path) -> dict[str, NDArray[Any]]:
     """Return losses, weights and ranges after ten steps, and an inference's output."""
     with open_board(plan, folder / plan.board.id) as device:

@@ -5,8 +5,8 @@
 #include "moving.h"
 #include "update.h"
 
-#define FT_ADDEND_BITS 21 /* of the larger factor of a sum: two products of 9 bits and this stay below 2^31  \
-                           */
+/* Of the larger factor of a sum: the products of two such and 9 bits stay below 2^31. */
+#define FT_ADDEND_BITS 21
 
 /* Integers a and b on two grids are added as (a * multipliers[0] + b * multipliers[1] + half) >> shift. */
 typedef struct {
