@@ -140,6 +140,19 @@ def test_gradients_are_those_of_the_network_in_float(relu: bool, tmp_path: Path)
                 assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(truth), rel=0.1), name
 
 
+def test_bias_gradients_add_up_over_samples(tmp_path: Path) -> None:
+    with open_board(_plan(Net().graph(tmp_path), "native", keep=True), tmp_path / "native") as device:
+        device.set_hyper(Hyper(lr=0.0, accumulate=2))
+        device.put_sample(_sample(0))
+        device.step(0)
+        one = device.read_role("gradient")["gradient.deep.bias"]
+        device.put_sample({**_sample(1), "last.dq.mask": np.zeros((1, 1, CLASSES), np.uint8)})
+        device.step(1)
+        both = device.read_role("gradient")["gradient.deep.bias"]
+    assert np.abs(one).max() > 0
+    assert np.array_equal(one, both), "a sample without a label adds 0"
+
+
 @pytest.mark.parametrize("board", BOARDS)
 def test_every_board_gives_the_bits_of_native(board: str, tmp_path: Path) -> None:
     graph = Net().graph(tmp_path)

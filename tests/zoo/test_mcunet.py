@@ -7,6 +7,7 @@ from fieldtune.errors import ModelError
 torch = pytest.importorskip("torch", reason="torch is not installed; pip install 'fieldtune[torch]'")
 from torch import nn  # noqa: E402
 
+from zoo.export import load_zoo  # noqa: E402
 from zoo.networks import mcunet  # noqa: E402
 
 
@@ -59,7 +60,8 @@ def test_a_checkpoint_brings_its_classes(tmp_path: Path) -> None:
     torch.manual_seed(2)
     network = mcunet.McuNet(4)
     torch.save(network.state_dict(), tmp_path / "net.pth")
-    loaded = mcunet.load_checkpoint(tmp_path / "net.pth")
+    loaded, task, shape = load_zoo("mcunet", tmp_path / "net.pth")
+    assert (task.outputs[0].kind, shape) == ("class", (1, 3, 128, 128))
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(loaded(image), network.eval()(image), atol=1e-5)
