@@ -17,10 +17,11 @@ from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Channels
 from firmware_gen.operators.layout import OneLayer, channel_block, moved_back
 from firmware_gen.operators.loss import LossAttrs
+from firmware_gen.operators.moving_sums import MovingAddAttrs
 from firmware_gen.passes.moving_ranges import moving_ranges
 from firmware_gen.passes.split_channels import split_channels
 from firmware_gen.passes.thaw import thaw
-from firmware_gen.update import UpdatePlan, is_named, optimizer_state, trained_constants
+from firmware_gen.update import UpdatePlan, named_parameters, optimizer_state, trained_constants
 
 # Of int8 gradients: what a step's grid leaves above the largest one of late, and how fast that is forgotten.
 # Chosen on the reference network.
@@ -43,7 +44,7 @@ def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan)
         ModelError: no loss depends on anything that learns, or a loss does not suit its output.
         UserError: a pattern of the plan matches nothing.
     """
-    graph = thaw(graph, lambda op: is_named(op, plan))
+    graph = thaw(graph, lambda op: named_parameters(op, plan))
     shares = trained_constants(graph, plan)
     trained = tuple(shares)
     graph = moving_ranges(split_channels(graph, shares), trained)
@@ -137,11 +138,14 @@ class _Tape:
     def gradient(self, tensor: str) -> str:
         self._collect_pieces(tensor)
         parts = self._contributions[tensor]
-        self._refuse_integers(tensor, parts)
         while len(parts) > 1:
-            first, second = parts[0], parts[1]
-            total = self.add(Op("add", f"sum.{tensor}", (first, second), ()), like=tensor)
-            parts[:2] = [total]
+            first, second, *others = parts
+            if self._tensors[first].dtype == "i8":
+                meet = Op("moving_add", f"sum.{tensor}", (first, second), (), MovingAddAttrs())
+                total = self.add_i8(meet, like=tensor)
+            else:
+                total = self.add(Op("add", f"sum.{tensor}", (first, second), ()), like=tensor)
+            parts[:] = [total, *others]
         return parts[0]
 
     def wants(self, tensor: str) -> bool:

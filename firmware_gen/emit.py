@@ -30,6 +30,7 @@ KERNELS = (
     "lookup",
     "loss",
     "moving",
+    "moving_sums",
     "pool",
     "pool_i8",
     "quantize",

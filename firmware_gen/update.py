@@ -128,10 +128,15 @@ def _split_pattern(text: str) -> tuple[str, Share]:
     return found["layers"], share
 
 
-def is_named(op: Op, plan: UpdatePlan) -> bool:
-    """Tell whether a pattern of the plan means the layer or one of its weights."""
-    patterns = [_split_pattern(text)[0] for text in plan.patterns]
-    return any(_matches(pattern, op.name, name) for pattern in patterns for name in _parameters(op))
+def named_parameters(op: Op, plan: UpdatePlan) -> dict[str, Share]:
+    """Return the weights of the layer that the plan means, and how much of each."""
+    patterns = [_split_pattern(text) for text in plan.patterns]
+    return {
+        name: share
+        for name in _parameters(op)
+        for layers, share in patterns
+        if _matches(layers, op.name, name)
+    }
 
 
 def _parameters(op: Op) -> tuple[str, ...]:

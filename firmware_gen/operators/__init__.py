@@ -42,6 +42,7 @@ from firmware_gen.operators.moving import (
     QuantizeGradient,
     Rescale,
 )
+from firmware_gen.operators.moving_sums import BiasUpdateI8, MeanGradient, MovingAdd, MovingMean
 from firmware_gen.operators.pool import (
     AveragePool,
     AveragePoolGrad,
@@ -73,6 +74,7 @@ OPERATORS: dict[str, Operator] = {
         AveragePoolGrad(),
         AveragePoolI8(),
         BiasUpdate(),
+        BiasUpdateI8(),
         BroadcastSum(),
         ChannelsFirst(),
         Concat(),
@@ -95,11 +97,14 @@ OPERATORS: dict[str, Operator] = {
         Maximum(),
         MaximumI8(),
         Mean(),
+        MeanGradient(),
         MeanI8(),
         Minimum(),
         MinimumI8(),
         MoveGrad(),
+        MovingAdd(),
         MovingConv2d(),
+        MovingMean(),
         Mul(),
         MulI8(),
         Negate(),

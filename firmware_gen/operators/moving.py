@@ -35,9 +35,13 @@ SMALLEST_SCALE = 1e-30
 
 
 class MovingConv2d(Operator):
-    """y = activation(bias + x * w), x and y int8; constants: int8 weight and, maybe, float32 bias."""
+    """y = activation(bias + x * w), x and y int8; constants: int8 weight and, maybe, float32 bias.
+
+    The bias can learn: its gradient is the sum of an int8 one.
+    """
 
     kind = "moving_conv2d"
+    learns = True
 
     def parameters(self, op: Op) -> tuple[str, ...]:
         return op.constants
@@ -64,6 +68,8 @@ class MovingConv2d(Operator):
             dy = tape.add(Op("mask_gradient", op.name, (dy, y), (), attrs.activation), like=y)
         if tape.wants(x):
             _carry_back(op, tape, dy)
+        for bias in filter(tape.learns, op.constants[1:]):
+            tape.update(Op("bias_update_i8", op.name, (dy,), (), None, (bias,)))
 
     def emit(self, step: Step, c: Emitter) -> str:
         op, attrs, graph = step.op, _attrs(step.op), step.graph
@@ -111,12 +117,13 @@ class Conv2dI8F32(Operator):
 
     def backward(self, op: Op, tape: Tape) -> None:
         attrs, (x,), (y,) = _attrs(op), op.inputs, op.outputs
-        if not tape.wants(x):
-            return
         dy = tape.gradient(y)
         if attrs.activation != LINEAR:
             dy = activation_gradient(op.name, y, attrs.activation, tape)
-        _carry_back(op, tape, tape.add_i8(Op("quantize_gradient", op.name, (dy,), ()), like=y))
+        if tape.wants(x):
+            _carry_back(op, tape, tape.add_i8(Op("quantize_gradient", op.name, (dy,), ()), like=y))
+        for bias in filter(tape.learns, op.constants[1:]):
+            tape.update(Op("bias_update", op.name, (dy,), (), None, (bias,)))
 
     def emit(self, step: Step, c: Emitter) -> str:
         op, attrs, graph = step.op, _attrs(step.op), step.graph

@@ -12,9 +12,11 @@ import dataclasses
 import numpy as np
 
 from fieldtune.errors import ModelError
-from firmware_gen.graph import Constant, Graph, Op, Range, Tensor, check
-from firmware_gen.operators.conv2d_i8 import ConvI8Attrs, real_bias
+from firmware_gen.graph import Graph, Op, Range, Tensor, check
+from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.operators.lookup import requantize
+from firmware_gen.operators.moving_sums import MovingAddAttrs
+from firmware_gen.passes.thaw import float_bias
 
 # Chosen on the reference network.
 HEADROOM, RATE = 1.25, 0.1
@@ -84,19 +86,19 @@ def _float_outputs(graph: Graph, moving: set[str]) -> Graph:
     """
     for op in graph.ops:
         readers = graph.consumers(op.outputs[0])
-        if op.kind != "conv2d_i8" or op.outputs[0] not in moving or len(readers) != 1:
+        lonely = op.outputs[0] in moving and op.outputs[0] not in graph.outputs and len(readers) == 1
+        if not lonely or op.kind not in ("conv2d_i8", "moving_conv2d"):
             continue
         (back,) = readers
-        assert isinstance(op.attrs, ConvI8Attrs)
-        conv = dataclasses.replace(op.attrs.conv, activation=op.attrs.activation)
-        seen = back.kind == "dequantize" and back.outputs[0] in graph.outputs
-        if not seen or op.outputs[0] in graph.outputs or conv.transposed or conv.groups > 1:
+        if back.kind != "dequantize" or back.outputs[0] not in graph.outputs:
             continue
-        weight, bias = op.constants[:2]
-        real = Constant(f"{bias}.real", real_bias(op, graph))
-        made = Op("conv2d_i8_f32", op.name, op.inputs, back.outputs, conv, (weight, real.name))
-        ops = [made if old is op else old for old in graph.ops if old is not back]
-        graph = graph.with_ops(ops, constants={**graph.constants, real.name: real})
+        graph = float_bias(graph, op) if op.kind == "conv2d_i8" else graph
+        twin = graph.producer(op.outputs[0])
+        assert twin is not None
+        assert isinstance(twin.attrs, ConvAttrs)
+        if not twin.attrs.transposed and twin.attrs.groups == 1:
+            made = dataclasses.replace(twin, kind="conv2d_i8_f32", outputs=back.outputs)
+            graph = graph.with_ops([made if old is twin else old for old in graph.ops if old is not back])
     return graph
 
 
@@ -133,8 +135,12 @@ def _initial(tensor: Tensor) -> Range:
 
 def _rewrite(graph: Graph, op: Op, moving: set[str]) -> Graph:
     if op.kind == "conv2d_i8":
-        return _moving_convolution(graph, op)
-    if op.kind in ("quantize", "dequantize", "conv2d_i8_f32"):
+        return float_bias(graph, op)
+    if op.kind == "add_i8":
+        return _moving_sum(graph, op)
+    if op.kind == "mean_i8":
+        return _replaced(graph, op, [dataclasses.replace(op, kind="moving_mean", attrs=None)])
+    if op.kind in ("quantize", "dequantize", "moving_conv2d", "conv2d_i8_f32"):
         return graph
     if op.kind in SAME_GRID:
         return _on_one_grid(graph, op, moving)
@@ -146,14 +152,16 @@ def _rewrite(graph: Graph, op: Op, moving: set[str]) -> Graph:
     return graph
 
 
-def _moving_convolution(graph: Graph, op: Op) -> Graph:
-    attrs = op.attrs
-    assert isinstance(attrs, ConvI8Attrs)
-    weight, bias = op.constants[:2]
-    real = Constant(f"{bias}.real", real_bias(op, graph))
-    conv = dataclasses.replace(attrs.conv, activation=attrs.activation)
-    twin = dataclasses.replace(op, kind="moving_conv2d", attrs=conv, constants=(weight, real.name))
-    return _replaced(graph, op, [twin], {real.name: real})
+def _moving_sum(graph: Graph, op: Op) -> Graph:
+    y = graph.tensors[op.outputs[0]]
+    if op.constants or any(graph.shape(x) != y.shape for x in op.inputs):
+        raise ModelError(
+            f"layer '{op.name}' adds a constant or a smaller map in int8 above a layer that learns, and its "
+            "scales cannot move: leave it in float with fieldtune quantize --keep-float"
+        )
+    # The file leaves a ReLU behind a sum to the grid, which begins at 0.
+    relu = y.quantization is not None and y.quantization.zero_point == -128
+    return _replaced(graph, op, [dataclasses.replace(op, kind="moving_add", attrs=MovingAddAttrs(relu))])
 
 
 def _on_one_grid(graph: Graph, op: Op, moving: set[str]) -> Graph:
@@ -171,6 +179,5 @@ def _on_one_grid(graph: Graph, op: Op, moving: set[str]) -> Graph:
     return _replaced(graph, op, [*before, dataclasses.replace(op, inputs=tuple(names))])
 
 
-def _replaced(graph: Graph, op: Op, new: list[Op], constants: dict[str, Constant] | None = None) -> Graph:
-    ops = [other for old in graph.ops for other in (new if old is op else [old])]
-    return graph.with_ops(ops, constants={**graph.constants, **(constants or {})})
+def _replaced(graph: Graph, op: Op, new: list[Op]) -> Graph:
+    return graph.with_ops(other for old in graph.ops for other in (new if old is op else [old]))
