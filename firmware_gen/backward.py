@@ -15,6 +15,7 @@ from fieldtune.errors import ModelError
 from firmware_gen.graph import Constant, DType, Graph, Op, Range, Shape, Tensor, check
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.loss import LossAttrs
+from firmware_gen.passes.learn_in_int8 import learn_in_int8
 from firmware_gen.passes.moving_ranges import moving_ranges
 from firmware_gen.passes.thaw import thaw
 from firmware_gen.update import UpdatePlan, is_named, optimizer_state, trained_constants
@@ -38,9 +39,10 @@ def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan)
 
     Raises:
         ModelError: no loss depends on anything that learns, or a loss does not suit its output.
-        UserError: a pattern of the plan matches nothing.
+        UserError: a pattern of the plan matches nothing, or nothing to which its type of weights applies.
     """
-    graph = thaw(graph, lambda op: is_named(op, plan))
+    prepare = learn_in_int8 if plan.weights == "int8" else thaw
+    graph = prepare(graph, lambda op: is_named(op, plan))
     trained = trained_constants(graph, plan)
     return check(_Tape(moving_ranges(graph, trained), trained, plan).run(losses))
 

@@ -54,6 +54,18 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         help="how velocity or first moment are stored (default f32)",
     )
     optimizer.add_argument(
+        "--weights",
+        choices=("f32", "int8"),
+        default="f32",
+        help="how int8 layers learn: as floats, or in int8 without a float copy (default f32)",
+    )
+    optimizer.add_argument(
+        "--rounding",
+        choices=("stochastic", "nearest"),
+        default="stochastic",
+        help="of moves of int8 weights: stochastic (default) lets small ones count, nearest drops them",
+    )
+    optimizer.add_argument(
         "--clip-norm", type=not_negative, default=0.0, help="limit of the gradient's norm (keeps gradients)"
     )
     optimizer.add_argument(
@@ -125,12 +137,16 @@ def make_plan(args: argparse.Namespace, network: Network) -> Plan:
         raise UserError(f"--momentum is for sgd; --optimizer {args.optimizer} has beta1 in its place")
     if args.optimizer == "sgd" and args.momentum == 0 and args.state != "f32":
         raise UserError("--state is how a velocity is stored, but sgd has none without --momentum; add that")
+    if args.rounding != "stochastic" and args.weights != "int8":
+        raise UserError("--rounding is how int8 weights move; add --weights int8")
     update = parse_update(
         args.update,
         momentum=args.momentum > 0,
         keep_gradients=args.clip_norm > 0 or args.accumulate > 1,
         optimizer=args.optimizer,
         state=args.state,
+        weights=args.weights,
+        rounding=args.rounding,
     )
     ram = None if args.ram is None else parse_size(args.ram)
     return plan_network(network, load_board(args.board), update, ram, args.prefer)
