@@ -32,7 +32,7 @@ from firmware_gen.operators.layout import (
     StridedSlice,
     Transpose,
 )
-from firmware_gen.operators.learning_i8 import BiasUpdateI8, ConvUpdateI8, TurningConv2d
+from firmware_gen.operators.learning_i8 import BiasUpdateI8, ConvUpdateI8, LearningConv2d, TurningConv2d
 from firmware_gen.operators.lookup import Lookup
 from firmware_gen.operators.loss import Loss
 from firmware_gen.operators.moving import (
@@ -87,6 +87,7 @@ OPERATORS: dict[str, Operator] = {
         FromChannelsFirst(),
         Gather(),
         GatherGrad(),
+        LearningConv2d(),
         Lookup(),
         Loss(),
         MaskGradient(),

@@ -9,12 +9,16 @@ Training Under 256KB Memory" (2022), where dL/dq = scale * dL/dw is divided by t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from boards import Isa
 from firmware_gen.graph import Graph, Op
-from firmware_gen.operators.base import Emitter, Rows
+from firmware_gen.operators.base import Channels, Emitter, Rows, Tape
 from firmware_gen.operators.conv2d import (
     BiasUpdate,
     ConvAttrs,
@@ -23,7 +27,19 @@ from firmware_gen.operators.conv2d import (
     ConvUpdate,
     forward_literal,
 )
-from firmware_gen.operators.moving import channel_scales, guess_range, table_bytes, turned
+from firmware_gen.operators.moving import (
+    Kernel,
+    MovingConv2d,
+    channel_scales,
+    contribute_to_input,
+    find_kernel,
+    gradient_of_sums,
+    moving_layer,
+    portable_call,
+    table_bytes,
+    tables_call,
+    turned,
+)
 from firmware_gen.window import LINEAR
 
 if TYPE_CHECKING:
@@ -43,6 +59,51 @@ def learning_weight(name: str, graph: Graph, c: Emitter) -> str:
     return f"{c.weight(name)}, {scales}, {outer}, {inner}, {inner // groups}"
 
 
+class LearningConv2d(MovingConv2d):
+    """y = activation(bias + x * w), x, y and w int8, where weight or bias learns."""
+
+    kind = "learning_conv2d"
+    learns = True
+
+    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        if op.constants[0] not in graph.trained:
+            return super().scratch_bytes(op, graph, isa)
+        shape = graph.constants[op.constants[0]].value.shape
+        return table_bytes(op, graph) + _run_bytes(_attrs(op), shape, op, graph, isa)
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        attrs, x = _attrs(op), op.inputs[0]
+        weight, *bias = op.constants
+        dy = gradient_of_sums(op, attrs.activation, tape)
+        linear = replace(attrs, activation=LINEAR)
+        if tape.learns(weight):
+            if tape.wants(x):
+                grad = ConvGradAttrs(linear, Channels(0, tape.graph.shape(x)[2]))
+                tape.contribute_i8(x, Op("turning_conv2d", op.name, (dy,), (), grad, (weight,)))
+            tape.update(Op("conv_update_i8", op.name, (x, dy), (), linear, (weight,)))
+        elif tape.wants(x):
+            contribute_to_input(op, dy, tape)
+        if bias and tape.learns(bias[0]):
+            tape.update(Op("bias_update_i8", op.name, (dy,), (), None, (bias[0],)))
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        op, graph = step.op, step.graph
+        name, *bias = op.constants
+        if name not in graph.trained:
+            return super().emit(step, c)
+        attrs, weight = _attrs(op), graph.constants[name]
+        scales = channel_scales(weight, graph.shape(op.outputs[0])[2], c)
+        reals = c.weight(bias[0]) if bias else "NULL"
+
+        def tables(sums: str) -> str:
+            return tables_call(scales, sums, reals, attrs.activation, step, c)
+
+        start = table_bytes(op, graph)
+        return moving_layer(
+            _run(attrs, weight.value.shape, c.weight(name), tables, start, step, c), weight, step, c
+        )
+
+
 class TurningConv2d(ConvGradInput):
     """dx = dy * w, int8: the opposite window with weights that are turned and quantized when it runs."""
 
@@ -52,45 +113,48 @@ class TurningConv2d(ConvGradInput):
         return None  # the weights would be turned for each band
 
     def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
-        dy, dx = graph.shape(op.inputs[0]), graph.shape(op.outputs[0])
-        turned_bytes = math.prod(_turned_shape(op, graph))
-        return table_bytes(op, graph) + 4 * dx[2] + turned_bytes + dy[2]
+        shape = _turned_shape(op, graph)
+        return self._start(op, graph) + _run_bytes(_opposite(op), shape, op, graph, isa)
 
     def emit(self, step: Step, c: Emitter) -> str:
         op, graph = step.op, step.graph
         attrs = op.attrs
         assert isinstance(attrs, ConvGradAttrs)
-        conv, first = attrs.conv, attrs.channels.first
         weight = graph.constants[op.constants[0]]
         shape = _turned_shape(op, graph)
         rows, columns, outer, inner = shape
-        literal = forward_literal(replace(conv, transposed=not conv.transposed), shape)
-        given = outer if conv.transposed else outer // conv.groups
-        dy, dx = op.inputs[0], op.outputs[0]
-        scales, channels = table_bytes(op, graph), graph.shape(dx)[2]
-        values = scales + 4 * channels
-        padding = f"turned + {math.prod(shape)}"
-        kernel, outside, head = "ft_conv2d_transpose_i8", "0", ""
-        if conv.transposed:
-            kernel, outside = "ft_conv2d_i8", padding
-            head = f"memset({padding}, 0, {graph.shape(dy)[2]});\n"
-        return (
-            f"const ft_grid_t from = {c.grid(dy)};\n"
-            f"int8_t *const scratch_ = {c.scratch(op)};\n"
-            "const int32_t *const bias = (int32_t *)(void *)scratch_;\n"
+        given = outer if attrs.conv.transposed else outer // attrs.conv.groups
+        first = attrs.channels.first
+        scales = table_bytes(op, graph)
+        turn = (
             f"float *const scales = (float *)(void *)(scratch_ + {scales});\n"
-            f"int8_t *const turned = scratch_ + {values};\n"
-            f"ft_turn_weights_i8((ft_steps_t){{{learning_weight(weight.name, graph, c)}, 0, 0}}, "
-            f"{rows * columns}, {given},\n"
-            f"    {first}, {first + inner}, turned, scales);\n"
-            f"{guess_range(dx, turned(weight, conv), c)}"
-            f"const ft_moving_t layer = {{scales, NULL, NULL, {channels}}};\n"
-            "const ft_requantize_t to = ft_moving_tables(layer, from,\n"
-            f"    {c.range(dx)}, {c.range_rule(dx)}, {LINEAR.c()}, scratch_);\n"
-            f"{head}{kernel}({c.pointer(dy)}, {c.map(dy)}, {outside}, turned, bias,\n"
-            f"    {c.pointer(dx)}, {c.map(dx)}, {literal}, to, 0, {c.rows(step)});\n"
-            f"ft_range_observe({c.range(dx)}, {c.pointer(dx)}, {c.map(dx)}, {c.rows(step)});"
+            f"int8_t *const turned = scratch_ + {scales + _up(4 * graph.shape(op.outputs[0])[2])};\n"
+            f"const ft_steps_t weights = {{{learning_weight(weight.name, graph, c)}, 0, 0}};\n"
+            f"ft_turn_weights_i8(weights, {rows * columns}, {given}, {first}, {first + inner},\n"
+            "    turned, scales);"
         )
+
+        def tables(sums: str) -> str:
+            return tables_call("scales", sums, "NULL", LINEAR, step, c)
+
+        calls = _run(_opposite(op), shape, "turned", tables, self._start(op, graph), step, c)
+        return moving_layer([turn, *calls], turned(weight, attrs.conv), step, c)
+
+    @staticmethod
+    def _start(op: Op, graph: Graph) -> int:
+        """Return the bytes of tables, scales and turned weights."""
+        scales = _up(4 * graph.shape(op.outputs[0])[2])
+        return table_bytes(op, graph) + scales + _up(math.prod(_turned_shape(op, graph)))
+
+
+def _attrs(op: Op) -> ConvAttrs:
+    assert isinstance(op.attrs, ConvAttrs)
+    return op.attrs
+
+
+def _opposite(op: Op) -> ConvAttrs:
+    assert isinstance(op.attrs, ConvGradAttrs)
+    return replace(op.attrs.conv, transposed=not op.attrs.conv.transposed)
 
 
 def _turned_shape(op: Op, graph: Graph) -> tuple[int, int, int, int]:
@@ -99,6 +163,74 @@ def _turned_shape(op: Op, graph: Graph) -> tuple[int, int, int, int]:
     conv, channels = op.attrs.conv, op.attrs.channels
     rows, columns, inner, outer = graph.constants[op.constants[0]].value.shape
     return rows, columns, outer, inner if conv.groups > 1 else channels.count
+
+
+def _up(size: int) -> int:
+    return -(-size // 8) * 8
+
+
+def _kernel(attrs: ConvAttrs, shape: tuple[int, ...], op: Op, graph: Graph, isa: Isa) -> Kernel | None:
+    """Return the kernel for weights in RAM; in place of values, its parts have their indices there."""
+    return find_kernel(attrs, np.arange(math.prod(shape)).reshape(shape), op, graph, isa)
+
+
+def _run_bytes(attrs: ConvAttrs, shape: tuple[int, ...], op: Op, graph: Graph, isa: Isa) -> int:
+    """Return the scratch of `_run`: sums, weights as the kernel reads them, its own."""
+    kernel = _kernel(attrs, shape, op, graph, isa)
+    sums = _up(4 * graph.shape(op.outputs[0])[2])
+    if kernel is None:
+        return sums + graph.shape(op.inputs[0])[2]  # a pixel of padding
+    return sums + _packed_bytes(kernel) + kernel.scratch
+
+
+def _packed_bytes(kernel: Kernel) -> int:
+    return _up(max(kernel.variant.packed_bytes(part) for part in kernel.parts))
+
+
+def _run(
+    attrs: ConvAttrs,
+    shape: tuple[int, ...],
+    weights: str,
+    tables: Callable[[str], str],
+    start: int,
+    step: Step,
+    c: Emitter,
+) -> list[str]:
+    """Return the statements that run a layer with `weights` in RAM; scratch is free from `start` on.
+
+    tables: returns the statement that makes the tables from the C array of the weights' sums.
+    """
+    op, graph = step.op, step.graph
+    kernel = _kernel(attrs, shape, op, graph, c.isa)
+    packed = start + _up(4 * graph.shape(op.outputs[0])[2])
+    calls = [f"int32_t *const sums = (int32_t *)(void *)(scratch_ + {start});"]
+    if kernel is None:
+        if attrs.transposed:  # meets fewer taps at the border
+            calls = [tables("NULL")]
+        else:
+            indices = np.arange(math.prod(shape)).reshape(shape)
+            calls += [f"ft_weight_sums_i8({_from(indices, attrs.groups, weights)}, sums);", tables("sums")]
+        return [*calls, portable_call(attrs, shape, weights, step, c, f"scratch_ + {packed}")]
+    scratch = f"scratch_ + {packed + _packed_bytes(kernel)}"
+    for part in kernel.parts:
+        from_ram = _from(part.weight, part.conv.groups, weights)
+        calls += [
+            f"ft_pack_i8_{c.isa}({from_ram}, scratch_ + {packed});",
+            f"ft_weight_sums_i8({from_ram}, sums);",
+            tables("sums"),
+            kernel.variant.moving_call(part, step, c, scratch, f"scratch_ + {packed}"),
+        ]
+    return calls
+
+
+def _from(indices: NDArray[Any], groups: int, weights: str) -> str:
+    """Return the ft_weights_from_t of a part's weights, given their indices in the C array `weights`."""
+    first = int(indices[0, 0, 0, 0])
+    steps = [
+        int(indices.take(1, axis)[0, 0, 0]) - first if indices.shape[axis] > 1 else 0 for axis in range(4)
+    ]
+    numbers = ", ".join(map(str, (*indices.shape, groups, *steps)))
+    return f"(ft_weights_from_t){{{weights} + {first}, {numbers}}}"
 
 
 class ConvUpdateI8(ConvUpdate):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from boards import Isa
 from fieldtune.errors import ModelError
@@ -19,8 +20,8 @@ from firmware_gen.c_text import c_float
 from firmware_gen.graph import Constant, Graph, Op
 from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve
 from firmware_gen.operators.activation import bits_reach
-from firmware_gen.operators.base import Channels, Emitter, Operator, Rows, Tape
-from firmware_gen.operators.conv2d import ConvAttrs, ConvGradAttrs, conv_macs, conv_reach, forward_literal
+from firmware_gen.operators.base import Emitter, Operator, Rows, Tape
+from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, conv_reach, forward_literal
 from firmware_gen.operators.conv2d_i8 import real_weight
 from firmware_gen.operators.conv_parts import ConvPart, split, splits
 from firmware_gen.window import LINEAR, Activation
@@ -34,13 +35,9 @@ SMALLEST_SCALE = 1e-30
 
 
 class MovingConv2d(Operator):
-    """y = activation(bias + x * w), x and y int8; constants: int8 weight and, maybe, float32 bias.
-
-    Both can learn: see :mod:`firmware_gen.operators.learning_i8`.
-    """
+    """y = activation(bias + x * w), x and y int8; constants: int8 weight and, maybe, float32 bias."""
 
     kind = "moving_conv2d"
-    learns = True
 
     def parameters(self, op: Op) -> tuple[str, ...]:
         return op.constants
@@ -52,59 +49,70 @@ class MovingConv2d(Operator):
         kernel = _kernel(op, graph, isa)
         # The portable kernel wants a pixel of padding.
         own = graph.shape(op.inputs[0])[2] if kernel is None else kernel.scratch
-        return table_bytes(op, graph) + _sums_bytes(op, graph) + own
+        return table_bytes(op, graph) + own
 
     def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
         return conv_reach(_attrs(op), row, graph.shape(op.inputs[k])[0])
 
     def backward(self, op: Op, tape: Tape) -> None:
-        attrs = _attrs(op)
-        x, y = op.inputs[0], op.outputs[0]
-        dy = tape.gradient(y)
-        if attrs.activation != LINEAR:
-            if not attrs.activation.slope_is_bit:
-                raise ModelError(f"layer '{op.name}' passes no gradient on: its activation has no bit for it")
-            dy = tape.add(Op("mask_gradient", op.name, (dy, y), (), attrs.activation), like=y)
-        weight, *bias = op.constants
-        linear = replace(attrs, activation=LINEAR)
-        if tape.wants(x) and tape.learns(weight):
-            grad = ConvGradAttrs(linear, Channels(0, tape.graph.shape(x)[2]))
-            tape.contribute_i8(x, Op("turning_conv2d", op.name, (dy,), (), grad, (weight,)))
-        elif tape.wants(x):
-            back = tape.constant(turned(tape.graph.constants[weight], attrs))
-            opposite = replace(linear, transposed=not attrs.transposed)
-            tape.contribute_i8(x, Op("moving_conv2d", op.name, (dy,), (), opposite, (back,)))
-        if tape.learns(weight):
-            tape.update(Op("conv_update_i8", op.name, (x, dy), (), linear, (weight,)))
-        if bias and tape.learns(bias[0]):
-            tape.update(Op("bias_update_i8", op.name, (dy,), (), None, (bias[0],)))
+        attrs, x = _attrs(op), op.inputs[0]
+        dy = gradient_of_sums(op, attrs.activation, tape)
+        if tape.wants(x):
+            contribute_to_input(op, dy, tape)
 
     def emit(self, step: Step, c: Emitter) -> str:
-        op, graph = step.op, step.graph
-        x, y = op.inputs[0], op.outputs[0]
+        op, attrs, graph = step.op, _attrs(step.op), step.graph
         kernel = _kernel(op, graph, c.isa)
         weight = graph.constants[op.constants[0]]
-        scratch = f"scratch_ + {table_bytes(op, graph) + _sums_bytes(op, graph)}"
+        scratch = f"scratch_ + {table_bytes(op, graph)}"
         if kernel is None:
-            calls = [_sums_and_tables(step, c), _portable_call(step, c, scratch)]
+            calls = [_tables(step, _sums(attrs, weight.value), "", c)]
+            calls.append(portable_call(attrs, weight.value.shape, c.weight(weight.name), step, c, scratch))
         else:
             calls = []
             for part in kernel.parts:
                 total = part.weight.sum(axis=(0, 1, 2), dtype=np.int64)
-                sums = c.array(f"{weight.name}.sums{part.suffix}", total.astype(np.int32))
-                calls.append(_tables(step, sums, c))
+                calls.append(_tables(step, total, part.suffix, c))
                 calls.append(kernel.variant.moving_call(part, step, c, scratch))
-        guess = ""
-        if graph.ranges[graph.tensors[y].range].symmetric:
-            guess = guess_range(y, weight, c)
-        return (
-            f"const ft_grid_t from = {c.grid(x)};\n"
-            f"int8_t *const scratch_ = {c.scratch(op)};\n"
-            "int32_t *const bias = (int32_t *)(void *)scratch_;\n"
-            "ft_requantize_t to;\n"
-            f"{guess}" + "\n".join(calls) + "\n"
-            f"ft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
-        )
+        return moving_layer(calls, weight, step, c)
+
+
+def contribute_to_input(op: Op, dy: str, tape: Tape) -> None:
+    """Carry the gradient `dy` of a layer's sums back to its input, through frozen weights."""
+    attrs = _attrs(op)
+    weight = tape.constant(turned(tape.graph.constants[op.constants[0]], attrs))
+    opposite = replace(attrs, transposed=not attrs.transposed, activation=LINEAR)
+    tape.contribute_i8(op.inputs[0], Op("moving_conv2d", op.name, (dy,), (), opposite, (weight,)))
+
+
+def gradient_of_sums(op: Op, activation: Activation, tape: Tape) -> str:
+    """Return the gradient of what a layer's activation is applied to."""
+    y = op.outputs[0]
+    dy = tape.gradient(y)
+    if activation == LINEAR:
+        return dy
+    if not activation.slope_is_bit:
+        raise ModelError(f"layer '{op.name}' passes no gradient on: its activation has no bit for it")
+    return tape.add(Op("mask_gradient", op.name, (dy, y), (), activation), like=y)
+
+
+def moving_layer(calls: Sequence[str], weight: Constant, step: Step, c: Emitter) -> str:
+    """Return the statements of a layer: `calls` with the variables that they use. A gradient's first grid is
+    guessed from `weight`.
+    """
+    op, graph = step.op, step.graph
+    x, y = op.inputs[0], op.outputs[0]
+    guess = ""
+    if graph.ranges[graph.tensors[y].range].symmetric:
+        guess = f"ft_range_guess({c.range(y)}, 127.0f * from.scale * {c_float(_reach(weight))});\n"
+    return (
+        f"const ft_grid_t from = {c.grid(x)};\n"
+        f"int8_t *const scratch_ = {c.scratch(op)};\n"
+        "int32_t *const bias = (int32_t *)(void *)scratch_;\n"
+        "ft_requantize_t to;\n"
+        f"{guess}" + "\n".join(calls) + "\n"
+        f"ft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
+    )
 
 
 class _MovingVariant(Protocol):
@@ -113,31 +121,45 @@ class _MovingVariant(Protocol):
     def moving_scratch(self, parts: Sequence[ConvPart], op: Op, graph: Graph) -> int | None:
         """Return the bytes that `moving_call` works in; None where the portable kernel is to run."""
 
-    def moving_call(self, part: ConvPart, step: Step, c: Emitter, scratch: str) -> str:
-        """Return the call that makes `part` with the C variables `from`, `bias` and `to`."""
+    def moving_call(
+        self, part: ConvPart, step: Step, c: Emitter, scratch: str, packed: str | None = None
+    ) -> str:
+        """Return the call that makes `part` with the C variables `from`, `bias` and `to`.
+
+        packed: the C name of weights that were packed when the layer runs; None: they are the part's.
+        """
+
+    def packed_bytes(self, part: ConvPart) -> int:
+        """Return the bytes of the part's weights in the kernel's order."""
 
 
 VARIANTS: dict[Isa, _MovingVariant] = {"dsp": conv2d_i8_dsp, "mve": conv2d_i8_mve}
 
 
 @dataclass(frozen=True)
-class _Kernel:
+class Kernel:
+    """A kernel for an instruction set, and the parts of a layer that it runs."""
+
     variant: _MovingVariant
     parts: list[ConvPart]
     scratch: int
 
 
-def _kernel(op: Op, graph: Graph, isa: Isa) -> _Kernel | None:
+def _kernel(op: Op, graph: Graph, isa: Isa) -> Kernel | None:
+    return find_kernel(_attrs(op), graph.constants[op.constants[0]].value, op, graph, isa)
+
+
+def find_kernel(attrs: ConvAttrs, weight: NDArray[Any], op: Op, graph: Graph, isa: Isa) -> Kernel | None:
     """Return the kernel that runs the layer, None for the portable one."""
-    conv = replace(_attrs(op), activation=LINEAR)
-    if isa not in VARIANTS or not splits(conv) or op.constants[0] in graph.trained:
+    conv = replace(attrs, activation=LINEAR)
+    if isa not in VARIANTS or not splits(conv):
         return None
-    weight, y = graph.constants[op.constants[0]].value, graph.shape(op.outputs[0])
+    y = graph.shape(op.outputs[0])
     if weight[..., 0].size >= MOST_INPUTS:
         return None
     parts = split(conv, weight, np.zeros(y[2], np.int32), 0, y)
     scratch = VARIANTS[isa].moving_scratch(parts, op, graph)
-    return None if scratch is None else _Kernel(VARIANTS[isa], parts, scratch)
+    return None if scratch is None else Kernel(VARIANTS[isa], parts, scratch)
 
 
 def table_bytes(op: Op, graph: Graph) -> int:
@@ -155,53 +177,18 @@ def _reach(weight: Constant) -> float:
     return float(sizes.max() * max(weight.scales))
 
 
-def _sums_bytes(op: Op, graph: Graph) -> int:
-    """Return what the sums take that are not known before the layer runs, up to a multiple of 8."""
-    if op.constants[0] not in graph.trained or _attrs(op).transposed:
-        return 0
-    return -(-4 * graph.shape(op.outputs[0])[2] // 8) * 8
+def _sums(attrs: ConvAttrs, weight: NDArray[np.int8]) -> NDArray[np.int64] | None:
+    """Return what the zero point of x is folded with; a transposed window meets fewer taps at the border."""
+    return None if attrs.transposed else weight.sum(axis=(0, 1, 2), dtype=np.int64)
 
 
-def _sums_and_tables(step: Step, c: Emitter) -> str:
-    """Return the statements that make biases and factors for the portable kernel.
-
-    The zero point of x is folded with the sums of the weights; a transposed window meets fewer taps at the
-    border.
-    """
-    op, graph = step.op, step.graph
-    name = op.constants[0]
-    if _attrs(op).transposed:
-        return _tables(step, "NULL", c)
-    value = graph.constants[name].value
-    if name not in graph.trained:
-        total = value.sum(axis=(0, 1, 2), dtype=np.int64)
-        return _tables(step, c.array(f"{name}.sums", total.astype(np.int32)), c)
-    outputs = value.shape[3]
-    return (
-        f"int32_t *const sums = (int32_t *)(void *)(scratch_ + {table_bytes(op, graph)});\n"
-        f"ft_weight_sums_i8({c.weight(name)}, {value.size // outputs}, {outputs}, sums);\n"
-        f"{_tables(step, 'sums', c)}"
-    )
-
-
-def guess_range(y: str, weight: Constant, c: Emitter) -> str:
-    """Return the statement that gives the gradient `y` a first grid."""
-    return f"ft_range_guess({c.range(y)}, 127.0f * from.scale * {c_float(_reach(weight))});\n"
-
-
-def _tables(step: Step, sums: str, c: Emitter) -> str:
+def _tables(step: Step, sums: NDArray[np.int64] | None, suffix: str, c: Emitter) -> str:
     """Return the statement that makes biases and factors."""
     op, graph = step.op, step.graph
     name, *real = op.constants
-    y = op.outputs[0]
-    channels = graph.shape(y)[2]
-    bias = c.weight(real[0]) if real else "NULL"
-    scales = channel_scales(graph.constants[name], channels, c)
-    layer = f"(ft_moving_t){{{scales}, {sums}, {bias}, {channels}}}"
-    return (
-        f"to = ft_moving_tables({layer}, from,\n"
-        f"    {c.range(y)}, {c.range_rule(y)}, {_attrs(op).activation.c()}, scratch_);"
-    )
+    total = "NULL" if sums is None else c.array(f"{name}.sums{suffix}", sums.astype(np.int32))
+    scales = channel_scales(graph.constants[name], graph.shape(op.outputs[0])[2], c)
+    return tables_call(scales, total, c.weight(real[0]) if real else "NULL", _attrs(op).activation, step, c)
 
 
 def channel_scales(weight: Constant, channels: int, c: Emitter) -> str:
@@ -210,17 +197,29 @@ def channel_scales(weight: Constant, channels: int, c: Emitter) -> str:
     return c.array(f"{weight.name}.scales", scales)
 
 
-def _portable_call(step: Step, c: Emitter, padding: str) -> str:
-    op, attrs = step.op, _attrs(step.op)
-    x, y = op.inputs[0], op.outputs[0]
-    literal = forward_literal(attrs, step.graph.constants[op.constants[0]].value.shape)
+def tables_call(scales: str, sums: str, bias: str, activation: Activation, step: Step, c: Emitter) -> str:
+    """Return the statement that makes biases and factors of these C arrays; "NULL" where there is none."""
+    y = step.op.outputs[0]
+    layer = f"(ft_moving_t){{{scales}, {sums}, {bias}, {step.graph.shape(y)[2]}}}"
+    return (
+        f"to = ft_moving_tables({layer}, from,\n"
+        f"    {c.range(y)}, {c.range_rule(y)}, {activation.c()}, scratch_);"
+    )
+
+
+def portable_call(
+    attrs: ConvAttrs, shape: tuple[int, ...], weights: str, step: Step, c: Emitter, padding: str
+) -> str:
+    """Return the call of the portable kernel; padding: a pixel of scratch."""
+    x, y = step.op.inputs[0], step.op.outputs[0]
+    literal = forward_literal(attrs, shape)
     head, outside = "", "from.zero"
     kernel = "ft_conv2d_transpose_i8" if attrs.transposed else "ft_conv2d_i8"
     if not attrs.transposed:
         outside = padding
         head = f"memset({padding}, from.zero, {step.graph.shape(x)[2]});\n"
     return (
-        f"{head}{kernel}({c.pointer(x)}, {c.map(x)}, {outside}, {c.weight(op.constants[0])}, bias,\n"
+        f"{head}{kernel}({c.pointer(x)}, {c.map(x)}, {outside}, {weights}, bias,\n"
         f"    {c.pointer(y)}, {c.map(y)}, {literal}, to, 0, {c.rows(step)});"
     )
 

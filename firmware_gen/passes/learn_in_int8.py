@@ -1,6 +1,6 @@
 """Let int8 layers learn as they are: their weights stay integers, their biases become real values.
 
-They become moving layers even before ranges move, because only those have parameters that learn.
+They are moving layers, because what is behind a layer that learns moves.
 """
 
 from __future__ import annotations
@@ -33,5 +33,5 @@ def learn_in_int8(graph: Graph, learns: Callable[[Op], bool]) -> Graph:
                     f"layer '{op.name}' has a map of {height} x {width} pixels: with --weights int8 it can "
                     f"have up to {MOST_PIXELS:,}; leave the layer out of the update or use --weights f32"
                 )
-        graph = moving_convolution(graph, op)
+        graph = moving_convolution(graph, op, "learning_conv2d")
     return graph

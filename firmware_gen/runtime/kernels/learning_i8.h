@@ -8,6 +8,7 @@
 #define FT_LEARNING_I8_H
 
 #include "moving.h"
+#include <string.h>
 
 /* FT_LANES sums side by side, and as many vectors of them as one loop holds in registers, for each of
  * FT_ROWS_INT rows. */
@@ -218,13 +219,24 @@ FT_INLINE void ft_bias_grad_i8(const int8_t *dy, ft_map_t dym, float scale, ft_s
     }
 }
 
-/* sums[o] = the sum of the weights of output o: [taps * in][out]. */
-FT_INLINE void ft_weight_sums_i8(const int8_t *w, int inputs, int out, int32_t *sums) {
-    for (int o = 0; o < out; o++)
-        sums[o] = 0;
-    for (int i = 0; i < inputs; i++)
-        for (int o = 0; o < out; o++)
-            sums[o] += w[i * out + o];
+/* The weights of a convolution wherever they lie: that of (row, column, i, o) at[row * row_step + column *
+ * column_step + i * in_step + o * out_step]. `in` of a group, `out` of all groups; steps may be negative. */
+typedef struct {
+    const int8_t *at;
+    int rows, columns, in, out, groups;
+    int row_step, column_step, in_step, out_step;
+} ft_weights_from_t;
+
+/* sums[o] = the sum of the weights of output o. */
+FT_INLINE void ft_weight_sums_i8(ft_weights_from_t w, int32_t *sums) {
+    memset(sums, 0, (size_t)w.out * sizeof *sums);
+    for (int row = 0; row < w.rows; row++)
+        for (int column = 0; column < w.columns; column++)
+            for (int i = 0; i < w.in; i++) {
+                const int8_t *from = w.at + row * w.row_step + column * w.column_step + i * w.in_step;
+                for (int o = 0; o < w.out; o++)
+                    sums[o] += from[o * w.out_step];
+            }
 }
 
 /* The weights w, [taps][in][out], with which the opposite window carries a gradient back to the inputs first
