@@ -43,11 +43,19 @@ KERNELS = (
 # Kernels that only boards with these instructions get.
 ISA_KERNELS: dict[Isa, tuple[str, ...]] = {
     "c": (),
-    "dsp": ("dsp/conv2d_i8", "dsp/depthwise_i8", "dsp/elementwise_i8", "dsp/pack_i8", "dsp/pool_i8"),
+    "dsp": (
+        "dsp/conv2d_i8",
+        "dsp/depthwise_i8",
+        "dsp/elementwise_i8",
+        "dsp/grad_w_i8",
+        "dsp/pack_i8",
+        "dsp/pool_i8",
+    ),
     "mve": (
         "mve/conv2d_i8",
         "mve/depthwise_i8",
         "mve/elementwise_i8",
+        "mve/grad_w_i8",
         "mve/lookup",
         "mve/pack_i8",
         "mve/pool_i8",

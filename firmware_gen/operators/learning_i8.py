@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,10 @@ from firmware_gen.window import LINEAR
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
 
+# Of kernels/grad_w_dots_i8.h: values that a product takes at once, and their bytes; about how many pixels are
+# gathered at once; the fewest channels for which that pays.
+DOT_TYPES: dict[Isa, tuple[int, int]] = {"dsp": (2, 2), "mve": (16, 1)}
+DOT_PIXELS, DOT_CHANNELS = 96, 4
 MOST_PIXELS = 65_535  # of a map: a sum of so many products of int8 values stays within 32 bits
 
 
@@ -238,6 +242,10 @@ class ConvUpdateI8(ConvUpdate):
 
     kind = "conv_update_i8"
 
+    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        dots = _dots(op, graph, isa)
+        return 0 if dots is None else dots.scratch
+
     def emit(self, step: Step, c: Emitter) -> str:
         op, graph = step.op, step.graph
         attrs = op.attrs
@@ -246,11 +254,40 @@ class ConvUpdateI8(ConvUpdate):
         name = op.constants[0]
         declaration, sink = c.sink(name)
         literal = forward_literal(attrs, graph.constants[name].value.shape)
+        dots = _dots(op, graph, c.isa)
+        kernel, rest = "ft_conv2d_grad_w_i8", ""
+        if dots is not None:
+            kernel, rest = "ft_conv2d_grad_w_dots_i8", f", {dots.height}, {dots.length}, {c.scratch(op)}"
         return (
-            f"{declaration}ft_conv2d_grad_w_i8({c.pointer(x)}, {c.map(x)}, {c.grid(x)},\n"
+            f"{declaration}{kernel}({c.pointer(x)}, {c.map(x)}, {c.grid(x)},\n"
             f"    {c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)}.scale, {sink},\n"
-            f"    {literal}, {int(attrs.transposed)});"
+            f"    {literal}, {int(attrs.transposed)}{rest});"
         )
+
+
+@dataclass(frozen=True)
+class _Dots:
+    """How the scalar products go over a map: rows at once, values of a gathered row, bytes of scratch."""
+
+    height: int
+    length: int
+    scratch: int
+
+
+def _dots(op: Op, graph: Graph, isa: Isa) -> _Dots | None:
+    """Return None where the portable kernel runs: without instructions for it, or with too few channels."""
+    attrs = _attrs(op)
+    _, _, inner, outer = graph.constants[op.constants[0]].value.shape
+    taken = inner // attrs.groups if attrs.transposed else inner
+    given = outer if attrs.transposed else outer // attrs.groups
+    if isa not in DOT_TYPES or min(taken, given) < DOT_CHANNELS:
+        return None
+    step, item = DOT_TYPES[isa]
+    rows, columns, _ = graph.shape(op.inputs[0] if attrs.transposed else op.inputs[1])
+    height = -(-rows // -(-rows * columns // DOT_PIXELS))
+    length = -(-height * columns // step) * step
+    sums = taken * given + -(-given // 2) * 2
+    return _Dots(height, length, 4 * sums + item * (taken + given) * length)
 
 
 class BiasUpdateI8(BiasUpdate):

@@ -86,6 +86,13 @@ FT_INLINE ft_ints ft_ints_some(const int8_t *p, int count) {
     return ft_ints_load(lane);
 }
 
+/* `count` sums that lie side by side. */
+FT_INLINE ft_ints ft_ints_of(const int32_t *sums, int count) {
+    ft_ints lanes = ft_ints_splat(0);
+    memcpy(&lanes, sums, (size_t)count * sizeof *sums);
+    return lanes;
+}
+
 /* The sums of `count` neighbours, times `unit`, to the place `at` of the sink. */
 FT_INLINE void ft_ints_finish(ft_sink_t to, int at, ft_ints sums, float unit, int count) {
     const ft_vec start = to.g ? ft_gather(to.g + at, 1, count) : ft_splat(0.0f);
@@ -159,38 +166,47 @@ FT_INLINE void ft_grad_w_rows_i8(ft_steps_over_t x, int32_t zero, ft_steps_over_
     }
 }
 
-/* The weight gradients of one tap, which go to the place `at` of the sink: as ft_conv_tap_grad_w_f32. */
-FT_INLINE void ft_tap_grad_w_i8(const int8_t *x, ft_map_t xm, int32_t zero, const int8_t *dy, ft_map_t dym,
-                                float unit, ft_sink_t to, int at, ft_conv_t conv, int ky, int kx,
-                                int transposed) {
-    const ft_window_t win = conv.window;
+/* What a weight gradient of one tap sums over: x and dy at the positions ys x xs. */
+typedef struct {
+    ft_steps_over_t x, dy;
+    ft_range_t ys, xs;
+} ft_tap_i8_t;
+
+FT_INLINE ft_tap_i8_t ft_tap_i8(const int8_t *x, ft_map_t xm, const int8_t *dy, ft_map_t dym, ft_window_t win,
+                                int ky, int kx, int transposed) {
     const ft_map_t near = transposed ? xm : dym, far = transposed ? dym : xm;
-    const ft_range_t ys = ft_positions(ky, win.stride_y, win.pad_y, win.dilation_y, far.h, near.h);
-    const ft_range_t xs = ft_positions(kx, win.stride_x, win.pad_x, win.dilation_x, far.w, near.w);
     const int offset =
         (ky * win.dilation_y - win.pad_y) * far.row + (kx * win.dilation_x - win.pad_x) * far.pixel;
     const int far_row = win.stride_y * far.row, far_pixel = win.stride_x * far.pixel;
-    const ft_steps_over_t from = {x + (transposed ? 0 : offset), transposed ? xm.row : far_row,
-                                  transposed ? xm.pixel : far_pixel};
-    const ft_steps_over_t gradient = {dy + (transposed ? offset : 0), transposed ? far_row : dym.row,
-                                      transposed ? far_pixel : dym.pixel};
+    const ft_steps_over_t moved = {(transposed ? dy : x) + offset, far_row, far_pixel};
+    const ft_steps_over_t plain = {transposed ? x : dy, near.row, near.pixel};
+    const ft_tap_i8_t tap = {transposed ? plain : moved, transposed ? moved : plain,
+                             ft_positions(ky, win.stride_y, win.pad_y, win.dilation_y, far.h, near.h),
+                             ft_positions(kx, win.stride_x, win.pad_x, win.dilation_x, far.w, near.w)};
+    return tap;
+}
+
+/* The weight gradients of one tap, which go to the place `at` of the sink: as ft_conv_tap_grad_w_f32. */
+FT_INLINE void ft_tap_grad_w_i8(ft_tap_i8_t tap, int32_t zero, float unit, ft_sink_t to, int at,
+                                ft_conv_t conv, int transposed) {
     if (ft_is_depthwise(conv)) {
-        ft_grad_w_rows_i8(from, zero, gradient, unit, to, at, 0, conv.groups, ys, xs, 1, 1);
+        ft_grad_w_rows_i8(tap.x, zero, tap.dy, unit, to, at, 0, conv.groups, tap.ys, tap.xs, 1, 1);
         return;
     }
     const int pitch = transposed ? conv.out : conv.groups * conv.out;
     for (int n = 0; n < conv.groups; n++) {
         const int first = at + (transposed ? n * conv.in * pitch : n * conv.out);
-        const ft_steps_over_t group = {gradient.at + n * conv.out, gradient.row, gradient.pixel};
+        const ft_steps_over_t group = {tap.dy.at + n * conv.out, tap.dy.row, tap.dy.pixel};
         int c = 0;
         for (; c + FT_ROWS_INT <= conv.in; c += FT_ROWS_INT) {
-            const ft_steps_over_t rows = {from.at + n * conv.in + c, from.row, from.pixel};
-            ft_grad_w_rows_i8(rows, zero, group, unit, to, first + c * pitch, pitch, conv.out, ys, xs,
+            const ft_steps_over_t rows = {tap.x.at + n * conv.in + c, tap.x.row, tap.x.pixel};
+            ft_grad_w_rows_i8(rows, zero, group, unit, to, first + c * pitch, pitch, conv.out, tap.ys, tap.xs,
                               FT_ROWS_INT, 0);
         }
         for (; c < conv.in; c++) {
-            const ft_steps_over_t one = {from.at + n * conv.in + c, from.row, from.pixel};
-            ft_grad_w_rows_i8(one, zero, group, unit, to, first + c * pitch, pitch, conv.out, ys, xs, 1, 0);
+            const ft_steps_over_t one = {tap.x.at + n * conv.in + c, tap.x.row, tap.x.pixel};
+            ft_grad_w_rows_i8(one, zero, group, unit, to, first + c * pitch, pitch, conv.out, tap.ys, tap.xs,
+                              1, 0);
         }
     }
 }
@@ -203,8 +219,9 @@ FT_INLINE void ft_conv2d_grad_w_i8(const int8_t *x, ft_map_t xm, ft_grid_t from,
     const float unit = from.scale * scale;
     const int width = conv.window.kernel_x;
     _Pragma("GCC unroll 1") for (int ky = 0; ky < conv.window.kernel_y; ky++)
-        _Pragma("GCC unroll 1") for (int kx = 0; kx < width; kx++) ft_tap_grad_w_i8(
-            x, xm, from.zero, dy, dym, unit, to, (ky * width + kx) * conv.w_tap, conv, ky, kx, transposed);
+        _Pragma("GCC unroll 1") for (int kx = 0; kx < width; kx++)
+            ft_tap_grad_w_i8(ft_tap_i8(x, xm, dy, dym, conv.window, ky, kx, transposed), from.zero, unit, to,
+                             (ky * width + kx) * conv.w_tap, conv, transposed);
 }
 
 /* The bias gradients, sums of dy in units of `scale`, go to the sink. No scratch. */

@@ -33,7 +33,8 @@ FT_INLINE uint32_t ft_next_key(int32_t *generator) {
 
 /* The channel whose scale the weight `at` has. */
 FT_INLINE int ft_steps_channel(ft_steps_t w, int at) {
-    return at / w.out % w.rows / w.group_rows * w.out + at % w.out;
+    const int group = w.group_rows == w.rows ? 0 : at / w.out % w.rows / w.group_rows;
+    return group * w.out + at % w.out;
 }
 
 /* Moves the weight `at` by a real value. The draw belongs to the weight, not to the order of updates. */
