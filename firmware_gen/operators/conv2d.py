@@ -117,9 +117,15 @@ def forward_literal(attrs: ConvAttrs, shape: tuple[int, ...]) -> str:
 
 
 class ConvGradInput(Operator):
-    """dx = dy * w, gathered by the opposite kernel with the weights' in and out exchanged."""
+    """dx = dy * w, gathered by the opposite kernel with the weights' in and out exchanged.
+
+    Inputs: dy and, if there is one, the part of dx's sum that has been made before.
+    """
 
     kind = "conv_grad_input"
+
+    def overwrites(self, op: Op) -> tuple[int, ...]:
+        return (1,) if len(op.inputs) > 1 else ()
 
     def macs(self, op: Op, graph: Graph) -> int:
         assert isinstance(op.attrs, ConvGradAttrs)
@@ -133,6 +139,8 @@ class ConvGradInput(Operator):
     def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
         assert isinstance(op.attrs, ConvGradAttrs)
         conv = op.attrs.conv
+        if k == 1:
+            return row, row + 1
         return conv_reach(replace(conv, transposed=not conv.transposed), row, graph.shape(op.inputs[k])[0])
 
     def emit(self, step: Step, c: Emitter) -> str:
@@ -159,10 +167,12 @@ class ConvGradInput(Operator):
         weight = c.weight(name, (0, 1, 3, 2))
         offset = f" + {channels.first * w_out}" if channels.first else ""
         literal = _conv_literal(conv, taken, given, (inner * outer, group, w_in, w_out))
-        kernel = "ft_conv2d_f32" if conv.transposed else "ft_conv2d_transpose_f32"
-        dy, dx = op.inputs[0], op.outputs[0]
+        kernel = "ft_conv2d" if conv.transposed else "ft_conv2d_transpose"
+        (dy, *part), dx = op.inputs, op.outputs[0]
+        kernel += "_onto_f32" if part else "_f32"
+        start = f"{c.pointer(part[0])}, {c.map(part[0])}" if part else "NULL"
         return (
-            f"{kernel}({c.pointer(dy)}, {c.map(dy)}, {weight}{offset}, NULL,\n"
+            f"{kernel}({c.pointer(dy)}, {c.map(dy)}, {weight}{offset}, {start},\n"
             f"    {c.pointer(dx)}, {c.map(dx)}, {literal},\n"
             f"    {LINEAR.c()}, {c.rows(step)});"
         )

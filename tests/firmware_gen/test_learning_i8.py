@@ -272,6 +272,14 @@ def test_int8_weights_of_a_float_network_are_refused(tmp_path: Path) -> None:
         training_graph(graph, (LossSpec("y.dq", "mse"),), UpdatePlan(("nothing*",), weights="int8"))
 
 
+def test_some_channels_of_an_int8_layer_are_refused(tmp_path: Path) -> None:
+    update = UpdatePlan(("head:1/2",), weights="int8")
+    with pytest.raises(
+        UserError, match=r"head .* in some of its channels: with --weights int8 a layer learns whole"
+    ):
+        training_graph(Net().graph(tmp_path), (LossSpec("y.dq", "mse"),), update)
+
+
 UPDATES = """
 #include "kernels/learning_i8.h"
 #include <stdio.h>

@@ -55,6 +55,7 @@ UPDATES = {
     "kept gradients": UpdatePlan(("*",), keep_gradients=True),
     "velocities in bf16": UpdatePlan(("*",), momentum=True, state="bf16"),
     "Adam at once": UpdatePlan(("*",), optimizer="adam", state="bf16"),
+    "a third of the channels": UpdatePlan(("*:1/3",), momentum=True),
     "AdamW of kept gradients": UpdatePlan(("*",), keep_gradients=True, optimizer="adamw"),
 }
 
@@ -65,6 +66,8 @@ UPDATES = {
         *((board, name) for board in BOARDS for name in ("at once", "kept gradients", "Adam at once")),
         ("mps2_an386", "AdamW of kept gradients"),
         ("mps3_an547", "velocities in bf16"),
+        ("mps2_an386", "a third of the channels"),
+        ("mps3_an547", "a third of the channels"),
     ],
 )
 def test_random_layers(board: str, name: str, tmp_path: Path) -> None:
