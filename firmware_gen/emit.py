@@ -15,10 +15,11 @@ from firmware_gen.band_table import BandTable, band_tables
 from firmware_gen.c_text import Names, c_float, c_initializers, c_name, c_string
 from firmware_gen.graph import Op, Range, Tensor
 from firmware_gen.operators import OPERATORS
-from firmware_gen.plan import GUARD_BYTES, Plan, keeps_gradients, static_bytes
+from firmware_gen.operators.learning_i8 import learning_weight
+from firmware_gen.plan import GUARD_BYTES, Plan, keeps_gradients, static_bytes, weight_tensor
 from firmware_gen.schedule import Chain, Step
 from firmware_gen.storage import Roll, element_bytes
-from firmware_gen.update import CORRECTIONS
+from firmware_gen.update import CORRECTIONS, GENERATOR
 
 KERNELS = (
     "conv2d",
@@ -27,6 +28,7 @@ KERNELS = (
     "elementwise",
     "elementwise_i8",
     "layout",
+    "learning_i8",
     "lookup",
     "loss",
     "moving",
@@ -43,8 +45,23 @@ KERNELS = (
 # Kernels that only boards with these instructions get.
 ISA_KERNELS: dict[Isa, tuple[str, ...]] = {
     "c": (),
-    "dsp": ("dsp/conv2d_i8", "dsp/depthwise_i8", "dsp/elementwise_i8", "dsp/pool_i8"),
-    "mve": ("mve/conv2d_i8", "mve/depthwise_i8", "mve/elementwise_i8", "mve/lookup", "mve/pool_i8"),
+    "dsp": (
+        "dsp/conv2d_i8",
+        "dsp/depthwise_i8",
+        "dsp/elementwise_i8",
+        "dsp/grad_w_i8",
+        "dsp/pack_i8",
+        "dsp/pool_i8",
+    ),
+    "mve": (
+        "mve/conv2d_i8",
+        "mve/depthwise_i8",
+        "mve/elementwise_i8",
+        "mve/grad_w_i8",
+        "mve/lookup",
+        "mve/pack_i8",
+        "mve/pool_i8",
+    ),
 }
 C_TYPES = {
     "f32": "float",
@@ -233,12 +250,20 @@ class _Model:
 
     def _update(self, constant: str) -> tuple[str, str]:
         """Return the declaration that the ft_sink_t which applies gradients needs, if any, and that."""
-        optimizer, w = self._graph.optimizer, self._ram_name(constant)
+        optimizer, w = self._graph.optimizer, self._weights(constant)
         if optimizer == "sgd":
             return "", f"(ft_sink_t){{.sgd = ft_sgd(hyper, {w}, {self._reals(f'velocity.{constant}')})}}"
         first, second = self._reals(f"moment1.{constant}"), self._state_name(f"moment2.{constant}")
         adam = f"ft_adam(hyper, FT_{optimizer.upper()}, {w},\n        {first}, {second}, {CORRECTIONS})"
         return f"const ft_adam_t adam = {adam};\n", "(ft_sink_t){.adam = &adam}"
+
+    def _weights(self, constant: str) -> str:
+        """Return the ft_weights_t of a constant that learns."""
+        if self._graph.constants[constant].dtype == "f32":
+            return f"(ft_weights_t){{.f32 = {self._ram_name(constant)}}}"
+        known = learning_weight(constant, self._graph, self)
+        drawn = f"1, ft_next_key({GENERATOR})" if GENERATOR in self._graph.state else "0, 0"
+        return f"(ft_weights_t){{.steps = {{{known}, {drawn}}}}}"
 
     def _reals(self, name: str) -> str:
         """Return the ft_reals_t of a state, without any array when the plan keeps none."""
@@ -264,10 +289,9 @@ class _Model:
         yield "} arena __attribute__((aligned(16)));\n"
         yield AT
         for name in self._graph.trained:
-            yield f"static float {self._ram_name(name)}[{self._graph.constants[name].value.size}];\n"
+            yield _array_in_ram(self._ram_name(name), weight_tensor(self._graph, name))
         for name, tensor in self._graph.state.items():
-            count = static_bytes(tensor) // element_bytes(tensor)
-            yield f"static {C_TYPES[tensor.dtype]} {self._state_name(name)}[{count}];\n"
+            yield _array_in_ram(self._state_name(name), tensor)
         if self._kept:
             yield "static int32_t accumulated;\n"
         if self._graph.ranges:
@@ -327,8 +351,8 @@ class _Model:
         yield "        arena.low[k] = arena.high[k] = 0xA5A5A5A5u;\n"
         yield f"    memset(arena.data, 0, {self._plan.arena_bytes});\n"
         for name in self._graph.trained:
-            ram = self._ram_name(name)
-            yield f"    memcpy({ram}, initial_{self._names(name)}, sizeof {ram});\n"
+            initial = f"initial_{self._names(name)}"
+            yield f"    memcpy({self._ram_name(name)}, {initial}, sizeof {initial});\n"
         for name in self._graph.state:
             yield f"    memset({self._state_name(name)}, 0, sizeof {self._state_name(name)});\n"
         if self._kept:
@@ -470,7 +494,7 @@ class _Model:
                 offset = self._plan.offsets[view.buffer]
                 yield _entry(name, f"arena.data + {offset}", tensor, role)
         for name in graph.trained:
-            tensor = Tensor(name, graph.constants[name].shape)
+            tensor = weight_tensor(graph, name)
             yield _entry(name, f"(uint8_t *){self._ram_name(name)}", tensor, "FT_WEIGHT")
         for name, tensor in graph.state.items():
             role = "FT_GRADIENT" if name.startswith("gradient.") else "FT_STATE"
@@ -503,6 +527,12 @@ def _entry(name: str, data: str, tensor: Tensor, role: str) -> str:
     shape = ", ".join(map(str, tensor.shape))
     dtype = f"FT_{tensor.dtype.upper()}"
     return f"    {{{c_string(name)}, {data}, {tensor.bytes}, {{{shape}}}, {role}, {dtype}}},\n"
+
+
+def _array_in_ram(name: str, tensor: Tensor) -> str:
+    count = static_bytes(tensor) // element_bytes(tensor)
+    aligned = " __attribute__((aligned(4)))" if tensor.dtype == "i8" else ""
+    return f"static {C_TYPES[tensor.dtype]} {name}[{count}]{aligned};\n"
 
 
 def _range_rule(moving: Range) -> str:

@@ -110,6 +110,12 @@ class Constant:
     slab: Slab | None = None
 
     @property
+    def dtype(self) -> DType:
+        """Type of the values."""
+        types: Mapping[str, DType] = {"float32": "f32", "int8": "i8", "int32": "i32"}
+        return types[self.value.dtype.name]
+
+    @property
     def shape(self) -> Shape:
         """Taps, in, out of a weight; 1, 1, count of a bias: how the firmware's tensor table has it."""
         if self.value.ndim == 4:

@@ -166,7 +166,7 @@ def _limit(board: Board, ram_limit: int | None) -> int:
 
 def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
     """Return what each part of the firmware takes."""
-    weights = sum(graph.constants[name].value.nbytes for name in graph.trained)
+    weights = sum(static_bytes(weight_tensor(graph, name)) for name in graph.trained)
     state = sum(static_bytes(tensor) for tensor in graph.state.values()) + RANGE_BYTES * len(graph.ranges)
     if keeps_gradients(graph):
         state += COUNTER_BYTES
@@ -182,6 +182,12 @@ def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
 def static_bytes(tensor: Tensor) -> int:
     """Return what an array of its own takes: whole words, so that no linker leaves gaps."""
     return -(-tensor.bytes // WORD_BYTES) * WORD_BYTES
+
+
+def weight_tensor(graph: Graph, name: str) -> Tensor:
+    """Return the constant `name`, which learns, as a tensor in RAM."""
+    constant = graph.constants[name]
+    return Tensor(name, constant.shape, constant.dtype)
 
 
 def loss_slots(graph: Graph) -> int:

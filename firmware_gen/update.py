@@ -20,8 +20,11 @@ WHOLE = Fraction(1)
 SHARE = re.compile(r"(?P<layers>.+):(?:(?P<part>\d+)/(?P<of>\d+)|(?P<first>\d+)-(?P<last>\d+))")
 
 StateType = Literal["f32", "bf16"]
+WeightType = Literal["f32", "int8"]
+Rounding = Literal["stochastic", "nearest"]
 
 CORRECTIONS = "corrections"  # Adam's 1 - beta1^t and 1 - beta2^t after t updates
+GENERATOR = "generator"  # of the random numbers by which moves of int8 weights are rounded
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class UpdatePlan:
     keep_gradients: bool = False  # needed for accumulation over samples and for clipping the gradient's norm
     optimizer: Optimizer = "sgd"
     state: StateType = "f32"  # how velocity and first moment are stored
+    weights: WeightType = "f32"  # of int8 layers that learn; those of float layers are f32
+    rounding: Rounding = "stochastic"  # of the moves of int8 weights
 
     def kept(self) -> dict[str, DType]:
         """Return what every weight that learns has in RAM besides itself.
@@ -59,10 +64,12 @@ def parse_update(
     keep_gradients: bool = False,
     optimizer: Optimizer = "sgd",
     state: StateType = "f32",
+    weights: WeightType = "f32",
+    rounding: Rounding = "stochastic",
 ) -> UpdatePlan:
     """Return the plan that ``--update 'decoder0*,ups0*'`` means; None or an empty text: nothing learns."""
     patterns = tuple(part.strip() for part in (text or "").split(",") if part.strip())
-    return UpdatePlan(patterns, momentum, keep_gradients, optimizer, state)
+    return UpdatePlan(patterns, momentum, keep_gradients, optimizer, state, weights, rounding)
 
 
 def optimizer_state(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> dict[str, Tensor]:
@@ -71,6 +78,8 @@ def optimizer_state(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) ->
     state = {full: Tensor(full, graph.constants[name].shape, dtype) for full, name, dtype in names}
     if plan.optimizer != "sgd":
         state[CORRECTIONS] = Tensor(CORRECTIONS, (1, 1, 2))
+    if plan.rounding == "stochastic" and any(graph.constants[name].dtype == "i8" for name in trained):
+        state[GENERATOR] = Tensor(GENERATOR, (1, 1, 1), "i32")
     return state
 
 

@@ -61,6 +61,18 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         help="how velocity or first moment are stored (default f32)",
     )
     optimizer.add_argument(
+        "--weights",
+        choices=("f32", "int8"),
+        default="f32",
+        help="how int8 layers learn: as floats, or in int8 without a float copy (default f32)",
+    )
+    optimizer.add_argument(
+        "--rounding",
+        choices=("stochastic", "nearest"),
+        default="stochastic",
+        help="of moves of int8 weights: stochastic (default) lets small ones count, nearest drops them",
+    )
+    optimizer.add_argument(
         "--clip-norm", type=not_negative, default=0.0, help="limit of the gradient's norm (keeps gradients)"
     )
     optimizer.add_argument(
@@ -151,6 +163,11 @@ def search(args: argparse.Namespace, network: Network, frames: Frames) -> Found:
     from ondevice.search import search_update
     from ondevice.search_costs import Limits
 
+    if args.weights == "int8":
+        raise UserError(
+            "--update auto searches for layers that learn as floats; leave out --weights, and give what it "
+            "finds to --update together with --weights int8"
+        )
     board = load_board(args.board)
     ram = None if args.ram is None else parse_size(args.ram)
     limits = Limits.of(board, ram, None if args.time is None else parse_seconds(args.time))
@@ -167,10 +184,14 @@ def _update(args: argparse.Namespace) -> UpdatePlan:
         raise UserError(f"--momentum is for sgd; --optimizer {args.optimizer} has beta1 in its place")
     if args.optimizer == "sgd" and args.momentum == 0 and args.state != "f32":
         raise UserError("--state is how a velocity is stored, but sgd has none without --momentum; add that")
+    if args.rounding != "stochastic" and args.weights != "int8":
+        raise UserError("--rounding is how int8 weights move; add --weights int8")
     return parse_update(
         args.update,
         momentum=args.momentum > 0,
         keep_gradients=args.clip_norm > 0 or args.accumulate > 1,
         optimizer=args.optimizer,
         state=args.state,
+        weights=args.weights,
+        rounding=args.rounding,
     )

@@ -32,6 +32,7 @@ from firmware_gen.operators.layout import (
     StridedSlice,
     Transpose,
 )
+from firmware_gen.operators.learning_i8 import BiasUpdateI8, ConvUpdateI8, LearningConv2d, TurningConv2d
 from firmware_gen.operators.lookup import Lookup
 from firmware_gen.operators.loss import Loss
 from firmware_gen.operators.moving import (
@@ -42,7 +43,7 @@ from firmware_gen.operators.moving import (
     QuantizeGradient,
     Rescale,
 )
-from firmware_gen.operators.moving_sums import BiasUpdateI8, MeanGradient, MovingAdd, MovingMean
+from firmware_gen.operators.moving_sums import MeanGradient, MovingAdd, MovingMean
 from firmware_gen.operators.pool import (
     AveragePool,
     AveragePoolGrad,
@@ -83,11 +84,13 @@ OPERATORS: dict[str, Operator] = {
         Conv2dI8F32(),
         ConvGradInput(),
         ConvUpdate(),
+        ConvUpdateI8(),
         DepthToSpace(),
         Dequantize(),
         FromChannelsFirst(),
         Gather(),
         GatherGrad(),
+        LearningConv2d(),
         Lookup(),
         Loss(),
         MaskGradient(),
@@ -136,5 +139,6 @@ OPERATORS: dict[str, Operator] = {
         SumGrad(),
         SumI8(),
         Transpose(),
+        TurningConv2d(),
     )
 }

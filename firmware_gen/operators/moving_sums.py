@@ -90,14 +90,3 @@ class MeanGradient(Operator):
             f"ft_mean_gradient_i8({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)},\n"
             f"    {c.pointer(dx)}, {c.map(dx)}, {c.range(dx)}, {count});"
         )
-
-
-class BiasUpdateI8(Operator):
-    """Bias gradient of an int8 layer: added to the kept one, or applied at once."""
-
-    kind = "bias_update_i8"
-
-    def emit(self, step: Step, c: Emitter) -> str:
-        dy, name = step.op.inputs[0], step.op.constants[0]
-        declaration, sink = c.sink(name)
-        return f"{declaration}ft_bias_grad_i8({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)},\n    {sink});"

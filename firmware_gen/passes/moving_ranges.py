@@ -140,7 +140,7 @@ def _rewrite(graph: Graph, op: Op, moving: set[str]) -> Graph:
         return _moving_sum(graph, op)
     if op.kind == "mean_i8":
         return _replaced(graph, op, [dataclasses.replace(op, kind="moving_mean", attrs=None)])
-    if op.kind in ("quantize", "dequantize", "moving_conv2d", "conv2d_i8_f32"):
+    if op.kind in ("quantize", "dequantize", "moving_conv2d", "learning_conv2d", "conv2d_i8_f32"):
         return graph
     if op.kind in SAME_GRID:
         return _on_one_grid(graph, op, moving)

@@ -28,14 +28,14 @@ def thaw(graph: Graph, learns: Callable[[Op], Mapping[str, Share]]) -> Graph:
     return graph
 
 
-def float_bias(graph: Graph, op: Op) -> Graph:
-    """Return `graph` with the twin of an int8 convolution whose grids can move: it has a bias of floats."""
+def float_bias(graph: Graph, op: Op, kind: str = "moving_conv2d") -> Graph:
+    """Return `graph` with the twin `kind` of an int8 convolution: its grids can move, its bias is float32."""
     attrs = op.attrs
     assert isinstance(attrs, ConvI8Attrs)
     weight, bias = op.constants[:2]
     real = Constant(bias, real_bias(op, graph))
     conv = dataclasses.replace(attrs.conv, activation=attrs.activation)
-    twin = dataclasses.replace(op, kind="moving_conv2d", attrs=conv, constants=(weight, bias))
+    twin = dataclasses.replace(op, kind=kind, attrs=conv, constants=(weight, bias))
     ops = [twin if other is op else other for other in graph.ops]
     return graph.with_ops(ops, constants={**graph.constants, bias: real})
 

@@ -3,7 +3,6 @@
 #define FT_MOVING_SUMS_H
 
 #include "moving.h"
-#include "update.h"
 
 /* Of the larger factor of a sum: the products of two such and 9 bits stay below 2^31. */
 #define FT_ADDEND_BITS 21
@@ -86,25 +85,6 @@ FT_INLINE void ft_mean_gradient_i8(const int8_t *dy, ft_map_t dym, ft_grid_t fro
                 dx[row * dxm.row + col * dxm.pixel + c] =
                     dy[(dym.h == 1 ? 0 : row * dym.row) + (dym.w == 1 ? 0 : col * dym.pixel) +
                        (dym.c == 1 ? 0 : c)];
-}
-
-/* The bias gradients, exact sums of dy times its scale, go to the sink. No scratch. */
-FT_INLINE void ft_bias_grad_i8(const int8_t *dy, ft_map_t dym, ft_grid_t from, ft_sink_t to) {
-    for (int c = 0; c < dym.c; c += FT_LANES) {
-        const int count = dym.c - c < FT_LANES ? dym.c - c : FT_LANES;
-        float gradients[FT_LANES];
-        for (int k = 0; k < count; k++) {
-            int32_t sum = 0;
-            for (int row = 0; row < dym.h; row++)
-                for (int col = 0; col < dym.w; col++)
-                    sum += dy[row * dym.row + col * dym.pixel + c + k];
-            gradients[k] = (float)sum * from.scale;
-        }
-        ft_vec gradient = ft_gather(gradients, 1, count);
-        if (to.g)
-            gradient = ft_gather(to.g + c, 1, count) + gradient;
-        ft_sink_finish(to, c, gradient, count);
-    }
 }
 
 #endif
