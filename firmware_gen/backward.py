@@ -17,7 +17,13 @@ from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.loss import LossAttrs
 from firmware_gen.passes.moving_ranges import moving_ranges
 from firmware_gen.passes.thaw import thaw
-from firmware_gen.update import UpdatePlan, is_named, optimizer_state, trained_constants
+from firmware_gen.update import (
+    UpdatePlan,
+    is_named,
+    optimizer_state,
+    trained_constants,
+    with_stored_weights,
+)
 
 # Of int8 gradients: what a step's grid leaves above the largest one of late, and how fast that is forgotten.
 # Chosen on the reference network.
@@ -42,15 +48,16 @@ def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan)
     """
     graph = thaw(graph, lambda op: is_named(op, plan))
     trained = trained_constants(graph, plan)
-    return check(_Tape(moving_ranges(graph, trained), trained, plan).run(losses))
+    graph = with_stored_weights(moving_ranges(graph, trained), trained, plan)
+    return check(_Tape(graph, plan).run(losses))
 
 
 class _Tape:
     """Collects backward operators; the `Tape` that operators see."""
 
-    def __init__(self, graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> None:
+    def __init__(self, graph: Graph, plan: UpdatePlan) -> None:
         self.graph = graph
-        self._trained = trained
+        self._trained = graph.trained
         self._plan = plan
         self._tensors = dict(graph.tensors)
         self._constants = dict(graph.constants)
@@ -86,7 +93,6 @@ class _Tape:
             ranges=self._ranges,
             labels=tuple(labels),
             masks=tuple(masks),
-            trained=self._trained,
             optimizer=self._plan.optimizer,
             state=optimizer_state(self.graph, self._trained, self._plan),
         )

@@ -100,6 +100,7 @@ class Plan:
         axes = constant.source_axes
         return {
             "name": name,
+            "dtype": self.graph.learned(name).dtype,
             "shape": list(constant.value.shape),
             "source_axes": None if axes is None else list(axes),
             "source_shape": list(constant.source_shape),
@@ -165,7 +166,7 @@ def _limit(board: Board, ram_limit: int | None) -> int:
 
 def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
     """Return what each part of the firmware takes."""
-    weights = sum(graph.constants[name].value.nbytes for name in graph.trained)
+    weights = sum(static_bytes(graph.learned(name)) for name in graph.trained)
     state = sum(static_bytes(tensor) for tensor in graph.state.values()) + RANGE_BYTES * len(graph.ranges)
     if keeps_gradients(graph):
         state += COUNTER_BYTES

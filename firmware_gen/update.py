@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from dataclasses import dataclass
-from typing import Literal
 
 from fieldtune.errors import ModelError, UserError
-from firmware_gen.graph import DType, Graph, Op, Optimizer, Tensor
+from firmware_gen.bf16 import from_bf16, to_bf16
+from firmware_gen.graph import DType, Graph, Op, Optimizer, Real, Tensor
 from firmware_gen.operators import OPERATORS
-
-StateType = Literal["f32", "bf16"]
 
 CORRECTIONS = "corrections"  # Adam's 1 - beta1^t and 1 - beta2^t after t updates
 
@@ -27,7 +26,8 @@ class UpdatePlan:
     momentum: bool = False  # of sgd: a velocity for every weight that learns
     keep_gradients: bool = False  # needed for accumulation over samples and for clipping the gradient's norm
     optimizer: Optimizer = "sgd"
-    state: StateType = "f32"  # how velocity and first moment are stored
+    state: Real = "f32"  # how velocity and first moment are stored
+    weights: Real = "f32"  # how the weights that learn are stored, but not their biases
 
     def kept(self) -> dict[str, DType]:
         """Return what every weight that learns has in RAM besides itself.
@@ -48,11 +48,12 @@ def parse_update(
     momentum: bool = False,
     keep_gradients: bool = False,
     optimizer: Optimizer = "sgd",
-    state: StateType = "f32",
+    state: Real = "f32",
+    weights: Real = "f32",
 ) -> UpdatePlan:
     """Return the plan that ``--update 'decoder0*,ups0*'`` means; None or an empty text: nothing learns."""
     patterns = tuple(part.strip() for part in (text or "").split(",") if part.strip())
-    return UpdatePlan(patterns, momentum, keep_gradients, optimizer, state)
+    return UpdatePlan(patterns, momentum, keep_gradients, optimizer, state, weights)
 
 
 def optimizer_state(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> dict[str, Tensor]:
@@ -62,6 +63,17 @@ def optimizer_state(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) ->
     if plan.optimizer != "sgd":
         state[CORRECTIONS] = Tensor(CORRECTIONS, (1, 1, 2))
     return state
+
+
+def with_stored_weights(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> Graph:
+    """Return `graph` in which the weights that learn are stored as planned and begin with such values."""
+    graph = dataclasses.replace(graph, trained=trained, weights=plan.weights)
+    constants = dict(graph.constants)
+    for name in trained:
+        if graph.learned(name).dtype == "bf16":
+            value = from_bf16(to_bf16(constants[name].value))
+            constants[name] = dataclasses.replace(constants[name], value=value)
+    return dataclasses.replace(graph, constants=constants)
 
 
 def trained_constants(graph: Graph, plan: UpdatePlan) -> tuple[str, ...]:

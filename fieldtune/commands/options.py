@@ -54,6 +54,12 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         help="how velocity or first moment are stored (default f32)",
     )
     optimizer.add_argument(
+        "--weights",
+        choices=("f32", "bf16"),
+        default="f32",
+        help="how the weights that learn are stored (default f32; bf16 takes half the RAM)",
+    )
+    optimizer.add_argument(
         "--clip-norm", type=not_negative, default=0.0, help="limit of the gradient's norm (keeps gradients)"
     )
     optimizer.add_argument(
@@ -131,6 +137,7 @@ def make_plan(args: argparse.Namespace, network: Network) -> Plan:
         keep_gradients=args.clip_norm > 0 or args.accumulate > 1,
         optimizer=args.optimizer,
         state=args.state,
+        weights=args.weights,
     )
     ram = None if args.ram is None else parse_size(args.ram)
     return plan_network(network, load_board(args.board), update, ram, args.prefer)

@@ -126,6 +126,7 @@ def tune_in_session(
         "board": plan.board.id,
         "update": list(plan.graph.trained),
         "optimizer": plan.graph.optimizer,
+        "weights": plan.graph.weights,
         "state": sorted({tensor.dtype for tensor in plan.graph.state.values()}),
         "model_hash": plan.graph.fingerprint(),
         "plan_hash": plan.hash(),

@@ -12,9 +12,9 @@ from fleet import FLOATS, Fleet
 from networks import Array, Net
 from proof import error, hwc
 
-from firmware_gen.graph import Optimizer
+from firmware_gen.graph import Optimizer, Real
 from firmware_gen.plan import Plan
-from firmware_gen.update import StateType, UpdatePlan
+from firmware_gen.update import UpdatePlan
 from firmware_gen.weights import to_source
 
 STEPS = 6
@@ -34,10 +34,13 @@ class Rule:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
-    state: StateType = "f32"
+    state: Real = "f32"
+    weights: Real = "f32"
 
     def update(self) -> UpdatePlan:
-        return UpdatePlan(("*",), self.momentum > 0, self.kept, self.optimizer, self.state)
+        return UpdatePlan(
+            ("*",), self.momentum > 0, self.kept, self.optimizer, self.state, weights=self.weights
+        )
 
     def hyper(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in FLOATS}

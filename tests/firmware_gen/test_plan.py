@@ -64,6 +64,7 @@ def symbols(folder: Path, text: str) -> dict[str, int]:
         UpdatePlan(("first", "second.bias"), keep_gradients=True),
         UpdatePlan(("*",), momentum=True, keep_gradients=True),
         UpdatePlan(("*",), momentum=True, state="bf16"),
+        UpdatePlan(("*",), weights="bf16"),
         UpdatePlan(("*",), optimizer="adam"),
         UpdatePlan(("first", "second.bias"), keep_gradients=True, optimizer="adamw", state="bf16"),
     ],

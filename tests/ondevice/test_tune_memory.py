@@ -20,6 +20,7 @@ UPDATES = {
     "training": UpdatePlan(("dec*", "depth")),
     "training with all state": UpdatePlan(("*",), momentum=True, keep_gradients=True),
     "training with moments": UpdatePlan(("*",), optimizer="adam", state="bf16"),
+    "training in bf16": UpdatePlan(("*",), momentum=True, state="bf16", weights="bf16"),
 }
 
 
@@ -36,6 +37,8 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
         ("qemu_riscv32", "training"),
         ("mps2_an500", "training with moments"),
         ("qemu_riscv32", "training with moments"),
+        ("mps2_an500", "training in bf16"),
+        ("qemu_riscv32", "training in bf16"),
     ],
 )
 def test_a_firmware_takes_what_its_plan_says(name: str, update: str, case: Case, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-/* What optimizers do with gradients. Each weight is one chain of operations in the order that stands here. */
+/* What optimizers do with gradients. Each weight is one chain of operations in the order that stands here, at
+ * the end of which it is stored; one in bf16 is rounded there, once. */
 #ifndef FT_UPDATE_H
 #define FT_UPDATE_H
 
@@ -7,25 +8,25 @@
 
 /* One update by stochastic gradient descent, as torch.optim.SGD. */
 typedef struct {
-    float *w;
+    ft_reals_t w;
     ft_reals_t velocity; /* none: then there is no momentum */
     float lr, momentum, weight_decay;
 } ft_sgd_t;
 
-FT_INLINE ft_sgd_t ft_sgd(const ft_hyper_t *hyper, float *w, ft_reals_t velocity) {
+FT_INLINE ft_sgd_t ft_sgd(const ft_hyper_t *hyper, ft_reals_t w, ft_reals_t velocity) {
     return (ft_sgd_t){w, velocity, hyper->lr, hyper->momentum, hyper->weight_decay};
 }
 
 /* g' = weight_decay * w + g; v = momentum * v + g'; w -= lr * v. A velocity in bf16 is rounded when it is
  * stored: w moves by the one that was not. */
 FT_INLINE void ft_sgd_vec(ft_sgd_t to, int at, ft_vec gradient, int count) {
-    const ft_vec w = ft_gather(to.w + at, 1, count);
+    const ft_vec w = ft_reals_load(to.w, at, count);
     ft_vec step = ft_fma(ft_splat(to.weight_decay), w, gradient);
     if (to.velocity.f32 || to.velocity.bf16) {
         step = ft_fma(ft_splat(to.momentum), ft_reals_load(to.velocity, at, count), step);
         ft_reals_store(to.velocity, at, step, count);
     }
-    ft_scatter(to.w + at, ft_fma(ft_splat(-to.lr), step, w), count);
+    ft_reals_store(to.w, at, ft_fma(ft_splat(-to.lr), step, w), count);
 }
 
 /* Adam adds weight_decay * w to the gradient, AdamW takes it from w. */
@@ -33,7 +34,7 @@ typedef enum { FT_ADAM, FT_ADAMW } ft_decay_t;
 
 /* One update as torch.optim.Adam or AdamW. */
 typedef struct {
-    float *w;
+    ft_reals_t w;
     ft_reals_t first; /* moment */
     float *second;
     ft_decay_t decay;
@@ -44,7 +45,7 @@ typedef struct {
 } ft_adam_t;
 
 /* `corrections` are 1 - beta1^t and 1 - beta2^t, by which moments that start from 0 are too small. */
-FT_INLINE ft_adam_t ft_adam(const ft_hyper_t *hyper, ft_decay_t decay, float *w, ft_reals_t first,
+FT_INLINE ft_adam_t ft_adam(const ft_hyper_t *hyper, ft_decay_t decay, ft_reals_t w, ft_reals_t first,
                             float *second, const float *corrections) {
     return (ft_adam_t){w,
                        first,
@@ -72,7 +73,7 @@ FT_INLINE void ft_adam_advance(const ft_hyper_t *hyper, float *corrections) {
 static __attribute__((noinline, unused)) void ft_adam_vec(const ft_adam_t *to, int at, ft_vec gradient,
                                                           int count) {
     const ft_vec rest1 = ft_splat(1.0f - to->beta1), rest2 = ft_splat(1.0f - to->beta2);
-    ft_vec w = ft_gather(to->w + at, 1, count);
+    ft_vec w = ft_reals_load(to->w, at, count);
     if (to->decay == FT_ADAM)
         gradient = ft_fma(ft_splat(to->weight_decay), w, gradient);
     else
@@ -84,7 +85,7 @@ static __attribute__((noinline, unused)) void ft_adam_vec(const ft_adam_t *to, i
     ft_reals_store(to->first, at, first, count);
     ft_scatter(to->second + at, second, count);
     const ft_vec size = ft_fma(ft_splat(to->root), ft_sqrt(second), ft_splat(to->eps));
-    ft_scatter(to->w + at, ft_fma(ft_splat(-to->rate), ft_div(first, size), w), count);
+    ft_reals_store(to->w, at, ft_fma(ft_splat(-to->rate), ft_div(first, size), w), count);
 }
 
 /* Where gradients go: added to g, or into an update at once: by adam or, if that is NULL too, by sgd. */
