@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from fieldtune.errors import ModelError
 from firmware_gen.graph import Constant, DType, Graph, Op, Range, Shape, Tensor, check
 from firmware_gen.operators import OPERATORS
+from firmware_gen.operators.base import Channels
+from firmware_gen.operators.layout import OneLayer, channel_block, moved_back
 from firmware_gen.operators.loss import LossAttrs
 from firmware_gen.passes.moving_ranges import moving_ranges
+from firmware_gen.passes.split_channels import split_channels
 from firmware_gen.passes.thaw import thaw
 from firmware_gen.update import (
     UpdatePlan,
@@ -47,9 +50,10 @@ def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan)
         UserError: a pattern of the plan matches nothing.
     """
     graph = thaw(graph, lambda op: is_named(op, plan))
-    trained = trained_constants(graph, plan)
-    graph = with_stored_weights(moving_ranges(graph, trained), trained, plan)
-    return check(_Tape(graph, plan).run(losses))
+    shares = trained_constants(graph, plan)
+    trained = tuple(shares)
+    graph = moving_ranges(split_channels(graph, shares), trained)
+    return check(_Tape(with_stored_weights(graph, trained, plan), plan).run(losses))
 
 
 class _Tape:
@@ -66,6 +70,7 @@ class _Tape:
         self._ops: list[Op] = []
         self._updates: list[Op] = []
         self._contributions: dict[str, list[str]] = {}
+        self._pieces: dict[str, dict[Channels, str]] = {}  # gradients of ranges of channels
         self._wanted = self._depends_on_trained()
 
     def run(self, losses: tuple[LossSpec, ...]) -> Graph:
@@ -135,12 +140,9 @@ class _Tape:
     # What operators ask for: see firmware_gen.operators.base.Tape.
 
     def gradient(self, tensor: str) -> str:
+        self._collect_pieces(tensor)
         parts = self._contributions[tensor]
-        if len(parts) > 1 and self._tensors[parts[0]].dtype == "i8":
-            raise ModelError(
-                f"'{tensor}' is an int8 value that several layers read; gradients that meet there are not "
-                "supported yet: keep these layers in float with fieldtune quantize --keep-float"
-            )
+        self._refuse_integers(tensor, parts)
         while len(parts) > 1:
             first, second = parts[0], parts[1]
             total = self.add(Op("add", f"sum.{tensor}", (first, second), ()), like=tensor)
@@ -169,6 +171,37 @@ class _Tape:
 
     def contribute(self, tensor: str, op: Op) -> None:
         self._contributions.setdefault(tensor, []).append(self.add(op, like=tensor))
+
+    def contribute_channels(self, tensor: str, gradient: str, channels: Channels) -> None:
+        self._contributions.setdefault(tensor, [])
+        pieces = self._pieces.setdefault(tensor, {})
+        self._refuse_integers(tensor, [gradient, *pieces.values()])
+        if channels in pieces:
+            gradient = self.add(Op("add", f"sum.{tensor}", (pieces[channels], gradient), ()), like=gradient)
+        pieces[channels] = gradient
+
+    def _collect_pieces(self, tensor: str) -> None:
+        """Make contributions of the pieces: one concatenation where they are the whole, side by side."""
+        pieces = self._pieces.pop(tensor, {})
+        ordered = sorted(pieces, key=lambda channels: channels.first)
+        borders = [0, *(channels.end for channels in ordered)]
+        width = self.graph.shape(tensor)[2]
+        if [*(channels.first for channels in ordered), width] == borders and len(ordered) > 1:
+            gradients = tuple(pieces[channels] for channels in ordered)
+            self.contribute(tensor, Op("concat", f"join.{tensor}", gradients, (), OneLayer()))
+            return
+        for channels in ordered:
+            shape = self._tensors[pieces[channels]].shape
+            blocks = (channel_block(shape, channels.first),)
+            self.contribute(tensor, moved_back(f"slice.{tensor}", pieces[channels], blocks))
+
+    def _refuse_integers(self, tensor: str, gradients: list[str]) -> None:
+        """Refuse int8 gradients of one tensor that are on several grids."""
+        if len(gradients) > 1 and self._tensors[gradients[0]].dtype == "i8":
+            raise ModelError(
+                f"'{tensor}' is an int8 value that several layers read; gradients that meet there are not "
+                "supported yet: keep these layers in float with fieldtune quantize --keep-float"
+            )
 
     def contribute_i8(self, tensor: str, op: Op) -> None:
         name = f"grad.{op.name}.{len(self._ops)}"

@@ -15,7 +15,7 @@ from firmware_gen.arena import alive_bytes, extent, place
 from firmware_gen.bands import Bands
 from firmware_gen.graph import Graph
 from firmware_gen.schedule import Chain, Step
-from firmware_gen.storage import Storage, assign, choose_storage, copied_bytes
+from firmware_gen.storage import Storage, assign, choose_storage, copied_bytes, parts_of_layers
 
 LEAST_LAYERS = 2  # of a chain: one layer alone has nothing to roll
 
@@ -68,7 +68,7 @@ class _Search:
     def _choice(self, chains: Iterable[Chain], thorough: bool = True) -> _Choice:
         chains = tuple(chains)
         steps = self._bands.steps(chains)
-        storage = choose_storage(steps) if thorough else assign(steps, frozenset())
+        storage = choose_storage(steps) if thorough else assign(steps, parts_of_layers(self._graph))
         numbers = {id(op): index for index, op in enumerate(self._graph.ops)}
         found = [0] * len(self._graph.ops)
         for step, bytes_ in zip(steps, alive_bytes(storage.buffers, len(steps)), strict=True):

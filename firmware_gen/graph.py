@@ -79,12 +79,28 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Slab:
+    """Positions `first` to `end` (excluded) along the axis `axis` of `whole`."""
+
+    whole: NDArray[Any]
+    axis: int
+    first: int
+    end: int
+
+    @property
+    def index(self) -> tuple[slice, ...]:
+        """What numpy takes to find the part in the whole."""
+        return (*(slice(None),) * self.axis, slice(self.first, self.end))
+
+
+@dataclass(frozen=True)
 class Constant:
     """A weight, bias or table, in the order of the kernels: convolutions (rows, columns, in, out).
 
     `source_axes` leads back to the model file: ``value.transpose(source_axes).reshape(source_shape)`` is
     the array that stands there under `name`; None when the value is a product of folding and stands
     nowhere. `scales` of an int8 weight: one for all or one for each output channel, value = scale * q.
+    `slab`: of which array, in the kernels' order too, `value` is only a part.
     """
 
     name: str
@@ -92,6 +108,7 @@ class Constant:
     source_axes: tuple[int, ...] | None = None
     source_shape: tuple[int, ...] = ()
     scales: tuple[float, ...] = ()
+    slab: Slab | None = None
 
     @property
     def shape(self) -> Shape:

@@ -97,13 +97,14 @@ class Plan:
 
     def _weight(self, name: str) -> dict[str, Any]:
         constant = self.graph.constants[name]
-        axes = constant.source_axes
+        axes, slab = constant.source_axes, constant.slab
         return {
             "name": name,
             "dtype": self.graph.learned(name).dtype,
             "shape": list(constant.value.shape),
             "source_axes": None if axes is None else list(axes),
             "source_shape": list(constant.source_shape),
+            "slab": None if slab is None else {"axis": slab.axis, "first": slab.first, "end": slab.end},
         }
 
     def hash(self) -> int:
@@ -206,7 +207,7 @@ def _check_fit(plan: Plan, ram_limit: int | None) -> None:
         parts = ", ".join(f"{name} {size:,}" for name, size in plan.ram.items() if size)
         raise DoesNotFitError(
             f"{what} needs {format_size(plan.ram_bytes)} of RAM ({parts}), but {allowed}; the peak is at "
-            f"{_peak(plan)}: train fewer or smaller layers, or take a board with more memory"
+            f"{peak(plan)}: train fewer or smaller layers, or take a board with more memory"
         )
     if plan.flash["constants"] > board.flash.bytes:
         raise DoesNotFitError(
@@ -215,7 +216,7 @@ def _check_fit(plan: Plan, ram_limit: int | None) -> None:
         )
 
 
-def _peak(plan: Plan) -> str:
+def peak(plan: Plan) -> str:
     """Return the step at which most is alive, and what."""
     peak = peak_bytes(plan.buffers)
     for index, step in enumerate(plan.steps):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from firmware_gen.arena import Buffer, peak_bytes
 from firmware_gen.graph import ITEM_BITS, Graph, Tensor
 from firmware_gen.operators import OPERATORS
+from firmware_gen.operators.layout import OneLayer
 from firmware_gen.schedule import Chain, Step, layers, whole_layers
 
 ALIGNMENT = 16  # bytes; what the widest vector unit among the targets wants
@@ -72,10 +73,11 @@ class Storage:
 def choose_storage(steps: tuple[Step, ...]) -> Storage:
     """Return the storage with the lowest peak; among equals the one that copies least."""
     graph = steps[0].graph
-    parts = _concat_parts(graph)
+    inside = parts_of_layers(graph)
+    parts = [part for part in _concat_parts(graph) if part not in inside]
 
     def cost(direct: frozenset[Part]) -> tuple[int, int]:
-        storage = assign(steps, direct)
+        storage = assign(steps, inside | direct)
         return peak_bytes(storage.buffers), copied_bytes(storage, graph)
 
     if len(parts) <= EXHAUSTIVE_PARTS:
@@ -86,7 +88,13 @@ def choose_storage(steps: tuple[Step, ...]) -> Storage:
         best = frozenset()
         for part in parts:
             best = min((best, best | {part}), key=cost)
-    return assign(steps, best)
+    return assign(steps, inside | best)
+
+
+def parts_of_layers(graph: Graph) -> frozenset[Part]:
+    """Return the parts of layers that were split: they always lie in the layer's output."""
+    whole = {op.outputs[0] for op in graph.ops if isinstance(op.attrs, OneLayer)}
+    return frozenset(part for part in _concat_parts(graph) if part[1] in whole)
 
 
 def copied_bytes(storage: Storage, graph: Graph) -> int:

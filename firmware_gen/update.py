@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from fieldtune.errors import ModelError, UserError
 from firmware_gen.bf16 import from_bf16, to_bf16
 from firmware_gen.graph import DType, Graph, Op, Optimizer, Real, Tensor
 from firmware_gen.operators import OPERATORS
+from firmware_gen.operators.base import Channels
+
+# How many of a layer's output channels learn: a fraction, of which the weights' magnitude decides which
+# channels it is, or a range of channels.
+Share = Fraction | Channels
+WHOLE = Fraction(1)
+SHARE = re.compile(r"(?P<layers>.+):(?:(?P<part>\d+)/(?P<of>\d+)|(?P<first>\d+)-(?P<last>\d+))")
 
 CORRECTIONS = "corrections"  # Adam's 1 - beta1^t and 1 - beta2^t after t updates
 
@@ -18,8 +27,9 @@ CORRECTIONS = "corrections"  # Adam's 1 - beta1^t and 1 - beta2^t after t update
 class UpdatePlan:
     """Which constants learn, and what the optimizer keeps in RAM.
 
-    `patterns` are names or globs of layers ("decoder0*") or of their weights ("ups0.tconv.bias"). Values
-    such as the learning rate are no part of it: the host sends them at run time.
+    `patterns` are names or globs of layers ("decoder0*") or of their weights ("ups0.tconv.bias"), with a
+    fraction ("decoder0*:1/4") or a range ("ups0.tconv:8-15") of output channels if not all of them learn.
+    Values such as the learning rate are no part of it: the host sends them at run time.
     """
 
     patterns: tuple[str, ...] = ()
@@ -76,15 +86,17 @@ def with_stored_weights(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan
     return dataclasses.replace(graph, constants=constants)
 
 
-def trained_constants(graph: Graph, plan: UpdatePlan) -> tuple[str, ...]:
-    """Return the constants that learn, in the order of the operators.
+def trained_constants(graph: Graph, plan: UpdatePlan) -> dict[str, Share]:
+    """Return the constants that learn, in the order of the operators, and how much of each.
 
     Raises:
-        UserError: a pattern matches nothing.
+        UserError: a pattern matches nothing, or says of a layer's channels what another one denies.
+        ModelError: a constant that several layers share would learn.
     """
     owners = {name: op.name for op in graph.ops for name in _parameters(op) if OPERATORS[op.kind].learns}
-    chosen: set[str] = set()
-    for pattern in plan.patterns:
+    chosen: dict[str, Share] = {}
+    for text in plan.patterns:
+        pattern, share = _split_pattern(text)
         hits = {name for name, layer in owners.items() if _matches(pattern, layer, name)}
         if not hits:
             layers = ", ".join(dict.fromkeys(op.name for op in graph.ops if _parameters(op)))
@@ -92,19 +104,46 @@ def trained_constants(graph: Graph, plan: UpdatePlan) -> tuple[str, ...]:
                 f"no layer or weight of {graph.name} is called '{pattern}' as the update plan has it; "
                 f"the layers are {layers}"
             )
-        chosen |= hits
+        for name in sorted(hits):
+            if chosen.setdefault(name, share) != share:
+                raise UserError(
+                    f"the update plan has {name} of {graph.name} twice, with other channels at '{text}'; "
+                    "leave out one of them"
+                )
     shared = {name for name in chosen if sum(name in op.constants for op in graph.ops) > 1}
     if shared:
         raise ModelError(
             f"{', '.join(sorted(shared))} of {graph.name} is used by several layers and cannot learn; "
             "leave it out of the update"
         )
-    return tuple(name for name in owners if name in chosen)
+    return {name: chosen[name] for name in owners if name in chosen}
+
+
+def _split_pattern(text: str) -> tuple[str, Share]:
+    """Return the name or glob, and the share of the channels.
+
+    Raises:
+        UserError: the share is no part of a whole.
+    """
+    found = SHARE.fullmatch(text)
+    if found is None:
+        return text, WHOLE
+    share: Share
+    if found["of"]:
+        share = Fraction(int(found["part"]), int(found["of"]) or 1)
+        valid = 0 < share <= 1 and int(found["of"]) > 0
+    else:
+        share = Channels(int(found["first"]), int(found["last"]) + 1)
+        valid = share.count > 0
+    if not valid:
+        raise UserError(f"'{text}' in the update plan names no part of a layer; write LAYER:1/4 or LAYER:0-7")
+    return found["layers"], share
 
 
 def is_named(op: Op, plan: UpdatePlan) -> bool:
     """Tell whether a pattern of the plan means the layer or one of its weights."""
-    return any(_matches(pattern, op.name, name) for pattern in plan.patterns for name in _parameters(op))
+    patterns = [_split_pattern(text)[0] for text in plan.patterns]
+    return any(_matches(pattern, op.name, name) for pattern in patterns for name in _parameters(op))
 
 
 def _parameters(op: Op) -> tuple[str, ...]:

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldtune.errors import UserError
-from fieldtune.sizes import parse_size
+from fieldtune.sizes import parse_seconds, parse_size
 
 if TYPE_CHECKING:
     from firmware_gen.plan import Plan
     from firmware_gen.project import Network
+    from firmware_gen.update import UpdatePlan
+    from ondevice.search import Found
+    from zoo.frames import Frames
+
+AUTO = "auto"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +38,9 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         "--board", required=True, help="a name that 'fieldtune boards' lists, or a board file"
     )
     parser.add_argument(
-        "--update", metavar="LAYERS", help="names or globs of what learns, such as 'decoder0*,ups0*'"
+        "--update",
+        metavar="LAYERS",
+        help="names or globs of what learns, such as 'decoder0*,ups0*:1/4'; plan and tune: auto chooses",
     )
     parser.add_argument("--ram", metavar="SIZE", help="hard limit on static RAM, such as 256K")
     add_prefer(parser)
@@ -65,6 +72,15 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     optimizer.add_argument(
         "--accumulate", type=positive, default=1, help="samples an update (keeps gradients)"
     )
+
+
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """Add what ``--update auto`` looks at besides the memory."""
+    parser.add_argument(
+        "--time", metavar="TIME", help="hard limit on the estimated time of a step, such as 400ms (auto)"
+    )
+    parser.add_argument("--lr", type=not_negative, help="learning rate (default 0.01; adam and adamw 0.001)")
+    parser.add_argument("--test", type=int, default=50, help="last frames, held out to judge by (default 50)")
 
 
 def add_prefer(parser: argparse.ArgumentParser) -> None:
@@ -125,13 +141,39 @@ def make_plan(args: argparse.Namespace, network: Network) -> Plan:
     """Plan the network as the options say."""
     from boards import load_board
     from firmware_gen.project import plan_network
+
+    if args.update == AUTO:
+        raise UserError(
+            "--update auto needs frames to measure on; 'fieldtune plan --update auto --data FRAMES' "
+            "prints what to give to --update"
+        )
+    ram = None if args.ram is None else parse_size(args.ram)
+    return plan_network(network, load_board(args.board), _update(args), ram, args.prefer)
+
+
+def search(args: argparse.Namespace, network: Network, frames: Frames) -> Found:
+    """Search what ``--update auto`` stands for, measured on the `frames` that are not held out."""
+    from boards import load_board
+    from ondevice.search import search_update
+    from ondevice.search_costs import Limits
+
+    board = load_board(args.board)
+    ram = None if args.ram is None else parse_size(args.ram)
+    limits = Limits.of(board, ram, None if args.time is None else parse_seconds(args.time))
+    training = frames[: len(frames) - args.test]
+    # The search learns by plain gradient descent; a rate that suits Adam says nothing of it.
+    lr = 0.01 if args.lr is None or args.optimizer != "sgd" else args.lr
+    return search_update(network, board, training, _update(args), limits, lr=lr, prefer=args.prefer)
+
+
+def _update(args: argparse.Namespace) -> UpdatePlan:
     from firmware_gen.update import parse_update
 
     if args.optimizer != "sgd" and args.momentum > 0:
         raise UserError(f"--momentum is for sgd; --optimizer {args.optimizer} has beta1 in its place")
     if args.optimizer == "sgd" and args.momentum == 0 and args.state != "f32":
         raise UserError("--state is how a velocity is stored, but sgd has none without --momentum; add that")
-    update = parse_update(
+    return parse_update(
         args.update,
         momentum=args.momentum > 0,
         keep_gradients=args.clip_norm > 0 or args.accumulate > 1,
@@ -139,5 +181,3 @@ def make_plan(args: argparse.Namespace, network: Network) -> Plan:
         state=args.state,
         weights=args.weights,
     )
-    ram = None if args.ram is None else parse_size(args.ram)
-    return plan_network(network, load_board(args.board), update, ram, args.prefer)

@@ -14,6 +14,8 @@ from fieldtune.sizes import format_size
 
 if TYPE_CHECKING:
     from firmware_gen.plan import Plan
+    from firmware_gen.project import Network
+    from ondevice.search import Found
 
 NAME = "plan"
 HELP = "tell what RAM, flash and work a network takes on a board"
@@ -23,12 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``fieldtune plan``."""
     options.add_model(parser)
     options.add_plan(parser)
+    parser.add_argument("--data", type=Path, help="frames that --update auto measures on")
+    options.add_search(parser)
     options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Plan and print: RAM as known before any build, flash of the linked image where it can be linked."""
-    plan = options.make_plan(args, options.load_model(args))
+    network = options.load_model(args)
+    found = _searched(args, network)
+    plan = options.make_plan(args, network)
     linked = _linked_flash_bytes(plan)
     described = plan.describe() | {
         "plan_hash": plan.hash(),
@@ -36,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     }
     if linked is not None:
         described["flash_bytes"] = linked
+    if found is not None:
+        described["search"] = found.describe()
     if args.json:
         print(json.dumps(described, indent=1))
         return 0
@@ -51,7 +59,26 @@ def run(args: argparse.Namespace) -> int:
     if plan.graph.trained:
         print(f"  backward     {described['macs_backward'] / 1e6:.2f} MMAC")
         print(f"  learns       {', '.join(plan.graph.trained)}")
+    if found is not None:
+        print(found.table())
     return 0
+
+
+def _searched(args: argparse.Namespace, network: Network) -> Found | None:
+    """Put what a search finds in the place of ``auto``."""
+    from fieldtune.errors import UserError
+    from zoo.frames import open_frames
+
+    if args.update != options.AUTO or args.data is None:
+        return None
+    frames = open_frames(args.data)
+    if not 0 <= args.test < len(frames):
+        raise UserError(
+            f"--test {args.test} leaves none of the {len(frames)} frames of {args.data} to measure on"
+        )
+    found = options.search(args, network, frames)
+    args.update = found.update
+    return found
 
 
 def _linked_flash_bytes(plan: Plan) -> int | None:

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``fieldtune tune``."""
     options.add_model(parser)
     options.add_plan(parser)
+    options.add_search(parser)
     parser.add_argument(
         "--port", help="serial port of a board that runs the firmware (default: start the emulator)"
     )
@@ -42,10 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--steps", type=options.positive, default=250, help="training steps, one frame each (default 250)"
-    )
-    parser.add_argument("--test", type=int, default=50, help="last frames, held out to judge by (default 50)")
-    parser.add_argument(
-        "--lr", type=options.not_negative, help="learning rate (default 0.01; adam and adamw 0.001)"
     )
     parser.add_argument("--weight-decay", type=options.not_negative, default=0.0, help="weight decay")
     parser.add_argument("--beta1", type=options.below_one, help="of adam and adamw (default 0.9)")
@@ -79,16 +76,33 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and args.out is None:
         raise UserError("--resume needs the session's folder; give it with -o")
     network = options.load_model(args)
-    plan = options.make_plan(args, network)
-    if not plan.graph.trained:
-        raise UserError("nothing would learn; name layers with --update, such as --update 'decoder0*,ups0*'")
     frames = open_frames(args.data)
     seed = args.seed if args.shuffle else None
     schedule = Schedule.parse(args.schedule, args.warmup)
     tuning = TuneOptions(args.steps, args.test, _hyper(args), seed, port=args.port, schedule=schedule)
-    results = tune_in_session(network, plan, frames, tuning, args.out, {"data": str(args.data)}, args.resume)
+    origin = {"data": str(args.data)}
+    if args.update == options.AUTO:
+        tuning.check(frames)
+        origin["searched"] = _searched(args, network, frames)
+    plan = options.make_plan(args, network)
+    if not plan.graph.trained:
+        raise UserError("nothing would learn; name layers with --update, such as --update 'decoder0*,ups0*'")
+    results = tune_in_session(network, plan, frames, tuning, args.out, origin, args.resume)
     print_results(results, as_json=args.json)
     return 0
+
+
+def _searched(args: argparse.Namespace, network: Network, frames: Frames) -> str:
+    """Put what a search finds, or what the session to resume was made with, in the place of ``auto``."""
+    from ondevice.session import Session
+
+    if args.resume:
+        args.update = Session.open(args.out).config.get("searched", options.AUTO)
+    else:
+        found = options.search(args, network, frames)
+        say(found.table())
+        args.update = found.update
+    return str(args.update)
 
 
 def _hyper(args: argparse.Namespace) -> Hyper:

@@ -43,6 +43,9 @@ class Tape(Protocol):
     def contribute(self, tensor: str, op: Op) -> None:
         """Add a backward operator whose output is a contribution to the gradient of `tensor`."""
 
+    def contribute_channels(self, tensor: str, gradient: str, channels: Channels) -> None:
+        """Add what `gradient` holds to the gradient of a range of the channels of `tensor`."""
+
     def contribute_i8(self, tensor: str, op: Op) -> None:
         """The same for a contribution in int8, whose range moves, or is exact where `op` knows it."""
 

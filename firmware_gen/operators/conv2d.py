@@ -48,7 +48,7 @@ SLAB = 8
 class _Gather:
     """A call of a kernel that sums `taken` channels of each group to `given`.
 
-    `weight` and `bias` are C pointers.
+    In C: `weight`, and `start`, what the sums begin with; `start_map` follows where that is a map.
     """
 
     kernel: str
@@ -57,7 +57,8 @@ class _Gather:
     given: int
     strides: Strides
     weight: str
-    bias: str = "NULL"
+    start: str
+    start_map: str = ""
 
     def c(self, step: Step, c: Emitter) -> str:
         """Return the statements that run `step`."""
@@ -84,9 +85,9 @@ class _Gather:
         """Return the statements that make `count` output channels from channel `at` on."""
         tap, _, w_in, w_out = self.strides
         taps = self.conv.window.taps
-        bias = self.bias if self.bias == "NULL" else f"{self.bias} + {at}"
+        start = self.start if self.start == "NULL" else f"{self.start} + {at}"
         dense = (self.taken * count, 0, count, 1)
-        part = replace(self, given=count, strides=dense, weight="wide", bias=bias)
+        part = replace(self, given=count, strides=dense, weight="wide", start=start)
         return (
             f"ft_widen({self.weight} + {at} * {w_out}, wide, {taps}, {tap}, {self.taken}, {w_in}, "
             f"{count}, {w_out});\n{part._call(step, c, at, count)}"
@@ -97,7 +98,7 @@ class _Gather:
         target = c.pointer(y) if at == "0" else f"{c.pointer(y)} + {at}"
         literal = _conv_literal(self.conv, self.taken, self.given, self.strides)
         return (
-            f"{self.kernel}({c.pointer(x)}, {c.map(x)}, {self.weight}, {self.bias},\n"
+            f"{self.kernel}({c.pointer(x)}, {c.map(x)}, {self.weight}, {self.start}{self.start_map},\n"
             f"    {target}, {c.map(y, channels)}, {literal},\n"
             f"    {self.conv.activation.c()}, {c.rows(step)});"
         )
@@ -204,9 +205,15 @@ def _forward(attrs: ConvAttrs, shape: tuple[int, ...]) -> tuple[int, int, Stride
 
 
 class ConvGradInput(Operator):
-    """dx = dy * w, gathered by the opposite kernel with the weights' in and out exchanged."""
+    """dx = dy * w, gathered by the opposite kernel with the weights' in and out exchanged.
+
+    Inputs: dy and, if there is one, the part of dx's sum that has been made before.
+    """
 
     kind = "conv_grad_input"
+
+    def overwrites(self, op: Op) -> tuple[int, ...]:
+        return (1,) if len(op.inputs) > 1 else ()
 
     def macs(self, op: Op, graph: Graph) -> int:
         assert isinstance(op.attrs, ConvGradAttrs)
@@ -220,6 +227,8 @@ class ConvGradInput(Operator):
     def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
         assert isinstance(op.attrs, ConvGradAttrs)
         conv = op.attrs.conv
+        if k == 1:
+            return row, row + 1
         return conv_reach(replace(conv, transposed=not conv.transposed), row, graph.shape(op.inputs[k])[0])
 
     def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
@@ -251,9 +260,13 @@ class ConvGradInput(Operator):
             given = channels.count
         weight = c.weight(name, (0, 1, 3, 2))
         offset = f" + {channels.first * w_out}" if channels.first else ""
-        kernel = "ft_conv2d_f32" if conv.transposed else "ft_conv2d_transpose_f32"
+        kernel = "ft_conv2d" if conv.transposed else "ft_conv2d_transpose"
+        part = op.inputs[1:]
+        kernel += "_onto_f32" if part else "_f32"
+        start = c.pointer(part[0]) if part else "NULL"
+        start_map = f", {c.map(part[0])}" if part else ""
         strides = (inner * outer, group, w_in, w_out)
-        return _Gather(kernel, conv, taken, given, strides, f"{weight}{offset}").c(step, c)
+        return _Gather(kernel, conv, taken, given, strides, f"{weight}{offset}", start, start_map).c(step, c)
 
 
 class ConvUpdate(Operator):

@@ -103,12 +103,21 @@ class Move(Operator):
     def backward(self, op: Op, tape: Tape) -> None:
         x = op.inputs[0]
         if tape.wants(x):
-            back = MoveBack(tuple(block.inverse for block in self.blocks(op, tape.graph)))
-            tape.contribute(x, Op("move_back", op.name, (tape.gradient(op.outputs[0]),), (), back))
+            tape.contribute(x, moved_back(op.name, tape.gradient(op.outputs[0]), self.blocks(op, tape.graph)))
 
     def emit(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]
         return "\n".join(_copy(step, c, x, y, block) for block in self.blocks(step.op, step.graph))
+
+
+def moved_back(name: str, dy: str, blocks: Iterable[Block]) -> Op:
+    """Return the operator that brings the gradient `dy` of what `blocks` moved back to where it came from."""
+    return Op("move_back", name, (dy,), (), MoveBack(tuple(block.inverse for block in blocks)))
+
+
+def channel_block(shape: Shape, first: int) -> Block:
+    """Return the block of a map of `shape` that begins at channel `first` of another one."""
+    return Block(shape, Walk((0, 0, first)))
 
 
 @dataclass(frozen=True)
@@ -140,11 +149,15 @@ class Slice(Move):
     kind = "slice"
     row_by_row = True
 
+    def backward(self, op: Op, tape: Tape) -> None:
+        if tape.wants(op.inputs[0]):
+            tape.contribute_channels(op.inputs[0], tape.gradient(op.outputs[0]), _channels(op))
+
     def view(self, op: Op, graph: Graph, base: View) -> View:
         return replace(base, channel=base.channel + _channels(op).first)
 
     def blocks(self, op: Op, graph: Graph) -> tuple[Block, ...]:
-        return (Block(graph.shape(op.outputs[0]), Walk((0, 0, _channels(op).first))),)
+        return (channel_block(graph.shape(op.outputs[0]), _channels(op).first),)
 
     def emit(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]
@@ -154,6 +167,11 @@ class Slice(Move):
 def _channels(op: Op) -> Channels:
     assert isinstance(op.attrs, Channels)
     return op.attrs
+
+
+@dataclass(frozen=True)
+class OneLayer:
+    """The attribute of a concatenation whose inputs are parts of one layer: always made in place."""
 
 
 class Concat(Operator):

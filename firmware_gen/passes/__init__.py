@@ -5,6 +5,7 @@ from firmware_gen.passes.dequantize_again import dequantize_again
 from firmware_gen.passes.fold_affine import fold_affine
 from firmware_gen.passes.fold_channels_first import fold_channels_first
 from firmware_gen.passes.fuse_activation import fuse_activation
+from firmware_gen.passes.join_sums import join_sums
 from firmware_gen.passes.name_tensors import name_tensors
 from firmware_gen.passes.narrow_gradients import narrow_gradients
 from firmware_gen.passes.sign_bits import sign_bits
@@ -19,6 +20,6 @@ def simplify(graph: Graph) -> Graph:
 
 def lighten(graph: Graph) -> Graph:
     """Return the training `graph` with less to compute and to keep."""
-    for rewrite in (narrow_gradients, sign_bits, dequantize_again):
+    for rewrite in (join_sums, narrow_gradients, sign_bits, dequantize_again):
         graph = check(rewrite(graph))
     return graph

@@ -13,13 +13,23 @@ from firmware_gen.graph import Graph, Op
 
 def dequantize_again(graph: Graph) -> Graph:
     """Return `graph` in which nothing behind the forward pass reads what was dequantized in it."""
-    for op in graph.ops:
-        if op.kind == "dequantize" and op.phase == "forward":
-            late = [reader for reader in graph.consumers(op.outputs[0]) if reader.phase != "forward"]
-            kept = any(reader.phase == "loss" for reader in late) or op.outputs[0] in graph.outputs
-            if late and not kept and graph.tensors[op.inputs[0]].dtype == "i8":
-                graph = _again(graph, op, late)
+    for made in (_slice_of_integers, _from_integers):  # a slice that is made again reads what must be, too
+        for op in graph.ops:
+            if op.phase == "forward" and made(graph, op):
+                late = [reader for reader in graph.consumers(op.outputs[0]) if reader.phase != "forward"]
+                kept = any(reader.phase == "loss" for reader in late) or op.outputs[0] in graph.outputs
+                if late and not kept:
+                    graph = _again(graph, op, late)
     return graph
+
+
+def _from_integers(graph: Graph, op: Op) -> bool:
+    return op.kind == "dequantize" and graph.tensors[op.inputs[0]].dtype == "i8"
+
+
+def _slice_of_integers(graph: Graph, op: Op) -> bool:
+    source = graph.producer(op.inputs[0]) if op.kind == "slice" else None
+    return source is not None and _from_integers(graph, source)
 
 
 def _again(graph: Graph, op: Op, late: list[Op]) -> Graph:

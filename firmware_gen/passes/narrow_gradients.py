@@ -17,11 +17,12 @@ def narrow_gradients(graph: Graph) -> Graph:
     """Shrink every convolution's input gradient to the span of the slices that are its only readers."""
     for op in graph.ops:
         readers = graph.consumers(op.outputs[0]) if op.outputs else []
-        if _groups(op) != 1 or not readers or any(reader.kind != "slice" for reader in readers):
+        summands = _summands(graph, op)
+        if not readers or not summands or any(reader.kind != "slice" for reader in readers):
             continue
         spans = [reader.attrs for reader in readers if isinstance(reader.attrs, Channels)]
         span = Channels(min(s.first for s in spans), max(s.end for s in spans))
-        graph = _narrow(graph, op, readers, span)
+        graph = _narrow(graph, summands, readers, span)
     return _drop_whole_slices(graph)
 
 
@@ -33,22 +34,36 @@ def _groups(op: Op) -> int:
     return op.attrs.groups if carries_back and isinstance(op.attrs, ConvAttrs) else 0
 
 
-def _narrow(graph: Graph, op: Op, readers: list[Op], span: Channels) -> Graph:
-    height, width, _ = graph.shape(op.outputs[0])
-    constants = dict(graph.constants)
-    if isinstance(op.attrs, ConvGradAttrs):
-        narrow = dataclasses.replace(op, attrs=dataclasses.replace(op.attrs, channels=span))
-    else:
-        weight = graph.constants[op.constants[0]]
-        value, scales = weight.value[..., span.first : span.end], weight.scales[span.first : span.end]
-        constants[weight.name] = dataclasses.replace(weight, value=value, scales=scales)
-        narrow = op
-    made = dataclasses.replace(graph.tensors[op.outputs[0]], shape=(height, width, span.count))
-    tensors = {**graph.tensors, made.name: made}
+def _summands(graph: Graph, op: Op) -> list[Op]:
+    """Return the input gradients whose sum `op` makes; none where one of them must stay whole."""
+    if _groups(op) != 1:
+        return []
+    if op.kind != "conv_grad_input" or len(op.inputs) == 1:
+        return [op]
+    before = graph.producer(op.inputs[1])
+    if before is None or before.kind != "conv_grad_input" or graph.consumers(op.inputs[1]) != [op]:
+        return []
+    others = _summands(graph, before)
+    return [*others, op] if others else []
+
+
+def _narrow(graph: Graph, summands: list[Op], readers: list[Op], span: Channels) -> Graph:
+    """Let `summands` make the channels in `span` only, in which the slices `readers` find theirs."""
+    height, width, _ = graph.shape(summands[-1].outputs[0])
+    constants, tensors = dict(graph.constants), dict(graph.tensors)
+    for op in summands:
+        made = op.outputs[0]
+        tensors[made] = dataclasses.replace(tensors[made], shape=(height, width, span.count))
+        if not isinstance(op.attrs, ConvGradAttrs):
+            weight = graph.constants[op.constants[0]]
+            value, scales = weight.value[..., span.first : span.end], weight.scales[span.first : span.end]
+            constants[weight.name] = dataclasses.replace(weight, value=value, scales=scales)
 
     def rewrite(other: Op) -> Op:
-        if other is op:
-            return narrow
+        if other in summands:
+            if not isinstance(other.attrs, ConvGradAttrs):
+                return other
+            return dataclasses.replace(other, attrs=dataclasses.replace(other.attrs, channels=span))
         if other in readers:
             assert isinstance(other.attrs, Channels)
             moved = Channels(other.attrs.first - span.first, other.attrs.end - span.first)

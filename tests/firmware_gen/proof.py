@@ -9,6 +9,7 @@ import onnxruntime
 from fleet import Fleet, lanes_here
 from networks import Array, Net
 
+from firmware_gen.graph import Constant
 from firmware_gen.plan import Plan
 from firmware_gen.update import UpdatePlan
 from firmware_gen.weights import to_source
@@ -108,10 +109,21 @@ def _compare(case: Case, plan: Plan, values: list[Array], answers: _Answers) -> 
     for name, number in answers.gradients.items():
         parameter, constant = net.parameters[name], plan.graph.constants[name]
         found = values[number].reshape(constant.value.shape)
-        in_file = parameter.to_file(found)
-        if constant.source_axes is not None:
+        whole, learns = _in_whole(constant, found)
+        in_file = parameter.to_file(whole)
+        if constant.slab is None and constant.source_axes is not None:
             assert np.array_equal(to_source(constant, found).ravel(), in_file.ravel()), name
-        assert error(in_file, gradients[name], floor) < TOLERANCE, f"gradient of {name}"
+        truth = gradients[name] * parameter.to_file(learns)
+        assert error(in_file, truth, floor) < TOLERANCE, f"gradient of {name}"
+
+
+def _in_whole(constant: Constant, found: Array) -> tuple[Array, Array]:
+    """Return a gradient among the zeros of the channels that are frozen, and 1 where it belongs."""
+    if constant.slab is None:
+        return found, np.ones_like(found)
+    whole, learns = np.zeros((2, *constant.slab.whole.shape), np.float32)
+    whole[constant.slab.index], learns[constant.slab.index] = found, 1
+    return whole, learns
 
 
 def error(found: Array, truth: Array, floor: float = 0.0) -> float:

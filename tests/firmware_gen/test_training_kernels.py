@@ -24,6 +24,7 @@ UPDATES = {
     "velocities in bf16": UpdatePlan(("*",), momentum=True, state="bf16"),
     "weights and velocities in bf16": UpdatePlan(("*",), momentum=True, state="bf16", weights="bf16"),
     "Adam at once": UpdatePlan(("*",), optimizer="adam", state="bf16"),
+    "a third of the channels": UpdatePlan(("*:1/3",), momentum=True),
     "AdamW of kept gradients": UpdatePlan(("*",), keep_gradients=True, optimizer="adamw"),
 }
 
@@ -35,6 +36,8 @@ UPDATES = {
         ("mps2_an386", "AdamW of kept gradients"),
         ("mps3_an547", "velocities in bf16"),
         *((board, "weights and velocities in bf16") for board in BOARDS),
+        ("mps2_an386", "a third of the channels"),
+        ("mps3_an547", "a third of the channels"),
     ],
 )
 def test_random_layers(board: str, name: str, tmp_path: Path) -> None:

@@ -12,18 +12,24 @@
 #include "blocks_vfp.h"
 #endif
 
-/* acc[p][v] = bias[lane] or, if bias is NULL, 0. */
-FT_INLINE void ft_block_start(ft_vec acc[FT_BLOCK_VECTORS], const float *bias, int pixels, int vectors,
-                              int count) {
+/* acc[p][v] = start[p * start_pixel + lane] or, if start is NULL, 0. start_pixel: constant, 0 if start is
+ * NULL. */
+FT_INLINE void ft_block_start(ft_vec acc[FT_BLOCK_VECTORS], const float *start, int start_pixel, int pixels,
+                              int vectors, int count) {
 #if FT_VFP
+    if (pixels == 4 && vectors == 4 && start_pixel) {
+        ft_vfp_start_4x4(acc, start, start_pixel);
+        return;
+    }
     if (pixels == 4 && vectors == 4) {
-        ft_vfp_start_16(acc, bias);
+        ft_vfp_start_16(acc, start);
         return;
     }
 #endif
     FT_EACH(p, pixels)
         FT_EACH(v, vectors)
-            acc[p * vectors + v] = bias ? ft_gather(bias + v * FT_LANES, 1, count) : ft_splat(0.0f);
+            acc[p * vectors + v] =
+                start ? ft_gather(start + p * start_pixel + v * FT_LANES, 1, count) : ft_splat(0.0f);
 }
 
 /* acc[p][v] += x[p * x_pixel + c] * w[c * w_in + lane * w_out] for c = 0, 1, ..., n - 1. */

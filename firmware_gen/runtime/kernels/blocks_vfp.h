@@ -52,6 +52,17 @@ FT_INLINE void ft_vfp_start_16(float acc[16], const float *bias) {
                      : "s0", "s1", "s2", "s3", "memory");
 }
 
+/* acc[4 * p + v] = start[p * start_pixel + v]. A loop in C would keep an address for each p: more registers
+ * than there are beside those of the sums' loop. */
+FT_INLINE void ft_vfp_start_4x4(float acc[16], const float *start, int start_pixel) {
+    __asm__ volatile(FT_VFP_LOAD_STEP(start, "s0-s3", step) FT_VFP_LOAD_STEP(start, "s4-s7", step)
+                         FT_VFP_LOAD_STEP(start, "s8-s11", step) "vldmia %[start], {s12-s15}\n\t"
+                                                                 "vstmia %[acc], {s0-s15}"
+                     : [start] "+r"(start)
+                     : [acc] "r"(acc), [step] "r"(start_pixel * 4)
+                     : FT_VFP_REGISTERS, "cc", "memory");
+}
+
 /* acc[4 * p + v] += x[p * x_pixel + c] * w[c * w_in + v], c < n. */
 FT_INLINE void ft_vfp_matmul_4x4(float acc[16], const float *x, int x_pixel, const float *w, int w_in,
                                  int n) {

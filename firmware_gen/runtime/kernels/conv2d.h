@@ -5,9 +5,9 @@
  * pixel. So the input gradient of either is the other one with the strides of the weights exchanged, and four
  * functions serve both passes.
  *
- * Order of summation, part of the contract: bias or 0, then tap by tap in
- * ascending order, channel by channel; padded taps are left out. Weight gradients: what g holds, then pixel
- * by pixel in raster order.
+ * Order of summation, part of the contract: the start value (bias, another part of the sum, or 0), then tap
+ * by tap in ascending order, channel by channel; padded taps are left out. Weight gradients: what g holds,
+ * then pixel by pixel in raster order.
  */
 #ifndef FT_CONV2D_H
 #define FT_CONV2D_H
@@ -28,16 +28,17 @@ FT_INLINE int ft_is_depthwise(ft_conv_t conv) {
 }
 
 /* `pixels` x `vectors` outputs. x points at the first tap of the first pixel; neighbouring pixels lie x_pixel
- * apart in x and y_pixel apart in y; bias: NULL or the start values. Constant pixels, vectors, count. */
-FT_INLINE void ft_conv_block_f32(const float *x, int x_pixel, ft_map_t xm, const float *w, const float *bias,
-                                 float *y, int y_pixel, ft_conv_t conv, ft_taps_t rows, ft_taps_t cols,
-                                 ft_activation_t act, int pixels, int vectors, int count) {
+ * apart in x and y_pixel apart in y; start: NULL or the start values, start_pixel apart. Constant pixels,
+ * vectors, count. */
+FT_INLINE void ft_conv_block_f32(const float *x, int x_pixel, ft_map_t xm, const float *w, const float *start,
+                                 int start_pixel, float *y, int y_pixel, ft_conv_t conv, ft_taps_t rows,
+                                 ft_taps_t cols, ft_activation_t act, int pixels, int vectors, int count) {
     /* The taps of a row can be one run of values and weights. */
     const int whole = conv.groups == 1 && xm.pixel == conv.in && cols.i_step == 1 && cols.k_step == 1 &&
                       conv.w_tap == conv.in * conv.w_in;
     const int runs = whole ? 1 : cols.n, length = whole ? cols.n * conv.in : conv.in;
     ft_vec acc[FT_BLOCK_VECTORS];
-    ft_block_start(acc, bias, pixels, vectors, count);
+    ft_block_start(acc, start, start_pixel, pixels, vectors, count);
     for (int j = 0; j < rows.n; j++) {
         const float *x_row = x + j * rows.i_step * xm.row;
         const int tap_row = (rows.k + j * rows.k_step) * conv.window.kernel_x;
@@ -52,13 +53,13 @@ FT_INLINE void ft_conv_block_f32(const float *x, int x_pixel, ft_map_t xm, const
 }
 
 /* All output channels of `pixels` neighbouring pixels. */
-FT_INLINE void ft_conv_pixels_f32(const float *x, int x_pixel, ft_map_t xm, const float *w, const float *bias,
-                                  float *y, int y_pixel, ft_conv_t conv, ft_taps_t rows, ft_taps_t cols,
-                                  ft_activation_t act, int pixels) {
+FT_INLINE void ft_conv_pixels_f32(const float *x, int x_pixel, ft_map_t xm, const float *w,
+                                  const float *start, int start_pixel, float *y, int y_pixel, ft_conv_t conv,
+                                  ft_taps_t rows, ft_taps_t cols, ft_activation_t act, int pixels) {
     x += rows.i * xm.row + cols.i * xm.pixel;
     if (ft_is_depthwise(conv)) {
-        ft_depthwise_pixels_f32(x, x_pixel, xm, w, conv.groups, bias, y, y_pixel, conv.window.kernel_x, rows,
-                                cols, act, pixels);
+        ft_depthwise_pixels_f32(x, x_pixel, xm, w, conv.groups, start, start_pixel, y, y_pixel,
+                                conv.window.kernel_x, rows, cols, act, pixels);
         return;
     }
     const int most = pixels == 1 ? FT_SINGLE : FT_VECTORS;
@@ -69,33 +70,35 @@ FT_INLINE void ft_conv_pixels_f32(const float *x, int x_pixel, ft_map_t xm, cons
             const int channel = n * conv.out + o;
             const float *wo = w + n * conv.w_group + o * conv.w_out;
             float *yo = y + channel;
-            const float *start = bias ? bias + channel : NULL;
+            const float *from = start ? start + channel : NULL;
             if (left >= most * FT_LANES) {
-                ft_conv_block_f32(xg, x_pixel, xm, wo, start, yo, y_pixel, conv, rows, cols, act, pixels,
-                                  most, FT_LANES);
+                ft_conv_block_f32(xg, x_pixel, xm, wo, from, start_pixel, yo, y_pixel, conv, rows, cols, act,
+                                  pixels, most, FT_LANES);
                 o += most * FT_LANES;
             } else if (left >= FT_LANES) {
-                ft_conv_block_f32(xg, x_pixel, xm, wo, start, yo, y_pixel, conv, rows, cols, act, pixels, 1,
-                                  FT_LANES);
+                ft_conv_block_f32(xg, x_pixel, xm, wo, from, start_pixel, yo, y_pixel, conv, rows, cols, act,
+                                  pixels, 1, FT_LANES);
                 o += FT_LANES;
             } else {
-                ft_conv_block_f32(xg, x_pixel, xm, wo, start, yo, y_pixel, conv, rows, cols, act, pixels, 1,
-                                  left);
+                ft_conv_block_f32(xg, x_pixel, xm, wo, from, start_pixel, yo, y_pixel, conv, rows, cols, act,
+                                  pixels, 1, left);
                 o += left;
             }
         }
     }
 }
 
-/* y[y0..y1) = activation(bias + sum of x * w), direct or transposed window. bias may be NULL. x and y do not
- * overlap. No scratch. */
-FT_INLINE void ft_conv_gather_f32(const float *x, ft_map_t xm, const float *w, const float *bias, float *y,
-                                  ft_map_t ym, ft_conv_t conv, ft_activation_t act, int y0, int y1,
-                                  int transposed) {
+/* y[y0..y1) = activation(start + sum of x * w), direct or transposed window. start: NULL, or the values of
+ * row 0, rows and pixels start_row and start_pixel apart (a bias: 0 apart). It may be y with its strides. x
+ * and y do not overlap. No scratch. */
+FT_INLINE void ft_conv_gather_f32(const float *x, ft_map_t xm, const float *w, const float *start,
+                                  int start_row, int start_pixel, float *y, ft_map_t ym, ft_conv_t conv,
+                                  ft_activation_t act, int y0, int y1, int transposed) {
     const ft_window_t win = conv.window;
-    if (ft_is_pointwise(win) && ft_is_one_run(xm) && ft_is_one_run(ym)) {
+    if (ft_is_pointwise(win) && ft_is_one_run(xm) && ft_is_one_run(ym) && start_row == ym.w * start_pixel) {
         /* All rows are one, of which fewer pixels are left over. */
         x += y0 * xm.row;
+        start = start ? start + y0 * start_row : NULL;
         y += y0 * ym.row;
         xm.w = ym.w = (y1 - y0) * ym.w;
         xm.h = y1 = 1;
@@ -113,6 +116,7 @@ FT_INLINE void ft_conv_gather_f32(const float *x, ft_map_t xm, const float *w, c
         for (int phase = 0; phase < step; phase++)
             for (int col = phase; col < ym.w;) {
                 float *yp = y + row * ym.row + col * ym.pixel;
+                const float *sp = start ? start + row * start_row + col * start_pixel : NULL;
                 const int last = col + (block - 1) * step;
                 ft_taps_t cols, far;
                 if (transposed) {
@@ -125,12 +129,12 @@ FT_INLINE void ft_conv_gather_f32(const float *x, ft_map_t xm, const float *w, c
                     far = ft_taps_direct(last, win.kernel_x, win.stride_x, win.pad_x, win.dilation_x, xm.w);
                 }
                 if (block > 1 && last < ym.w && ft_same_taps(cols, far)) {
-                    ft_conv_pixels_f32(x, x_pixel, xm, w, bias, yp, step * ym.pixel, conv, rows, cols, act,
-                                       block);
+                    ft_conv_pixels_f32(x, x_pixel, xm, w, sp, step * start_pixel, yp, step * ym.pixel, conv,
+                                       rows, cols, act, block);
                     col += block * step;
                 } else {
-                    ft_conv_pixels_f32(x, x_pixel, xm, w, bias, yp, step * ym.pixel, conv, rows, cols, act,
-                                       1);
+                    ft_conv_pixels_f32(x, x_pixel, xm, w, sp, step * start_pixel, yp, step * ym.pixel, conv,
+                                       rows, cols, act, 1);
                     col += step;
                 }
             }
@@ -139,13 +143,27 @@ FT_INLINE void ft_conv_gather_f32(const float *x, ft_map_t xm, const float *w, c
 
 FT_INLINE void ft_conv2d_f32(const float *x, ft_map_t xm, const float *w, const float *bias, float *y,
                              ft_map_t ym, ft_conv_t conv, ft_activation_t act, int y0, int y1) {
-    ft_conv_gather_f32(x, xm, w, bias, y, ym, conv, act, y0, y1, 0);
+    ft_conv_gather_f32(x, xm, w, bias, 0, 0, y, ym, conv, act, y0, y1, 0);
+}
+
+/* y[y0..y1) = activation(what `part`, a map of y's shape, holds + sum of x * w). `part` may be y with its
+ * strides. */
+FT_INLINE void ft_conv2d_onto_f32(const float *x, ft_map_t xm, const float *w, const float *part, ft_map_t pm,
+                                  float *y, ft_map_t ym, ft_conv_t conv, ft_activation_t act, int y0,
+                                  int y1) {
+    ft_conv_gather_f32(x, xm, w, part, pm.row, pm.pixel, y, ym, conv, act, y0, y1, 0);
 }
 
 FT_INLINE void ft_conv2d_transpose_f32(const float *x, ft_map_t xm, const float *w, const float *bias,
                                        float *y, ft_map_t ym, ft_conv_t conv, ft_activation_t act, int y0,
                                        int y1) {
-    ft_conv_gather_f32(x, xm, w, bias, y, ym, conv, act, y0, y1, 1);
+    ft_conv_gather_f32(x, xm, w, bias, 0, 0, y, ym, conv, act, y0, y1, 1);
+}
+
+FT_INLINE void ft_conv2d_transpose_onto_f32(const float *x, ft_map_t xm, const float *w, const float *part,
+                                            ft_map_t pm, float *y, ft_map_t ym, ft_conv_t conv,
+                                            ft_activation_t act, int y0, int y1) {
+    ft_conv_gather_f32(x, xm, w, part, pm.row, pm.pixel, y, ym, conv, act, y0, y1, 1);
 }
 
 /* `rows` x `vectors` weight gradients of one tap over the pixels ys x xs of the map that the window steps
@@ -154,7 +172,7 @@ FT_INLINE void ft_conv_grad_w_block_f32(const float *x, int x_row, int x_pixel, 
                                         int dy_pixel, ft_sink_t to, int at, int pitch, ft_range_t ys,
                                         ft_range_t xs, int rows, int vectors, int count) {
     ft_vec acc[FT_BLOCK_VECTORS];
-    ft_block_start(acc, NULL, rows, vectors, count);
+    ft_block_start(acc, NULL, 0, rows, vectors, count);
     if (to.g)
         FT_EACH(r, rows)
             FT_EACH(v, vectors)
