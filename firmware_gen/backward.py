@@ -17,6 +17,7 @@ from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Channels
 from firmware_gen.operators.layout import OneLayer, channel_block, moved_back
 from firmware_gen.operators.loss import LossAttrs
+from firmware_gen.passes.learn_in_int8 import learn_in_int8
 from firmware_gen.passes.moving_ranges import moving_ranges
 from firmware_gen.passes.split_channels import split_channels
 from firmware_gen.passes.thaw import thaw
@@ -47,9 +48,10 @@ def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan)
 
     Raises:
         ModelError: no loss depends on anything that learns, or a loss does not suit its output.
-        UserError: a pattern of the plan matches nothing.
+        UserError: a pattern of the plan matches nothing, or nothing to which its type of weights applies.
     """
-    graph = thaw(graph, lambda op: is_named(op, plan))
+    prepare = learn_in_int8 if plan.weights == "int8" else thaw
+    graph = prepare(graph, lambda op: is_named(op, plan))
     shares = trained_constants(graph, plan)
     trained = tuple(shares)
     graph = moving_ranges(split_channels(graph, shares), trained)

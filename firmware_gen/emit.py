@@ -16,10 +16,11 @@ from firmware_gen.bf16 import to_bf16
 from firmware_gen.c_text import Names, c_float, c_initializers, c_name, c_string
 from firmware_gen.graph import Op, Range, Tensor
 from firmware_gen.operators import OPERATORS
+from firmware_gen.operators.learning_i8 import learning_weight
 from firmware_gen.plan import GUARD_BYTES, Plan, keeps_gradients, static_bytes
 from firmware_gen.schedule import Chain, Step
 from firmware_gen.storage import Roll, element_bytes
-from firmware_gen.update import CORRECTIONS
+from firmware_gen.update import CORRECTIONS, GENERATOR
 
 KERNELS = (
     "conv2d",
@@ -27,6 +28,7 @@ KERNELS = (
     "elementwise",
     "elementwise_i8",
     "layout",
+    "learning_i8",
     "lookup",
     "loss",
     "moving",
@@ -242,23 +244,32 @@ class _Model:
 
     def _update(self, constant: str) -> tuple[str, str]:
         """Return the declaration that the ft_sink_t which applies gradients needs, if any, and that."""
-        optimizer, w = self._graph.optimizer, self._weight_reals(constant)
+        optimizer, w = self._graph.optimizer, self._weights(constant)
         if optimizer == "sgd":
-            velocity = self._state_reals(f"velocity.{constant}")
+            velocity = self._reals(f"velocity.{constant}")
             return "", f"(ft_sink_t){{.sgd = ft_sgd(hyper, {w}, {velocity})}}"
-        first, second = self._state_reals(f"moment1.{constant}"), self._state_name(f"moment2.{constant}")
+        first, second = self._reals(f"moment1.{constant}"), self._state_name(f"moment2.{constant}")
         adam = f"ft_adam(hyper, FT_{optimizer.upper()}, {w},\n        {first}, {second}, {CORRECTIONS})"
         return f"const ft_adam_t adam = {adam};\n", "(ft_sink_t){.adam = &adam}"
 
-    def _weight_reals(self, constant: str) -> str:
-        return _reals(self._graph.learned(constant), self._ram_name(constant))
+    def _weights(self, constant: str) -> str:
+        """Return the ft_weights_t of a constant that learns."""
+        dtype, array = self._graph.learned(constant).dtype, self._ram_name(constant)
+        if dtype == "f32":
+            return f"(ft_weights_t){{.f32 = {array}}}"
+        drawn = f"1, ft_next_key({GENERATOR})" if GENERATOR in self._graph.state else "0, 0"
+        if dtype == "bf16":
+            return f"(ft_weights_t){{.bf16 = {{{array}, {drawn}}}}}"
+        known = learning_weight(constant, self._graph, self)
+        return f"(ft_weights_t){{.steps = {{{known}, {drawn}}}}}"
 
-    def _state_reals(self, name: str) -> str:
+    def _reals(self, name: str) -> str:
         """Return the ft_reals_t of a state, without any array when the plan keeps none."""
         state = self._graph.state.get(name)
         if state is None:
             return "(ft_reals_t){NULL, NULL}"
-        return _reals(state, self._state_name(name))
+        array = self._state_name(name)
+        return f"(ft_reals_t){{{f'NULL, {array}' if state.dtype == 'bf16' else f'{array}, NULL'}}}"
 
     def _define_array(self, name: str, value: np.ndarray, attribute: str = "") -> None:
         if name not in self._constants:
@@ -275,11 +286,10 @@ class _Model:
         yield f"    uint32_t high[{guards}];\n"
         yield "} arena __attribute__((aligned(16)));\n"
         yield AT
-        arrays = {self._ram_name(name): self._graph.learned(name) for name in self._graph.trained}
-        arrays |= {self._state_name(name): tensor for name, tensor in self._graph.state.items()}
-        for name, tensor in arrays.items():
-            count = static_bytes(tensor) // element_bytes(tensor)
-            yield f"static {C_TYPES[tensor.dtype]} {name}[{count}];\n"
+        for name in self._graph.trained:
+            yield _array_in_ram(self._ram_name(name), self._graph.learned(name))
+        for name, tensor in self._graph.state.items():
+            yield _array_in_ram(self._state_name(name), tensor)
         if self._kept:
             yield "static int32_t accumulated;\n"
         if self._graph.ranges:
@@ -516,9 +526,10 @@ def _entry(name: str, data: str, tensor: Tensor, role: str) -> str:
     return f"    {{{c_string(name)}, {data}, {tensor.bytes}, {{{shape}}}, {role}, {dtype}}},\n"
 
 
-def _reals(tensor: Tensor, array: str) -> str:
-    """Return the ft_reals_t of a static array."""
-    return f"(ft_reals_t){{{f'NULL, {array}' if tensor.dtype == 'bf16' else f'{array}, NULL'}}}"
+def _array_in_ram(name: str, tensor: Tensor) -> str:
+    count = static_bytes(tensor) // element_bytes(tensor)
+    aligned = " __attribute__((aligned(4)))" if tensor.dtype == "i8" else ""
+    return f"static {C_TYPES[tensor.dtype]} {name}[{count}]{aligned};\n"
 
 
 def _range_rule(moving: Range) -> str:

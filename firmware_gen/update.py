@@ -7,6 +7,7 @@ import fnmatch
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from fieldtune.errors import ModelError, UserError
 from firmware_gen.bf16 import from_bf16, to_bf16
@@ -20,7 +21,11 @@ Share = Fraction | Channels
 WHOLE = Fraction(1)
 SHARE = re.compile(r"(?P<layers>.+):(?:(?P<part>\d+)/(?P<of>\d+)|(?P<first>\d+)-(?P<last>\d+))")
 
+WeightType = Literal["f32", "bf16", "int8"]
+Rounding = Literal["stochastic", "nearest"]
+
 CORRECTIONS = "corrections"  # Adam's 1 - beta1^t and 1 - beta2^t after t updates
+GENERATOR = "generator"  # of the random numbers by which weights are rounded
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class UpdatePlan:
     keep_gradients: bool = False  # needed for accumulation over samples and for clipping the gradient's norm
     optimizer: Optimizer = "sgd"
     state: Real = "f32"  # how velocity and first moment are stored
-    weights: Real = "f32"  # how the weights that learn are stored, but not their biases
+    weights: WeightType = "f32"  # bf16: of float layers, but not their biases; int8: of int8 layers
+    rounding: Rounding = "stochastic"  # of weights that are not in f32
 
     def kept(self) -> dict[str, DType]:
         """Return what every weight that learns has in RAM besides itself.
@@ -59,11 +65,12 @@ def parse_update(
     keep_gradients: bool = False,
     optimizer: Optimizer = "sgd",
     state: Real = "f32",
-    weights: Real = "f32",
+    weights: WeightType = "f32",
+    rounding: Rounding = "stochastic",
 ) -> UpdatePlan:
     """Return the plan that ``--update 'decoder0*,ups0*'`` means; None or an empty text: nothing learns."""
     patterns = tuple(part.strip() for part in (text or "").split(",") if part.strip())
-    return UpdatePlan(patterns, momentum, keep_gradients, optimizer, state, weights)
+    return UpdatePlan(patterns, momentum, keep_gradients, optimizer, state, weights, rounding)
 
 
 def optimizer_state(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> dict[str, Tensor]:
@@ -72,12 +79,15 @@ def optimizer_state(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) ->
     state = {full: Tensor(full, graph.constants[name].shape, dtype) for full, name, dtype in names}
     if plan.optimizer != "sgd":
         state[CORRECTIONS] = Tensor(CORRECTIONS, (1, 1, 2))
+    if plan.rounding == "stochastic" and any(graph.learned(name).dtype != "f32" for name in trained):
+        state[GENERATOR] = Tensor(GENERATOR, (1, 1, 1), "i32")
     return state
 
 
 def with_stored_weights(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> Graph:
     """Return `graph` in which the weights that learn are stored as planned and begin with such values."""
-    graph = dataclasses.replace(graph, trained=trained, weights=plan.weights)
+    weights: Real = "bf16" if plan.weights == "bf16" else "f32"
+    graph = dataclasses.replace(graph, trained=trained, weights=weights)
     constants = dict(graph.constants)
     for name in trained:
         if graph.learned(name).dtype == "bf16":

@@ -32,6 +32,7 @@ from firmware_gen.operators.layout import (
     StridedSlice,
     Transpose,
 )
+from firmware_gen.operators.learning_i8 import BiasUpdateI8, ConvUpdateI8, TurningConv2d
 from firmware_gen.operators.lookup import Lookup
 from firmware_gen.operators.loss import Loss
 from firmware_gen.operators.moving import (
@@ -72,6 +73,7 @@ OPERATORS: dict[str, Operator] = {
         AveragePoolGrad(),
         AveragePoolI8(),
         BiasUpdate(),
+        BiasUpdateI8(),
         BroadcastSum(),
         ChannelsFirst(),
         Concat(),
@@ -79,6 +81,7 @@ OPERATORS: dict[str, Operator] = {
         Conv2dI8(),
         ConvGradInput(),
         ConvUpdate(),
+        ConvUpdateI8(),
         DepthToSpace(),
         Dequantize(),
         FromChannelsFirst(),
@@ -129,5 +132,6 @@ OPERATORS: dict[str, Operator] = {
         SumGrad(),
         SumI8(),
         Transpose(),
+        TurningConv2d(),
     )
 }

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from boards import Isa
 from fieldtune.errors import ModelError
@@ -20,8 +19,8 @@ from firmware_gen.c_text import c_float
 from firmware_gen.graph import Constant, Graph, Op
 from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve
 from firmware_gen.operators.activation import bits_reach
-from firmware_gen.operators.base import Emitter, Operator, Rows, Tape
-from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, conv_reach, forward_literal
+from firmware_gen.operators.base import Channels, Emitter, Operator, Rows, Tape
+from firmware_gen.operators.conv2d import ConvAttrs, ConvGradAttrs, conv_macs, conv_reach, forward_literal
 from firmware_gen.operators.conv2d_i8 import real_weight
 from firmware_gen.operators.conv_parts import ConvPart, split, splits
 from firmware_gen.window import LINEAR, Activation
@@ -35,9 +34,13 @@ SMALLEST_SCALE = 1e-30
 
 
 class MovingConv2d(Operator):
-    """y = activation(bias + x * w), x and y int8; constants: int8 weight and, maybe, float32 bias."""
+    """y = activation(bias + x * w), x and y int8; constants: int8 weight and, maybe, float32 bias.
+
+    Both can learn: see :mod:`firmware_gen.operators.learning_i8`.
+    """
 
     kind = "moving_conv2d"
+    learns = True
 
     def parameters(self, op: Op) -> tuple[str, ...]:
         return op.constants
@@ -49,7 +52,7 @@ class MovingConv2d(Operator):
         kernel = _kernel(op, graph, isa)
         # The portable kernel wants a pixel of padding.
         own = graph.shape(op.inputs[0])[2] if kernel is None else kernel.scratch
-        return _table_bytes(op, graph) + own
+        return table_bytes(op, graph) + _sums_bytes(op, graph) + own
 
     def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
         return conv_reach(_attrs(op), row, graph.shape(op.inputs[k])[0])
@@ -62,28 +65,38 @@ class MovingConv2d(Operator):
             if not attrs.activation.slope_is_bit:
                 raise ModelError(f"layer '{op.name}' passes no gradient on: its activation has no bit for it")
             dy = tape.add(Op("mask_gradient", op.name, (dy, y), (), attrs.activation), like=y)
-        if tape.wants(x):
-            weight = tape.constant(_turned(tape.graph.constants[op.constants[0]], attrs))
-            turned = replace(attrs, transposed=not attrs.transposed, activation=LINEAR)
-            tape.contribute_i8(x, Op("moving_conv2d", op.name, (dy,), (), turned, (weight,)))
+        weight, *bias = op.constants
+        linear = replace(attrs, activation=LINEAR)
+        if tape.wants(x) and tape.learns(weight):
+            grad = ConvGradAttrs(linear, Channels(0, tape.graph.shape(x)[2]))
+            tape.contribute_i8(x, Op("turning_conv2d", op.name, (dy,), (), grad, (weight,)))
+        elif tape.wants(x):
+            back = tape.constant(turned(tape.graph.constants[weight], attrs))
+            opposite = replace(linear, transposed=not attrs.transposed)
+            tape.contribute_i8(x, Op("moving_conv2d", op.name, (dy,), (), opposite, (back,)))
+        if tape.learns(weight):
+            tape.update(Op("conv_update_i8", op.name, (x, dy), (), linear, (weight,)))
+        if bias and tape.learns(bias[0]):
+            tape.update(Op("bias_update_i8", op.name, (dy,), (), None, (bias[0],)))
 
     def emit(self, step: Step, c: Emitter) -> str:
-        op, attrs, graph = step.op, _attrs(step.op), step.graph
+        op, graph = step.op, step.graph
         x, y = op.inputs[0], op.outputs[0]
         kernel = _kernel(op, graph, c.isa)
-        scratch = f"scratch_ + {_table_bytes(op, graph)}"
+        weight = graph.constants[op.constants[0]]
+        scratch = f"scratch_ + {table_bytes(op, graph) + _sums_bytes(op, graph)}"
         if kernel is None:
-            calls = [_tables(step, _sums(attrs, graph.constants[op.constants[0]].value), "", c)]
-            calls.append(_portable_call(step, c, scratch))
+            calls = [_sums_and_tables(step, c), _portable_call(step, c, scratch)]
         else:
             calls = []
             for part in kernel.parts:
                 total = part.weight.sum(axis=(0, 1, 2), dtype=np.int64)
-                calls.append(_tables(step, total, part.suffix, c))
+                sums = c.array(f"{weight.name}.sums{part.suffix}", total.astype(np.int32))
+                calls.append(_tables(step, sums, c))
                 calls.append(kernel.variant.moving_call(part, step, c, scratch))
         guess = ""
         if graph.ranges[graph.tensors[y].range].symmetric:
-            guess = f"ft_range_guess({c.range(y)}, 127.0f * from.scale * {c_float(_reach(op, graph))});\n"
+            guess = guess_range(y, weight, c)
         return (
             f"const ft_grid_t from = {c.grid(x)};\n"
             f"int8_t *const scratch_ = {c.scratch(op)};\n"
@@ -117,7 +130,7 @@ class _Kernel:
 def _kernel(op: Op, graph: Graph, isa: Isa) -> _Kernel | None:
     """Return the kernel that runs the layer, None for the portable one."""
     conv = replace(_attrs(op), activation=LINEAR)
-    if isa not in VARIANTS or not splits(conv):
+    if isa not in VARIANTS or not splits(conv) or op.constants[0] in graph.trained:
         return None
     weight, y = graph.constants[op.constants[0]].value, graph.shape(op.outputs[0])
     if weight[..., 0].size >= MOST_INPUTS:
@@ -127,41 +140,74 @@ def _kernel(op: Op, graph: Graph, isa: Isa) -> _Kernel | None:
     return None if scratch is None else _Kernel(VARIANTS[isa], parts, scratch)
 
 
-def _table_bytes(op: Op, graph: Graph) -> int:
+def table_bytes(op: Op, graph: Graph) -> int:
     """Return what ft_moving_tables fills, up to a multiple of 8."""
     channels = -(-graph.shape(op.outputs[0])[2] // 4) * 4
     return -(-14 * channels // 8) * 8
 
 
-def _reach(op: Op, graph: Graph) -> float:
+def _reach(weight: Constant) -> float:
     """Return how large outputs are to be expected of inputs whose largest is 1 and whose RMS a quarter.
 
     Four standard deviations of the output with the largest weights.
     """
-    weight = graph.constants[op.constants[0]]
     sizes = np.sqrt((weight.value.astype(np.float64) ** 2).sum(axis=(0, 1, 2)))
     return float(sizes.max() * max(weight.scales))
 
 
-def _sums(attrs: ConvAttrs, weight: NDArray[np.int8]) -> NDArray[np.int64] | None:
-    """Return what the zero point of x is folded with; a transposed window meets fewer taps at the border."""
-    return None if attrs.transposed else weight.sum(axis=(0, 1, 2), dtype=np.int64)
+def _sums_bytes(op: Op, graph: Graph) -> int:
+    """Return what the sums take that are not known before the layer runs, up to a multiple of 8."""
+    if op.constants[0] not in graph.trained or _attrs(op).transposed:
+        return 0
+    return -(-4 * graph.shape(op.outputs[0])[2] // 8) * 8
 
 
-def _tables(step: Step, sums: NDArray[np.int64] | None, suffix: str, c: Emitter) -> str:
+def _sums_and_tables(step: Step, c: Emitter) -> str:
+    """Return the statements that make biases and factors for the portable kernel.
+
+    The zero point of x is folded with the sums of the weights; a transposed window meets fewer taps at the
+    border.
+    """
+    op, graph = step.op, step.graph
+    name = op.constants[0]
+    if _attrs(op).transposed:
+        return _tables(step, "NULL", c)
+    value = graph.constants[name].value
+    if name not in graph.trained:
+        total = value.sum(axis=(0, 1, 2), dtype=np.int64)
+        return _tables(step, c.array(f"{name}.sums", total.astype(np.int32)), c)
+    outputs = value.shape[3]
+    return (
+        f"int32_t *const sums = (int32_t *)(void *)(scratch_ + {table_bytes(op, graph)});\n"
+        f"ft_weight_sums_i8({c.weight(name)}, {value.size // outputs}, {outputs}, sums);\n"
+        f"{_tables(step, 'sums', c)}"
+    )
+
+
+def guess_range(y: str, weight: Constant, c: Emitter) -> str:
+    """Return the statement that gives the gradient `y` a first grid."""
+    return f"ft_range_guess({c.range(y)}, 127.0f * from.scale * {c_float(_reach(weight))});\n"
+
+
+def _tables(step: Step, sums: str, c: Emitter) -> str:
     """Return the statement that makes biases and factors."""
     op, graph = step.op, step.graph
     name, *real = op.constants
     y = op.outputs[0]
     channels = graph.shape(y)[2]
-    scales = np.broadcast_to(np.array(graph.constants[name].scales, np.float32), (channels,))
-    total = "NULL" if sums is None else c.array(f"{name}.sums{suffix}", sums.astype(np.int32))
     bias = c.weight(real[0]) if real else "NULL"
-    layer = f"(ft_moving_t){{{c.array(f'{name}.scales', scales)}, {total}, {bias}, {channels}}}"
+    scales = channel_scales(graph.constants[name], channels, c)
+    layer = f"(ft_moving_t){{{scales}, {sums}, {bias}, {channels}}}"
     return (
         f"to = ft_moving_tables({layer}, from,\n"
         f"    {c.range(y)}, {c.range_rule(y)}, {_attrs(op).activation.c()}, scratch_);"
     )
+
+
+def channel_scales(weight: Constant, channels: int, c: Emitter) -> str:
+    """Return the C array of the weight's scales, one an output channel of the layer."""
+    scales = np.broadcast_to(np.array(weight.scales, np.float32), (channels,))
+    return c.array(f"{weight.name}.scales", scales)
 
 
 def _portable_call(step: Step, c: Emitter, padding: str) -> str:
@@ -184,21 +230,21 @@ def _attrs(op: Op) -> ConvAttrs:
     return op.attrs
 
 
-def _turned(weight: Constant, attrs: ConvAttrs) -> Constant:
+def turned(weight: Constant, attrs: ConvAttrs) -> Constant:
     """Return the weights with which the opposite window carries the gradient back.
 
     In and out change places, and so that the sums need one factor an output, the values get scales for these.
     """
-    turned = real_weight(weight, attrs).transpose(0, 1, 3, 2)
+    opposite = real_weight(weight, attrs).transpose(0, 1, 3, 2)
     if attrs.transposed:  # into (rows, columns, in of a group, groups * out)
-        each = steps = np.abs(turned).max(axis=(0, 1, 2)) / 127
+        each = steps = np.abs(opposite).max(axis=(0, 1, 2)) / 127
     else:  # into (rows, columns, groups * in, out of a group)
-        rows, columns, taken, given = turned.shape
-        parts = turned.reshape(rows, columns, attrs.groups, -1, given)
+        rows, columns, taken, given = opposite.shape
+        parts = opposite.reshape(rows, columns, attrs.groups, -1, given)
         steps = np.abs(parts).max(axis=(0, 1, 3)) / 127
         each = np.repeat(steps, taken // attrs.groups, axis=0)
     each, steps = np.maximum(each, SMALLEST_SCALE), np.maximum(steps.ravel(), SMALLEST_SCALE)
-    integers = np.rint(turned / each).astype(np.int8)
+    integers = np.rint(opposite / each).astype(np.int8)
     return Constant(f"{weight.name}.back", integers, scales=tuple(np.float32(s).item() for s in steps))
 
 
@@ -232,7 +278,7 @@ class QuantizeGradient(Operator):
 
 
 class MaskGradient(Operator):
-    """dx = dy * slope on the grid of dy, from the bits of the activation's output."""
+    """dx = dy * slope on the grid of dy, from the activation's output or its bits."""
 
     kind = "mask_gradient"
     row_by_row = True
@@ -244,8 +290,13 @@ class MaskGradient(Operator):
         dy, bits = step.op.inputs
         dx, activation = step.op.outputs[0], step.op.attrs
         assert isinstance(activation, Activation)
-        assert step.graph.tensors[bits].dtype == "bits", "sign_bits replaces every output by its bits"
         slope = activation.a if activation.kind == "leaky_relu" else 0.0
+        if step.graph.tensors[bits].dtype == "i8":  # something else reads the output as well
+            return (
+                f"ft_mask_gradient_from_output_i8({c.pointer(dy)}, {c.map(dy)},\n"
+                f"    {c.pointer(bits)}, {c.map(bits)}, {c.grid(bits)}, {c.pointer(dx)}, {c.map(dx)},\n"
+                f"    {activation.c()}, {c_float(slope)}, {c.rows(step)});"
+            )
         return (
             f"ft_mask_gradient_i8({c.pointer(dy)}, {c.map(dy)}, {c.pointer(bits)},\n"
             f"    {c.pointer(dx)}, {c.map(dx)}, {c_float(slope)}, {c.rows(step)});"

@@ -109,8 +109,8 @@ def _initial(tensor: Tensor) -> Range:
 
 def _rewrite(graph: Graph, op: Op, moving: set[str]) -> Graph:
     if op.kind == "conv2d_i8":
-        return _moving_convolution(graph, op)
-    if op.kind in ("quantize", "dequantize"):
+        return moving_convolution(graph, op)
+    if op.kind in ("quantize", "dequantize", "moving_conv2d"):
         return graph
     if op.kind in SAME_GRID:
         return _on_one_grid(graph, op, moving)
@@ -122,11 +122,12 @@ def _rewrite(graph: Graph, op: Op, moving: set[str]) -> Graph:
     return graph
 
 
-def _moving_convolution(graph: Graph, op: Op) -> Graph:
+def moving_convolution(graph: Graph, op: Op) -> Graph:
+    """Return `graph` in which the int8 convolution `op` is its moving twin, with a bias in real values."""
     attrs = op.attrs
     assert isinstance(attrs, ConvI8Attrs)
     weight, bias = op.constants[:2]
-    real = Constant(f"{bias}.real", real_bias(op, graph))
+    real = Constant(bias, real_bias(op, graph))
     conv = dataclasses.replace(attrs.conv, activation=attrs.activation)
     twin = dataclasses.replace(op, kind="moving_conv2d", attrs=conv, constants=(weight, real.name))
     return _replaced(graph, op, [twin], {real.name: real})

@@ -14,7 +14,7 @@ from test_optimizer import Rule, network, predict, samples
 
 from firmware_gen.bf16 import from_bf16, to_bf16
 from firmware_gen.plan import Plan
-from firmware_gen.update import UpdatePlan
+from firmware_gen.update import UpdatePlan, WeightType
 from firmware_gen.weights import to_source
 
 RULES = (
@@ -27,6 +27,7 @@ RULES = (
     Rule(weights="bf16", optimizer="adamw", lr=0.01, weight_decay=0.1, state="bf16", kept=True),
 )
 HYPER = {"lr": 0.05, "momentum": 0.9}
+KINDS: tuple[WeightType, ...] = ("f32", "bf16")
 
 
 def in_floats(plan: Plan, name: str, values: Array) -> Array:
@@ -92,8 +93,7 @@ def test_losses_and_gradients_have_the_bits_of_the_same_weights_in_f32(tmp_path:
     """A weight is widened exactly, and kernels sum in the same order whatever part of it they see."""
     net = random_layers(seed=11)
     plans = [
-        net.plan(tmp_path, UpdatePlan(("*",), keep_gradients=True, weights=kind), kind)
-        for kind in ("f32", "bf16")
+        net.plan(tmp_path, UpdatePlan(("*",), keep_gradients=True, weights=kind), kind) for kind in KINDS
     ]
     graph = plans[1].graph
     fleet = Fleet(plans)
@@ -114,7 +114,7 @@ def test_losses_and_gradients_have_the_bits_of_the_same_weights_in_f32(tmp_path:
 
 def test_kept_gradients_update_as_those_that_are_applied_at_once(tmp_path: Path) -> None:
     net = random_layers(seed=12)
-    kinds = [UpdatePlan(("*",), True, kept, state="bf16", weights="bf16") for kept in (False, True)]
+    kinds = [UpdatePlan(("*",), True, kept, "sgd", "bf16", "bf16", "nearest") for kept in (False, True)]
     plans = [net.plan(tmp_path, kind, f"net{k}") for k, kind in enumerate(kinds)]
     fleet = Fleet(plans)
     asked = []
@@ -130,7 +130,7 @@ def test_kept_gradients_update_as_those_that_are_applied_at_once(tmp_path: Path)
 
 
 def test_weights_take_two_bytes_and_start_from_the_nearest_values(tmp_path: Path) -> None:
-    wide, narrow = (network().plan(tmp_path, UpdatePlan(("*",), weights=kind)) for kind in ("f32", "bf16"))
+    wide, narrow = (network().plan(tmp_path, UpdatePlan(("*",), weights=kind)) for kind in KINDS)
     trained = narrow.graph.trained
     saved = 0
     for name in trained:

@@ -14,7 +14,7 @@ from proof import error, hwc
 
 from firmware_gen.graph import Optimizer, Real
 from firmware_gen.plan import Plan
-from firmware_gen.update import UpdatePlan
+from firmware_gen.update import UpdatePlan, WeightType
 from firmware_gen.weights import to_source
 
 STEPS = 6
@@ -35,11 +35,11 @@ class Rule:
     beta2: float = 0.999
     eps: float = 1e-8
     state: Real = "f32"
-    weights: Real = "f32"
+    weights: WeightType = "f32"  # rounded to nearest
 
     def update(self) -> UpdatePlan:
         return UpdatePlan(
-            ("*",), self.momentum > 0, self.kept, self.optimizer, self.state, weights=self.weights
+            ("*",), self.momentum > 0, self.kept, self.optimizer, self.state, self.weights, "nearest"
         )
 
     def hyper(self) -> dict[str, float]:

@@ -177,6 +177,21 @@ FT_INLINE void ft_quantize_gradient(const float *dy, ft_map_t dym, int8_t *q, ft
     ft_quantize_f32_i8(dy, dym, q, qm, range->grid, FT_HALF_EVEN, 0, dym.h);
 }
 
+/* low < y < high */
+typedef struct {
+    int32_t low, high;
+} ft_open_range_t;
+
+/* The outputs of an activation whose gradient passes whole. */
+FT_INLINE ft_open_range_t ft_passing(ft_grid_t grid, ft_activation_t act) {
+    ft_open_range_t passing = {grid.zero, 128};
+    if (act.kind == FT_CLIP) {
+        passing.low = ft_clamp_i32(ft_nearest_i32(act.a / grid.scale, 512) + grid.zero, -128, 127);
+        passing.high = ft_clamp_i32(ft_nearest_i32(act.b / grid.scale, 512) + grid.zero, -128, 127);
+    }
+    return passing;
+}
+
 /* The activation's slope from the bits of its output: where the bit is 0, the gradient is multiplied by
  * `slope`. dx may be dy; both are on one grid. Rows y0..y1. */
 FT_INLINE void ft_mask_gradient_i8(const int8_t *dy, ft_map_t dym, const uint8_t *bits, int8_t *dx,
@@ -192,21 +207,33 @@ FT_INLINE void ft_mask_gradient_i8(const int8_t *dy, ft_map_t dym, const uint8_t
             }
 }
 
+/* The same from the activation's output y itself. */
+FT_INLINE void ft_mask_gradient_from_output_i8(const int8_t *dy, ft_map_t dym, const int8_t *y, ft_map_t ym,
+                                               ft_grid_t grid, int8_t *dx, ft_map_t dxm, ft_activation_t act,
+                                               float slope, int y0, int y1) {
+    const ft_open_range_t passing = ft_passing(grid, act);
+    for (int row = y0; row < y1; row++)
+        for (int col = 0; col < dym.w; col++)
+            for (int c = 0; c < dym.c; c++) {
+                const int8_t q = dy[row * dym.row + col * dym.pixel + c];
+                const int32_t value = y[row * ym.row + col * ym.pixel + c];
+                const int passes = value > passing.low && value < passing.high;
+                dx[row * dxm.row + col * dxm.pixel + c] =
+                    passes ? q : (int8_t)ft_round((float)q * slope, FT_HALF_EVEN);
+            }
+}
+
 /* bits[i] = low < y[i] < high, as ft_activation_bits_f32 lays them. The rows must begin and end on a byte. */
 FT_INLINE void ft_activation_bits_i8(const int8_t *y, ft_map_t ym, ft_grid_t grid, uint8_t *bits,
                                      ft_activation_t act, int y0, int y1) {
-    int32_t low = grid.zero, high = 128;
-    if (act.kind == FT_CLIP) {
-        low = ft_clamp_i32(ft_nearest_i32(act.a / grid.scale, 512) + grid.zero, -128, 127);
-        high = ft_clamp_i32(ft_nearest_i32(act.b / grid.scale, 512) + grid.zero, -128, 127);
-    }
+    const ft_open_range_t passing = ft_passing(grid, act);
     int i = y0 * ym.w * ym.c;
     unsigned byte = 0;
     for (int row = y0; row < y1; row++)
         for (int col = 0; col < ym.w; col++)
             for (int c = 0; c < ym.c; c++, i++) {
                 const int32_t q = y[row * ym.row + col * ym.pixel + c];
-                byte |= (unsigned)(q > low && q < high) << (i & 7);
+                byte |= (unsigned)(q > passing.low && q < passing.high) << (i & 7);
                 if ((i & 7) == 7) {
                     bits[i >> 3] = (uint8_t)byte;
                     byte = 0;
