@@ -23,6 +23,7 @@ from firmware_gen.passes.split_channels import split_channels
 from firmware_gen.passes.thaw import thaw
 from firmware_gen.update import (
     UpdatePlan,
+    gradient_name,
     is_named,
     optimizer_state,
     trained_constants,
@@ -216,6 +217,11 @@ class _Tape:
         return constant.name
 
     def update(self, op: Op) -> None:
+        if self._plan.clip_norm and not self._plan.keep_gradients:
+            (constant,) = op.constants
+            name = gradient_name(constant)
+            self._tensors[name] = Tensor(name, self._constants[constant].shape)
+            op = dataclasses.replace(op, outputs=(name,))
         self._updates.append(dataclasses.replace(op, phase="update"))
 
     def save(self, op: Op, name: str, count: int, dtype: DType) -> str:

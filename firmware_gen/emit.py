@@ -17,10 +17,10 @@ from firmware_gen.c_text import Names, c_float, c_initializers, c_name, c_string
 from firmware_gen.graph import Op, Range, Tensor
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.learning_i8 import learning_weight
-from firmware_gen.plan import GUARD_BYTES, Plan, keeps_gradients, static_bytes
+from firmware_gen.plan import GUARD_BYTES, Plan, keeps_gradients, static_bytes, updates_late
 from firmware_gen.schedule import Chain, Step
 from firmware_gen.storage import Roll, element_bytes
-from firmware_gen.update import CORRECTIONS, GENERATOR
+from firmware_gen.update import CORRECTIONS, GENERATOR, gradient_name
 
 KERNELS = (
     "conv2d",
@@ -93,6 +93,7 @@ def step_parts(plan: Plan) -> tuple[Part, ...]:
     loss = next(index for index, step in enumerate(plan.steps) if step.op.phase == "loss")
     if keeps_gradients(plan.graph):
         parts.insert(loss, Part("clear", None))
+    if updates_late(plan.graph):
         parts.append(Part("apply", None))
     elif CORRECTIONS in plan.graph.state:
         parts.insert(loss, Part("advance", None))
@@ -117,7 +118,8 @@ class _Model:
         self._symbol = symbol
         self._names = Names()
         self._constants: dict[str, str] = {}  # C name -> definition
-        self._kept = keeps_gradients(plan.graph)
+        self._kept = keeps_gradients(plan.graph)  # over steps
+        self._late = updates_late(plan.graph)
         self._functions: dict[int, str] = {}  # of the steps that have something to do
         self._bands = band_tables(plan.steps, plan.rolls)
 
@@ -199,8 +201,10 @@ class _Model:
         return identifier
 
     def sink(self, constant: str) -> tuple[str, str]:
-        if self._kept:
-            return "", f"(ft_sink_t){{.g = {self._state_name(f'gradient.{constant}')}}}"
+        if self._late:
+            g = self._gradient(constant)
+            zeros = "" if self._kept else f"memset({g}, 0, {self._gradient_bytes(constant)});\n"
+            return zeros, f"(ft_sink_t){{.g = {g}}}"
         return self._update(constant)
 
     # The file, part by part.
@@ -251,6 +255,14 @@ class _Model:
         first, second = self._reals(f"moment1.{constant}"), self._state_name(f"moment2.{constant}")
         adam = f"ft_adam(hyper, FT_{optimizer.upper()}, {w},\n        {first}, {second}, {CORRECTIONS})"
         return f"const ft_adam_t adam = {adam};\n", "(ft_sink_t){.adam = &adam}"
+
+    def _gradient(self, constant: str) -> str:
+        """Return the C pointer to a gradient, which waits for all others or for further samples."""
+        name = gradient_name(constant)
+        return self._state_name(name) if self._kept else self.pointer(name)
+
+    def _gradient_bytes(self, constant: str) -> int:
+        return self._graph.tensors[gradient_name(constant)].bytes
 
     def _weights(self, constant: str) -> str:
         """Return the ft_weights_t of a constant that learns."""
@@ -339,7 +351,7 @@ class _Model:
         """Return declaration and argument of the step's function."""
         if step.chain is not None:
             return f"const {self._table(step.chain).c_type} *band", "band"
-        if step.op.phase == "update" and self._kept:
+        if step.op.phase == "update" and self._late:
             return "void", ""  # gradients are only collected; apply() needs the hyper-parameters
         return PARAMETERS.get(step.op.phase, ("void", ""))
 
@@ -391,6 +403,7 @@ class _Model:
     def _training(self) -> Iterator[str]:
         if self._kept:
             yield from self._clear()
+        if self._late:
             yield from self._apply()
         elif CORRECTIONS in self._graph.state:
             yield from self._advance()
@@ -457,20 +470,23 @@ class _Model:
     def _apply(self) -> Iterator[str]:
         yield "/* After the last sample of an update: the mean gradient, clipped, to the weights. */\n"
         yield "FT_STEP apply(const ft_hyper_t *hyper) {\n"
-        yield "    if (++accumulated < (int32_t)hyper->accumulate)\n        return;\n"
+        mean = "1.0f"
+        if self._kept:
+            yield "    if (++accumulated < (int32_t)hyper->accumulate)\n        return;\n"
+            mean = "1.0f / (float)accumulated"
         yield "    float sum = 0.0f;\n"
         counts = {name: self._graph.constants[name].value.size for name in self._graph.trained}
-        gradients = {name: self._state_name(f"gradient.{name}") for name in counts}
+        gradients = {name: self._gradient(name) for name in counts}
         for name, count in counts.items():
             yield f"    sum = ft_square_sum_f32({gradients[name]}, {count}, sum);\n"
-        yield "    const float factor = ft_clip_factor(sum, 1.0f / (float)accumulated, hyper->clip_norm);\n"
+        yield f"    const float factor = ft_clip_factor(sum, {mean}, hyper->clip_norm);\n"
         if CORRECTIONS in self._graph.state:
             yield f"    ft_adam_advance(hyper, {CORRECTIONS});\n"
         for name, count in counts.items():
             declaration, sink = self._update(name)
             call = f"ft_apply_f32({sink}, {gradients[name]}, {count}, factor);"
             yield f"    {{\n        {declaration}        {call}\n    }}\n" if declaration else f"    {call}\n"
-        yield "    accumulated = 0;\n}\n\n"
+        yield "    accumulated = 0;\n}\n\n" if self._kept else "}\n\n"
 
     def _advance(self) -> Iterator[str]:
         yield "/* Another update, which every layer's own part makes. */\n"
@@ -496,6 +512,10 @@ class _Model:
         for name, tensor in graph.state.items():
             role = "FT_GRADIENT" if name.startswith("gradient.") else "FT_STATE"
             yield _entry(name, f"(uint8_t *){self._state_name(name)}", tensor, role)
+        if self._late and not self._kept:
+            for name in map(gradient_name, graph.trained):
+                offset = self._plan.offsets[self._plan.views[name].buffer]
+                yield _entry(name, f"arena.data + {offset}", graph.tensors[name], "FT_GRADIENT")
         for index, name in enumerate(graph.ranges):
             ends = Tensor(f"range.{name}", (1, 1, 2))
             yield _entry(ends.name, f"(uint8_t *)&ranges[{index}]", ends, "FT_RANGE")

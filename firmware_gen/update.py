@@ -39,11 +39,12 @@ class UpdatePlan:
 
     patterns: tuple[str, ...] = ()
     momentum: bool = False  # of sgd: a velocity for every weight that learns
-    keep_gradients: bool = False  # needed for accumulation over samples and for clipping the gradient's norm
+    keep_gradients: bool = False  # over several steps, for the mean over their samples
     optimizer: Optimizer = "sgd"
     state: Real = "f32"  # how velocity and first moment are stored
     weights: WeightType = "f32"  # bf16: of float layers, but not their biases; int8: of int8 layers
     rounding: Rounding = "stochastic"  # of weights that are not in f32
+    clip_norm: bool = False  # the step's whole gradient is there before any weight changes
 
     def kept(self) -> dict[str, DType]:
         """Return what every weight that learns has in RAM besides itself.
@@ -67,10 +68,16 @@ def parse_update(
     state: Real = "f32",
     weights: WeightType = "f32",
     rounding: Rounding = "stochastic",
+    clip_norm: bool = False,
 ) -> UpdatePlan:
     """Return the plan that ``--update 'decoder0*,ups0*'`` means; None or an empty text: nothing learns."""
     patterns = tuple(part.strip() for part in (text or "").split(",") if part.strip())
-    return UpdatePlan(patterns, momentum, keep_gradients, optimizer, state, weights, rounding)
+    return UpdatePlan(patterns, momentum, keep_gradients, optimizer, state, weights, rounding, clip_norm)
+
+
+def gradient_name(constant: str) -> str:
+    """Return the name of the gradient of a constant, where it is kept for longer than a layer's update."""
+    return f"gradient.{constant}"
 
 
 def optimizer_state(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> dict[str, Tensor]:

@@ -184,7 +184,8 @@ def _update(args: argparse.Namespace) -> UpdatePlan:
     return parse_update(
         args.update,
         momentum=args.momentum > 0,
-        keep_gradients=args.clip_norm > 0 or args.accumulate > 1,
+        keep_gradients=args.accumulate > 1,
+        clip_norm=args.clip_norm > 0,
         optimizer=args.optimizer,
         state=args.state,
         weights=args.weights,
