@@ -1,20 +1,24 @@
 """Learning weights that are stored in bf16."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fleet import Fleet, lanes_here
+from fleet import RUNTIME, Fleet, lanes_here
 from learning_layers import random_layers
 from networks import Array
+from numpy.typing import NDArray
 from proof import hwc
 from test_optimizer import Rule, network, predict, samples
 
+from boards.building import LANGUAGE, SANITIZERS
 from firmware_gen.bf16 import from_bf16, to_bf16
 from firmware_gen.plan import Plan
-from firmware_gen.update import UpdatePlan, WeightType
+from firmware_gen.update import Rounding, UpdatePlan, WeightType
 from firmware_gen.weights import to_source
 
 RULES = (
@@ -26,6 +30,21 @@ RULES = (
     Rule(weights="bf16", optimizer="adam", lr=0.01),
     Rule(weights="bf16", optimizer="adamw", lr=0.01, weight_decay=0.1, state="bf16", kept=True),
 )
+# Prints what each float that it reads becomes in 4096 updates.
+DRAWS = """
+#include "kernels/update.h"
+#include <stdio.h>
+int main(void) {
+    uint32_t bits;
+    while (fread(&bits, sizeof bits, 1, stdin) == 1)
+        for (int32_t k = 0, generator = 0; k < 4096; k++) {
+            uint16_t stored[3];
+            ft_halves_store((ft_halves_t){stored, 1, ft_next_key(&generator)}, 2, ft_bits_to_float(bits));
+            fwrite(stored + 2, sizeof *stored, 1, stdout);
+        }
+    return 0;
+}
+"""
 HYPER = {"lr": 0.05, "momentum": 0.9}
 KINDS: tuple[WeightType, ...] = ("f32", "bf16")
 
@@ -127,6 +146,60 @@ def test_kept_gradients_update_as_those_that_are_applied_at_once(tmp_path: Path)
     values = fleet.run(fleet.build(tmp_path))
     for at_once, kept in zip(*asked, strict=True):
         assert values[at_once].tobytes() == values[kept].tobytes()
+
+
+def test_draws_lead_to_both_neighbours_as_often_as_their_distance_says(tmp_path: Path) -> None:
+    values = np.array([1.0, 1 + 2**-9, 1 + 2**-10, -1 - 2**-12, 3e-5, -7.123, 0.0, 1e-40], np.float32)
+    bits = values.view(np.uint32)
+    for value, share, found in zip(bits, (bits & 0xFFFF) / 65536, _drawn(values, tmp_path), strict=True):
+        assert np.isin(found, [value >> 16, (value >> 16) + 1]).all()
+        often = float((found != value >> 16).mean())
+        assert abs(often - share) <= 4 * np.sqrt(share * (1 - share) / found.size)
+
+
+def test_what_is_no_number_or_infinite_stays_so(tmp_path: Path) -> None:
+    found = from_bf16(_drawn(np.array([np.nan, np.inf, -np.inf], np.float32), tmp_path))
+    assert np.isnan(found[0]).all()
+    assert (found[1] == np.inf).all()
+    assert (found[2] == -np.inf).all()
+
+
+def _drawn(values: NDArray[np.float32], folder: Path) -> NDArray[np.uint16]:
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("needs gcc")
+    (folder / "draws.c").write_text(DRAWS)
+    command = [compiler, *LANGUAGE, *SANITIZERS, "-I", str(RUNTIME), "draws.c", "-o", "draws"]
+    subprocess.run(command, cwd=folder, check=True)
+    out = subprocess.run([folder / "draws"], input=values.tobytes(), capture_output=True, check=True).stdout
+    return np.frombuffer(out, np.uint16).reshape(len(values), -1)
+
+
+@pytest.mark.parametrize("rounding", ["stochastic", "nearest"])
+def test_only_drawn_roundings_let_small_moves_count(rounding: Rounding, tmp_path: Path) -> None:
+    """A hundred moves of some hundredths of a step: on average all of them, or none."""
+    kinds = [UpdatePlan(("*",)), UpdatePlan(("*",), weights="bf16", rounding=rounding)]
+    plans = [network().plan(tmp_path, kind, f"net{k}") for k, kind in enumerate(kinds)]
+    image, target = samples()[0]
+    fleet = Fleet(plans)
+    asked = []
+    for model, plan in enumerate(plans):
+        fleet.reset(model)
+        if model == 0:
+            for name in plan.graph.trained:
+                fleet.write(0, name, plans[1].graph.constants[name].value)
+        before = fleet.read(model, "first.weight")
+        for _ in range(100):
+            _write(fleet, model, plan, [image], [target])
+            fleet.step(model, lr=2e-5)
+        asked.append((before, fleet.read(model, "first.weight")))
+    values = fleet.run(fleet.build(tmp_path))
+    exact, moved = (
+        in_floats(plan, "first.weight", values[after]) - in_floats(plan, "first.weight", values[before])
+        for plan, (before, after) in zip(plans, asked, strict=True)
+    )
+    along = float((moved * exact).sum() / (exact * exact).sum())
+    assert abs(along - (rounding == "stochastic")) < 0.25
 
 
 def test_weights_take_two_bytes_and_start_from_the_nearest_values(tmp_path: Path) -> None:

@@ -39,7 +39,14 @@ class Rule:
 
     def update(self) -> UpdatePlan:
         return UpdatePlan(
-            ("*",), self.momentum > 0, self.kept, self.optimizer, self.state, self.weights, "nearest"
+            ("*",),
+            self.momentum > 0,
+            self.kept,
+            self.optimizer,
+            self.state,
+            self.weights,
+            "nearest",
+            clip_norm=self.clip_norm > 0,
         )
 
     def hyper(self) -> dict[str, float]:
@@ -64,6 +71,10 @@ RULES = (
     Rule(momentum=0.9, weight_decay=0.1, kept=True),
     Rule(clip_norm=0.3, kept=True),
     Rule(clip_norm=1e6, kept=True),
+    Rule(clip_norm=0.3),
+    Rule(clip_norm=0.3, momentum=0.5, weight_decay=0.1),
+    Rule(clip_norm=0.3, momentum=0.5, weight_decay=0.1, kept=True),
+    Rule(clip_norm=0.3, optimizer="adam"),
     Rule(accumulate=3, kept=True),
     Rule(momentum=0.5, weight_decay=0.1, clip_norm=0.3, accumulate=2, kept=True),
     Rule(optimizer="adam"),
