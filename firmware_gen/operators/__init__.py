@@ -40,6 +40,7 @@ from firmware_gen.operators.moving import (
     MovingConv2d,
     QuantizeGradient,
     Rescale,
+    SumGradients,
 )
 from firmware_gen.operators.pool import (
     AveragePool,
@@ -112,6 +113,7 @@ OPERATORS: dict[str, Operator] = {
         ReduceMin(),
         ReduceMinI8(),
         Rescale(),
+        SumGradients(),
         Reshape(),
         Resize(),
         ResizeGrad(),
