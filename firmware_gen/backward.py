@@ -145,11 +145,8 @@ class _Tape:
     def gradient(self, tensor: str) -> str:
         self._collect_pieces(tensor)
         parts = self._contributions[tensor]
-        self._refuse_integers(tensor, parts)
         while len(parts) > 1:
-            first, second = parts[0], parts[1]
-            total = self.add(Op("add", f"sum.{tensor}", (first, second), ()), like=tensor)
-            parts[:2] = [total]
+            parts[:2] = [self._sum(tensor, parts[0], parts[1])]
         return parts[0]
 
     def wants(self, tensor: str) -> bool:
@@ -164,7 +161,7 @@ class _Tape:
         # What only moves or masks an int8 gradient leaves it on its grid.
         stays = source in self._ranges and self._ranges[source].symmetric and op.kind != "dequantize"
         dtype: DType = "i8" if stays else "f32"
-        self._tensors[name] = Tensor(name, self.graph.shape(like), dtype, range=source if stays else "")
+        self._tensors[name] = Tensor(name, self._tensors[like].shape, dtype, range=source if stays else "")
         return self._append(op, name)
 
     def _append(self, op: Op, name: str) -> str:
@@ -178,18 +175,27 @@ class _Tape:
     def contribute_channels(self, tensor: str, gradient: str, channels: Channels) -> None:
         self._contributions.setdefault(tensor, [])
         pieces = self._pieces.setdefault(tensor, {})
-        self._refuse_integers(tensor, [gradient, *pieces.values()])
         if channels in pieces:
-            gradient = self.add(Op("add", f"sum.{tensor}", (pieces[channels], gradient), ()), like=gradient)
+            gradient = self._sum(tensor, pieces[channels], gradient)
         pieces[channels] = gradient
 
+    def _sum(self, tensor: str, first: str, second: str) -> str:
+        """Return the sum of two gradients of `tensor`, or of the same channels of it."""
+        if self._tensors[first].dtype == "i8":
+            return self._add_i8(Op("sum_gradients", f"sum.{tensor}", (first, second), ()), like=first)
+        return self.add(Op("add", f"sum.{tensor}", (first, second), ()), like=first)
+
     def _collect_pieces(self, tensor: str) -> None:
-        """Make contributions of the pieces: one concatenation where they are the whole, side by side."""
+        """Make contributions of the pieces: one concatenation where they are the whole, side by side.
+
+        int8 pieces, each on a grid of its own, are added up.
+        """
         pieces = self._pieces.pop(tensor, {})
         ordered = sorted(pieces, key=lambda channels: channels.first)
         borders = [0, *(channels.end for channels in ordered)]
         width = self.graph.shape(tensor)[2]
-        if [*(channels.first for channels in ordered), width] == borders and len(ordered) > 1:
+        joined = [*(channels.first for channels in ordered), width] == borders and len(ordered) > 1
+        if joined and self._tensors[pieces[ordered[0]]].dtype == "f32":
             gradients = tuple(pieces[channels] for channels in ordered)
             self.contribute(tensor, Op("concat", f"join.{tensor}", gradients, (), OneLayer()))
             return
@@ -198,19 +204,14 @@ class _Tape:
             blocks = (channel_block(shape, channels.first),)
             self.contribute(tensor, moved_back(f"slice.{tensor}", pieces[channels], blocks))
 
-    def _refuse_integers(self, tensor: str, gradients: list[str]) -> None:
-        """Refuse int8 gradients of one tensor that are on several grids."""
-        if len(gradients) > 1 and self._tensors[gradients[0]].dtype == "i8":
-            raise ModelError(
-                f"'{tensor}' is an int8 value that several layers read; gradients that meet there are not "
-                "supported yet: keep these layers in float with fieldtune quantize --keep-float"
-            )
-
     def contribute_i8(self, tensor: str, op: Op) -> None:
+        self._contributions.setdefault(tensor, []).append(self._add_i8(op, like=tensor))
+
+    def _add_i8(self, op: Op, like: str) -> str:
         name = f"grad.{op.name}.{len(self._ops)}"
         self._ranges[name] = Range(0.0, 0.0, GRADIENT_HEADROOM, GRADIENT_RATE, symmetric=True)
-        self._tensors[name] = Tensor(name, self.graph.shape(tensor), "i8", range=name)
-        self._contributions.setdefault(tensor, []).append(self._append(op, name))
+        self._tensors[name] = Tensor(name, self._tensors[like].shape, "i8", range=name)
+        return self._append(op, name)
 
     def constant(self, constant: Constant) -> str:
         self._constants[constant.name] = constant

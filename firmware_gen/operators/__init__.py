@@ -41,6 +41,7 @@ from firmware_gen.operators.moving import (
     MovingConv2d,
     QuantizeGradient,
     Rescale,
+    SumGradients,
 )
 from firmware_gen.operators.pool import (
     AveragePool,
@@ -115,6 +116,7 @@ OPERATORS: dict[str, Operator] = {
         ReduceMin(),
         ReduceMinI8(),
         Rescale(),
+        SumGradients(),
         Reshape(),
         Resize(),
         ResizeGrad(),

@@ -277,6 +277,20 @@ class QuantizeGradient(Operator):
         )
 
 
+class SumGradients(Operator):
+    """The sum of two int8 gradients on any grids, on the grid that just holds it."""
+
+    kind = "sum_gradients"
+
+    def overwrites(self, op: Op) -> tuple[int, ...]:
+        return (0, 1)
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        y = step.op.outputs[0]
+        a, b = (f"(ft_gradient_t){{{c.pointer(x)}, {c.map(x)}, {c.grid(x)}}}" for x in step.op.inputs)
+        return f"ft_sum_gradients({a},\n    {b},\n    {c.pointer(y)}, {c.map(y)}, {c.range(y)});"
+
+
 class MaskGradient(Operator):
     """dx = dy * slope on the grid of dy, from the activation's output or its bits."""
 

@@ -159,6 +159,15 @@ FT_INLINE void ft_rescale_i8(const int8_t *x, ft_map_t xm, ft_grid_t from, int8_
     ft_range_observe(range, y, ym, y0, y1);
 }
 
+/* The grid that just holds what is at most `most` in size. */
+FT_INLINE ft_grid_t ft_range_hold(ft_moving_range_t *range, float most) {
+    const ft_moving_rule_t exactly = {1.0f, 0.0f, 1};
+    range->high = most;
+    range->low = -most;
+    ft_range_begin(range, exactly);
+    return range->grid;
+}
+
 /* An int8 gradient from floats, all rows, on the grid that just holds it: from floats it is cheap to know. */
 FT_INLINE void ft_quantize_gradient(const float *dy, ft_map_t dym, int8_t *q, ft_map_t qm,
                                     ft_moving_range_t *range) {
@@ -170,11 +179,38 @@ FT_INLINE void ft_quantize_gradient(const float *dy, ft_map_t dym, int8_t *q, ft
                 const float size = value < 0.0f ? -value : value;
                 most = size > most ? size : most;
             }
-    const ft_moving_rule_t exactly = {1.0f, 0.0f, 1};
-    range->high = most;
-    range->low = -most;
-    ft_range_begin(range, exactly);
-    ft_quantize_f32_i8(dy, dym, q, qm, range->grid, FT_HALF_EVEN, 0, dym.h);
+    ft_quantize_f32_i8(dy, dym, q, qm, ft_range_hold(range, most), FT_HALF_EVEN, 0, dym.h);
+}
+
+/* An int8 gradient and the grid it is on. */
+typedef struct {
+    const int8_t *q;
+    ft_map_t map;
+    ft_grid_t grid;
+} ft_gradient_t;
+
+FT_INLINE float ft_gradient_at(ft_gradient_t g, int row, int col, int channel) {
+    return (float)g.q[row * g.map.row + col * g.map.pixel + channel] * g.grid.scale;
+}
+
+/* y = a + b, all rows, on the grid that just holds it. y may be a.q or b.q. */
+FT_INLINE void ft_sum_gradients(ft_gradient_t a, ft_gradient_t b, int8_t *y, ft_map_t ym,
+                                ft_moving_range_t *range) {
+    float most = 0.0f;
+    for (int row = 0; row < ym.h; row++)
+        for (int col = 0; col < ym.w; col++)
+            for (int c = 0; c < ym.c; c++) {
+                const float sum = ft_gradient_at(a, row, col, c) + ft_gradient_at(b, row, col, c);
+                const float size = sum < 0.0f ? -sum : sum;
+                most = size > most ? size : most;
+            }
+    const float scale = ft_range_hold(range, most).scale;
+    for (int row = 0; row < ym.h; row++)
+        for (int col = 0; col < ym.w; col++)
+            for (int c = 0; c < ym.c; c++) {
+                const float sum = ft_gradient_at(a, row, col, c) + ft_gradient_at(b, row, col, c);
+                y[row * ym.row + col * ym.pixel + c] = (int8_t)ft_nearest_i32(sum / scale, 127);
+            }
 }
 
 /* low < y < high */
