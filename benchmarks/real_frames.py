@@ -23,18 +23,22 @@ import onnx
 from onnx import numpy_helper
 
 METRICS = ("rmse", "abs_rel", "delta1")
+LEARNS = (".weight", ".bias", ".weight.scale")
 RECIPE = ("--lr", "0.05", "--steps", "250", "--test", "100")
 
 
 def perturbed(model: Path, update: str, seed: int, out: Path) -> Path:
-    """Write `model` with its trained weights multiplied by 1 + 1e-6 n, n standard normal; seed 0: as is."""
+    """Write `model` with its trained weights multiplied by 1 + 1e-6 n, n standard normal; seed 0: as is.
+
+    The same is done to the scales of int8 weights.
+    """
     proto = onnx.load(model)
     rng = np.random.default_rng(seed)
     for initializer in proto.graph.initializer:
         name = initializer.name
         value = numpy_helper.to_array(initializer)
         trained = any(fnmatch.fnmatchcase(name, pattern) for pattern in update.split(","))
-        if seed and trained and value.dtype == np.float32 and name.endswith((".weight", ".bias")):
+        if seed and trained and value.dtype == np.float32 and name.endswith(LEARNS):
             noisy = value * (1 + 1e-6 * rng.standard_normal(value.shape)).astype(np.float32)
             initializer.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), name))
     onnx.save(proto, out)

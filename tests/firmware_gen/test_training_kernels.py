@@ -20,6 +20,7 @@ STEPS = 2
 BOARDS = ("mps2_an386", "mps3_an547", "qemu_riscv32")
 UPDATES = {
     "at once": UpdatePlan(("*",), momentum=True),
+    "clipped as one": UpdatePlan(("*",), clip_norm=True, weights="bf16"),
     "kept gradients": UpdatePlan(("*",), keep_gradients=True),
     "velocities in bf16": UpdatePlan(("*",), momentum=True, state="bf16"),
     "weights and velocities in bf16": UpdatePlan(("*",), momentum=True, state="bf16", weights="bf16"),
@@ -35,6 +36,7 @@ UPDATES = {
         *((board, name) for board in BOARDS for name in ("at once", "kept gradients", "Adam at once")),
         ("mps2_an386", "AdamW of kept gradients"),
         ("mps3_an547", "velocities in bf16"),
+        ("mps2_an386", "clipped as one"),
         *((board, "weights and velocities in bf16") for board in BOARDS),
         ("mps2_an386", "a third of the channels"),
         ("mps3_an547", "a third of the channels"),

@@ -96,12 +96,12 @@ FT_INLINE void ft_weights_move(ft_weights_t weights, int at, ft_vec from, ft_vec
         return;
     }
     float old[FT_LANES], new[FT_LANES];
-    ft_store(old, from);
     ft_store(new, to);
+    ft_store(old, from);
     for (int k = 0; k < count; k++)
         if (weights.bf16.bits)
             ft_halves_store(weights.bf16, at + k, new[k]);
-        else
+        else if (weights.steps.q) /* or GCC 12 warns of a store to NULL */
             ft_steps_move(weights.steps, at + k, new[k] - old[k]);
 }
 
