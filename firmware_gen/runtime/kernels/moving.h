@@ -159,6 +159,15 @@ FT_INLINE void ft_rescale_i8(const int8_t *x, ft_map_t xm, ft_grid_t from, int8_
     ft_range_observe(range, y, ym, y0, y1);
 }
 
+/* The grid that just holds what is at most `most` in size. */
+FT_INLINE ft_grid_t ft_range_hold(ft_moving_range_t *range, float most) {
+    const ft_moving_rule_t exactly = {1.0f, 0.0f, 1};
+    range->high = most;
+    range->low = -most;
+    ft_range_begin(range, exactly);
+    return range->grid;
+}
+
 /* An int8 gradient from floats, all rows, on the grid that just holds it: from floats it is cheap to know. */
 FT_INLINE void ft_quantize_gradient(const float *dy, ft_map_t dym, int8_t *q, ft_map_t qm,
                                     ft_moving_range_t *range) {
@@ -170,11 +179,7 @@ FT_INLINE void ft_quantize_gradient(const float *dy, ft_map_t dym, int8_t *q, ft
                 const float size = value < 0.0f ? -value : value;
                 most = size > most ? size : most;
             }
-    const ft_moving_rule_t exactly = {1.0f, 0.0f, 1};
-    range->high = most;
-    range->low = -most;
-    ft_range_begin(range, exactly);
-    ft_quantize_f32_i8(dy, dym, q, qm, range->grid, FT_HALF_EVEN, 0, dym.h);
+    ft_quantize_f32_i8(dy, dym, q, qm, ft_range_hold(range, most), FT_HALF_EVEN, 0, dym.h);
 }
 
 /* x rounded up or down, over the indices i as often up as what is over is large. |x| <= 128. */
