@@ -18,6 +18,7 @@ from firmware_gen.flash import code_estimate, constant_bytes
 from firmware_gen.graph import Graph, Tensor
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Prefer
+from firmware_gen.order import least_alive
 from firmware_gen.passes.scratch import with_scratch
 from firmware_gen.protocol import MAX_LOSSES, link_ram_bytes
 from firmware_gen.schedule import Step, layers, whole_layers
@@ -124,7 +125,7 @@ def make_plan(graph: Graph, board: Board, ram_limit: int | None = None, prefer: 
         DoesNotFitError: static RAM and stack need more than the board has, static RAM more than
             `ram_limit`, or the constants alone more than the flash.
     """
-    graph = with_scratch(graph, board)
+    graph = with_scratch(least_alive(graph), board)
     steps, storage = _schedule(graph, _limit(board, ram_limit) - sum(_static_ram(graph, board, 0).values()))
     plan = plan_schedule(board, steps, storage, prefer)
     _check_fit(plan, ram_limit)
