@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fieldtune.durations import parse_duration
 from fieldtune.errors import UserError
 from fieldtune.sizes import parse_size
 
@@ -36,6 +37,9 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         "--update", metavar="LAYERS", help="names or globs of what learns, such as 'decoder0*,ups0*'"
     )
     parser.add_argument("--ram", metavar="SIZE", help="hard limit on static RAM, such as 256K")
+    parser.add_argument(
+        "--time", metavar="DURATION", help="hard limit on the estimated time of a step, such as 400ms"
+    )
     add_prefer(parser)
     optimizer = parser.add_argument_group("optimizer")
     optimizer.add_argument(
@@ -133,4 +137,5 @@ def make_plan(args: argparse.Namespace, network: Network) -> Plan:
         state=args.state,
     )
     ram = None if args.ram is None else parse_size(args.ram)
-    return plan_network(network, load_board(args.board), update, ram, args.prefer)
+    time = None if args.time is None else parse_duration(args.time)
+    return plan_network(network, load_board(args.board), update, ram, args.prefer, time)
