@@ -42,7 +42,10 @@ def _weight(alive: Sequence[int]) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class _Buffer:
+class Shared:
+    """A buffer that may be needed sooner or later."""
+
+    name: str
     bytes: int
     writers: OpSet  # none: the host writes it
     users: OpSet  # all that must have run before it is free
@@ -64,8 +67,8 @@ class _State:
 
 class _Search:
     def __init__(self, graph: Graph, storage: Storage) -> None:
-        self._needs = _needs(graph, storage)
-        self._buffers = list(_buffers(graph, storage))
+        self._needs = predecessors(graph, storage)
+        self._buffers = list(shared_buffers(graph, storage))
         count = len(graph.ops)
         behind, before = _closures(self._needs)
         # For every buffer the operators behind one that writes it, and those before one that uses it.
@@ -89,7 +92,7 @@ class _Search:
         given = 0
         for buffer, born, needed in zip(self._buffers, self._born, self._needed, strict=True):
             given += 0 if buffer.writers else buffer.bytes
-            for op in _members(needed & born if buffer.writers else needed):
+            for op in members(needed & born if buffer.writers else needed):
                 bytes_[op] += buffer.bytes
         return _State((), 0, given, tuple(bytes_))
 
@@ -114,14 +117,14 @@ class _Search:
         for k, buffer in touched:
             if self._begins(k, op, state.done):
                 alive += buffer.bytes
-                for other in _members(self._needed[k] & ~self._born[k] & ~done):
+                for other in members(self._needed[k] & ~self._born[k] & ~done):
                     bytes_[other] += buffer.bytes
         bytes_[op] = alive
         alive -= sum(buffer.bytes for _, buffer in touched if not buffer.users & ~done)
         return _State((*state.ran, op), done, alive, tuple(bytes_))
 
 
-def _needs(graph: Graph, storage: Storage) -> list[OpSet]:
+def predecessors(graph: Graph, storage: Storage) -> list[OpSet]:
     """Return for every operator those that must run before it."""
     needs = [0] * len(graph.ops)
     views = storage.views
@@ -142,9 +145,10 @@ def _needs(graph: Graph, storage: Storage) -> list[OpSet]:
     return needs
 
 
-def _buffers(graph: Graph, storage: Storage) -> Iterator[_Buffer]:
+def shared_buffers(graph: Graph, storage: Storage) -> Iterator[Shared]:
+    """Yield the buffers of `storage`, which was chosen for the order of `graph`."""
     given = {*graph.inputs, *graph.labels, *graph.masks}
-    forward = _set(index for index, op in enumerate(graph.ops) if op.phase == "forward")
+    forward = _op_set(index for index, op in enumerate(graph.ops) if op.phase == "forward")
     for buffer in storage.buffers:
         names = {name for name, view in storage.views.items() if view.buffer == buffer.name}
         writers = readers = 0
@@ -152,21 +156,23 @@ def _buffers(graph: Graph, storage: Storage) -> Iterator[_Buffer]:
             writers |= (not names.isdisjoint((*op.outputs, *op.scratch))) << index
             readers |= (not names.isdisjoint(op.inputs)) << index
         late = 0 if names.isdisjoint(graph.outputs) else forward
-        yield _Buffer(buffer.bytes, 0 if names & given else writers, writers | readers | late)
+        yield Shared(buffer.name, buffer.bytes, 0 if names & given else writers, writers | readers | late)
 
 
 def _closures(needs: list[OpSet]) -> tuple[list[OpSet], list[OpSet]]:
     """Return for every operator itself and all that must come before it, and itself and all behind it."""
     first: list[OpSet] = []
     for index, direct in enumerate(needs):
-        first.append(1 << index | _union(first[other] for other in _members(direct)))
-    last = [_set(index for index, others in enumerate(first) if others >> op & 1) for op in range(len(needs))]
+        first.append(1 << index | _union(first[other] for other in members(direct)))
+    last = [
+        _op_set(index for index, others in enumerate(first) if others >> op & 1) for op in range(len(needs))
+    ]
     return first, last
 
 
 def _matching(sets: list[OpSet], members: OpSet) -> OpSet:
     """Return the operators whose set has some of `members`."""
-    return _set(index for index, others in enumerate(sets) if others & members)
+    return _op_set(index for index, others in enumerate(sets) if others & members)
 
 
 def _union(sets: Iterable[OpSet]) -> OpSet:
@@ -176,11 +182,12 @@ def _union(sets: Iterable[OpSet]) -> OpSet:
     return result
 
 
-def _set(members: Iterable[int]) -> OpSet:
+def _op_set(members: Iterable[int]) -> OpSet:
     return _union(1 << member for member in members)
 
 
-def _members(ops: OpSet) -> Iterator[int]:
+def members(ops: OpSet) -> Iterator[int]:
+    """Yield the indices in `ops`, ascending."""
     while ops:
         lowest = ops & -ops
         yield lowest.bit_length() - 1
