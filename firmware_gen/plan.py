@@ -11,7 +11,7 @@ from typing import Any
 from boards import Board
 from firmware_gen.arena import Buffer, extent, place
 from firmware_gen.band_table import band_tables
-from firmware_gen.choose_chains import narrow
+from firmware_gen.choose_chains import narrow, peak_in_chains
 from firmware_gen.flash import code_estimate, constant_bytes
 from firmware_gen.graph import Graph, Tensor
 from firmware_gen.limits import allowed_ram, check_limits
@@ -20,6 +20,7 @@ from firmware_gen.operators.base import Prefer
 from firmware_gen.order import least_alive
 from firmware_gen.passes.scratch import with_scratch
 from firmware_gen.protocol import MAX_LOSSES, link_ram_bytes
+from firmware_gen.recompute import recomputed
 from firmware_gen.schedule import Step, layers, whole_layers
 from firmware_gen.step_time import seconds, step_instructions
 from firmware_gen.storage import Roll, Storage, View, choose_storage
@@ -151,9 +152,8 @@ def make_plan(
             `ram_limit`, the constants alone more than the flash, or a run more than `time_limit`.
         BoardError: there is a time limit, but the board's clock is not known.
     """
-    graph = with_scratch(least_alive(graph), board)
     room = allowed_ram(board, ram_limit) - sum(_static_ram(graph, board, 0).values())
-    steps, storage = _schedule(graph, room)
+    steps, storage = _schedule(least_alive(graph), board, room)
     plan = plan_schedule(board, steps, storage, prefer)
     check_limits(plan, ram_limit, time_limit)
     return plan
@@ -177,12 +177,25 @@ def _described(step: Step) -> str:
     return f"{step.op.name} {step.op.kind}{rows}"
 
 
-def _schedule(graph: Graph, room: int) -> tuple[tuple[Step, ...], Storage]:
-    """Return whole layers where the arena fits in `room` bytes; else some of them in bands."""
-    steps = whole_layers(graph)
+def _schedule(graph: Graph, board: Board, room: int) -> tuple[tuple[Step, ...], Storage]:
+    """Return the first that has its arena in `room` bytes, else what needs the fewest.
+
+    Whole layers; some of them in bands; the same with some of what the backward pass reads made again.
+    """
+    steps = whole_layers(with_scratch(graph, board))
     storage = choose_storage(steps)
-    fits = extent(storage.buffers, place(storage.buffers)) <= room
-    return (steps, storage) if fits else narrow(graph, room)
+    if _arena(storage) <= room:
+        return steps, storage
+    banded = narrow(steps[0].graph, room)
+    others = [with_scratch(other, board) for other in recomputed(graph)]
+    if _arena(banded[1]) <= room or not others:
+        return banded
+    best = min(others, key=lambda other: peak_in_chains(other, banded[0]))
+    return min(banded, narrow(best, room), key=lambda found: _arena(found[1]))
+
+
+def _arena(storage: Storage) -> int:
+    return extent(storage.buffers, place(storage.buffers))
 
 
 def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
