@@ -45,8 +45,8 @@ def quantize(x: Tensor, grid: Grid) -> Tensor:
 
 
 def exact_gradient_grid(dy: Tensor) -> Grid:
-    """Return the grid that just holds a float gradient."""
-    return Grid(f32(dy.abs().max().item()) / f32(127))
+    """Return the grid that just holds a float gradient, which may be 0 everywhere."""
+    return Grid(max(f32(dy.abs().max().item()) / f32(127), f32(1e-30)))
 
 
 def conv(
