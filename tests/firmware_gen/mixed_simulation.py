@@ -45,8 +45,8 @@ def quantize(x: Tensor, grid: Grid) -> Tensor:
 
 
 def exact_gradient_grid(dy: Tensor) -> Grid:
-    """Return the grid that just holds a float gradient."""
-    return Grid(f32(dy.abs().max().item()) / f32(127))
+    """Return the grid that just holds a float gradient, which may be 0 everywhere."""
+    return Grid(max(f32(dy.abs().max().item()) / f32(127), f32(1e-30)))
 
 
 def conv(
@@ -74,6 +74,26 @@ def conv(
     return (out + y.zero).clamp(low, high)
 
 
+def conv_to_float(
+    q: Tensor, x: Grid, weight: Constant, bias: Tensor | None, attrs: ConvAttrs, size: tuple[int, int]
+) -> Tensor:
+    """Return the real values of a convolution whose output is not quantized."""
+    w = torch.tensor(weight.value.astype(np.int64)).permute(3, 2, 0, 1)
+    sums = _sums((q - x.zero).double(), w.double(), attrs, size)
+    scales = torch.tensor(weight.scales, dtype=torch.float64).expand(len(sums)) * float(x.scale)
+    y = sums * scales[:, None, None]
+    if bias is not None:
+        y = y + bias.double()[:, None, None]
+    match attrs.activation.kind:
+        case "relu":
+            return F.relu(y)
+        case "leaky_relu":
+            return F.leaky_relu(y, attrs.activation.a)
+        case "clip":
+            return y.clamp(attrs.activation.a, attrs.activation.b)
+    return y
+
+
 def carried_back(weight: Constant, attrs: ConvAttrs) -> tuple[Constant, ConvAttrs]:
     """Return the int8 layer that is the input gradient: in and out exchanged, scales of its own outputs."""
     groups, value = attrs.groups, torch.tensor(weight.value.astype(np.float64))
@@ -99,13 +119,13 @@ def carried_back(weight: Constant, attrs: ConvAttrs) -> tuple[Constant, ConvAttr
 
 
 def masked(dy: Tensor, y: Tensor, grid: Grid, activation: Activation) -> Tensor:
-    """Return the gradient behind an activation with the outputs `y`."""
+    """Return the gradient behind an activation with the outputs `y`, before it is rounded up or down."""
     passes = y > grid.zero
     if activation.kind == "clip":
         low, high = _limits(activation, grid)
         passes = (y > low) & (y < high)
     slope = activation.a if activation.kind == "leaky_relu" else 0.0
-    return torch.where(passes, dy, torch.round(dy * slope).to(torch.int64))
+    return torch.where(passes, dy.double(), dy * slope)
 
 
 def rescaled(q: Tensor, x: Grid, y: Grid) -> Tensor:
