@@ -17,10 +17,19 @@ from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Channels
 from firmware_gen.operators.layout import OneLayer, channel_block, moved_back
 from firmware_gen.operators.loss import LossAttrs
+from firmware_gen.operators.moving_sums import MovingAddAttrs
+from firmware_gen.passes.learn_in_int8 import learn_in_int8
 from firmware_gen.passes.moving_ranges import moving_ranges
 from firmware_gen.passes.split_channels import split_channels
 from firmware_gen.passes.thaw import thaw
-from firmware_gen.update import UpdatePlan, is_named, optimizer_state, trained_constants
+from firmware_gen.update import (
+    UpdatePlan,
+    gradient_name,
+    named_parameters,
+    optimizer_state,
+    trained_constants,
+    with_stored_weights,
+)
 
 # Of int8 gradients: what a step's grid leaves above the largest one of late, and how fast that is forgotten.
 # Chosen on the reference network.
@@ -41,21 +50,22 @@ def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan)
 
     Raises:
         ModelError: no loss depends on anything that learns, or a loss does not suit its output.
-        UserError: a pattern of the plan matches nothing.
+        UserError: a pattern of the plan matches nothing, or nothing to which its type of weights applies.
     """
-    graph = thaw(graph, lambda op: is_named(op, plan))
+    prepare = learn_in_int8 if plan.weights == "int8" else thaw
+    graph = prepare(graph, lambda op: named_parameters(op, plan))
     shares = trained_constants(graph, plan)
     trained = tuple(shares)
     graph = moving_ranges(split_channels(graph, shares), trained)
-    return check(_Tape(graph, trained, plan).run(losses))
+    return check(_Tape(with_stored_weights(graph, trained, plan), plan).run(losses))
 
 
 class _Tape:
     """Collects backward operators; the `Tape` that operators see."""
 
-    def __init__(self, graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> None:
+    def __init__(self, graph: Graph, plan: UpdatePlan) -> None:
         self.graph = graph
-        self._trained = trained
+        self._trained = graph.trained
         self._plan = plan
         self._tensors = dict(graph.tensors)
         self._constants = dict(graph.constants)
@@ -92,7 +102,6 @@ class _Tape:
             ranges=self._ranges,
             labels=tuple(labels),
             masks=tuple(masks),
-            trained=self._trained,
             optimizer=self._plan.optimizer,
             state=optimizer_state(self.graph, self._trained, self._plan),
         )
@@ -174,7 +183,8 @@ class _Tape:
     def _sum(self, tensor: str, first: str, second: str) -> str:
         """Return the sum of two gradients of `tensor`, or of the same channels of it."""
         if self._tensors[first].dtype == "i8":
-            return self._add_i8(Op("sum_gradients", f"sum.{tensor}", (first, second), ()), like=first)
+            meet = Op("moving_add", f"sum.{tensor}", (first, second), (), MovingAddAttrs())
+            return self.add_i8(meet, like=first)
         return self.add(Op("add", f"sum.{tensor}", (first, second), ()), like=first)
 
     def _collect_pieces(self, tensor: str) -> None:
@@ -196,20 +206,25 @@ class _Tape:
             blocks = (channel_block(shape, channels.first),)
             self.contribute(tensor, moved_back(f"slice.{tensor}", pieces[channels], blocks))
 
-    def contribute_i8(self, tensor: str, op: Op) -> None:
-        self._contributions.setdefault(tensor, []).append(self._add_i8(op, like=tensor))
-
-    def _add_i8(self, op: Op, like: str) -> str:
+    def add_i8(self, op: Op, like: str) -> str:
         name = f"grad.{op.name}.{len(self._ops)}"
         self._ranges[name] = Range(0.0, 0.0, GRADIENT_HEADROOM, GRADIENT_RATE, symmetric=True)
         self._tensors[name] = Tensor(name, self._tensors[like].shape, "i8", range=name)
         return self._append(op, name)
+
+    def contribute_i8(self, tensor: str, op: Op) -> None:
+        self._contributions.setdefault(tensor, []).append(self.add_i8(op, like=tensor))
 
     def constant(self, constant: Constant) -> str:
         self._constants[constant.name] = constant
         return constant.name
 
     def update(self, op: Op) -> None:
+        if self._plan.clip_norm and not self._plan.keep_gradients:
+            (constant,) = op.constants
+            name = gradient_name(constant)
+            self._tensors[name] = Tensor(name, self._constants[constant].shape)
+            op = dataclasses.replace(op, outputs=(name,))
         self._updates.append(dataclasses.replace(op, phase="update"))
 
     def save(self, op: Op, name: str, count: int, dtype: DType) -> str:

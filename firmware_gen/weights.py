@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldtune.errors import UserError
-from fieldtune.files import write_bytes
-from firmware_gen.graph import Constant, Graph
+from firmware_gen.graph import Constant
 
-Weights = Mapping[str, NDArray[np.float32]]
+Weights = Mapping[str, NDArray[Any]]
 
 
-def to_source(constant: Constant, value: NDArray[np.float32]) -> NDArray[np.float32]:
+def to_source(constant: Constant, value: NDArray[Any]) -> NDArray[Any]:
     """Return `value` (of the board, any shape) as the array that stands in the model file.
 
     A weight that folding has made stands nowhere; it keeps the kernels' order. Where only some of a layer's
@@ -47,27 +46,3 @@ def from_source(constant: Constant, value: NDArray[np.float32]) -> NDArray[np.fl
     if constant.slab is not None:
         ordered = ordered[constant.slab.index]
     return np.ascontiguousarray(ordered.astype(np.float32))
-
-
-def write_tuned_onnx(model: Path, graph: Graph, weights: Weights, out: Path) -> bool:
-    """Write `model` with the weights that learned (in the file's order); tell whether that was possible.
-
-    It is not where a weight was folded with a batch normalization: then no array of the file is that weight.
-    Nor is it in a file of another format.
-    """
-    import onnx
-    from onnx import numpy_helper
-
-    if model.suffix != ".onnx" or any(graph.constants[name].source_axes is None for name in weights):
-        return False
-    proto = onnx.load(model)
-    for initializer in proto.graph.initializer:
-        if initializer.name in weights:
-            kind = numpy_helper.to_array(initializer).dtype
-            tuned = weights[initializer.name].astype(kind)
-            initializer.CopyFrom(numpy_helper.from_array(tuned, initializer.name))
-    present = {initializer.name for initializer in proto.graph.initializer}
-    if not present.issuperset(weights):
-        return False
-    write_bytes(out, proto.SerializeToString(deterministic=True))
-    return True

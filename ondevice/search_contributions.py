@@ -23,7 +23,7 @@ from firmware_gen.passes.split_channels import Divisible
 from firmware_gen.passes.thaw import thaw
 from firmware_gen.plan import Plan
 from firmware_gen.project import Network, plan_network
-from firmware_gen.update import UpdatePlan, trained_constants
+from firmware_gen.update import WHOLE, UpdatePlan, trained_constants
 from ondevice.device import Device, Hyper
 from ondevice.evaluation import spread
 from ondevice.training_data import Sample, TrainingSamples
@@ -59,7 +59,7 @@ def learnable(graph: Graph) -> list[Op]:
 
 def thawed(network: Network) -> Graph:
     """Return the network's graph with every int8 layer as a float layer, as it is where it learns."""
-    return thaw(network.graph, lambda op: True)
+    return thaw(network.graph, lambda op: dict.fromkeys(op.constants[:2], WHOLE))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from fieldtune.console import say
 from fieldtune.errors import BoardError
 from firmware_gen.plan import Plan
 from firmware_gen.project import Network
-from firmware_gen.weights import to_source, write_tuned_onnx
+from firmware_gen.tuned_onnx import write_tuned_onnx
+from firmware_gen.weights import to_source
 from ondevice.device import Device
 from ondevice.evaluation import Evaluation
 from ondevice.session import Session
@@ -68,17 +69,14 @@ def _memory_used(device: Device, session: Session) -> dict[str, int]:
     return {"stack_bytes": memory.stack_bytes, "stack_used": memory.stack_used}
 
 
-def _save_weights(network: Network, plan: Plan, session: Session, weights: Arrays) -> None:
+def _save_weights(network: Network, plan: Plan, session: Session, learned: Arrays) -> None:
     constants = plan.graph.constants
-    weights = {name: value for name, value in weights.items() if name in plan.graph.trained}
+    weights = {name: value for name, value in learned.items() if name in plan.graph.trained}
     before = {name: to_source(constants[name], constants[name].value) for name in weights}
     after = {name: to_source(constants[name], value) for name, value in weights.items()}
     session.save_weights("before", before)
     session.save_weights("after", after)
-    if plan.graph.ranges:
-        say("the scales of int8 layers have moved, which tuned.onnx cannot hold yet: see weights_after.npz")
-        return
-    if not write_tuned_onnx(network.path, plan.graph, after, session.path / "tuned.onnx"):
+    if not write_tuned_onnx(network.path, plan.graph, after, session.path / "tuned.onnx", learned):
         say(
             "what learned is no array of the model's file, so the tuned weights are only in weights_after.npz"
         )

@@ -61,6 +61,18 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         help="how velocity or first moment are stored (default f32)",
     )
     optimizer.add_argument(
+        "--weights",
+        choices=("f32", "bf16", "int8"),
+        default="f32",
+        help="how weights that learn are stored: f32 (default), bf16, or those of int8 layers in int8",
+    )
+    optimizer.add_argument(
+        "--rounding",
+        choices=("stochastic", "nearest"),
+        default="stochastic",
+        help="of weights in bf16 or int8: stochastic (default) lets small moves count, nearest drops them",
+    )
+    optimizer.add_argument(
         "--clip-norm", type=not_negative, default=0.0, help="limit of the gradient's norm (keeps gradients)"
     )
     optimizer.add_argument(
@@ -151,6 +163,11 @@ def search(args: argparse.Namespace, network: Network, frames: Frames) -> Found:
     from ondevice.search import search_update
     from ondevice.search_costs import Limits
 
+    if args.weights == "int8":
+        raise UserError(
+            "--update auto searches for layers that learn as floats; leave out --weights, and give what it "
+            "finds to --update together with --weights int8"
+        )
     board = load_board(args.board)
     ram = None if args.ram is None else parse_size(args.ram)
     limits = Limits.of(board, ram, None if args.time is None else parse_seconds(args.time))
@@ -167,10 +184,15 @@ def _update(args: argparse.Namespace) -> UpdatePlan:
         raise UserError(f"--momentum is for sgd; --optimizer {args.optimizer} has beta1 in its place")
     if args.optimizer == "sgd" and args.momentum == 0 and args.state != "f32":
         raise UserError("--state is how a velocity is stored, but sgd has none without --momentum; add that")
+    if args.rounding != "stochastic" and args.weights == "f32":
+        raise UserError("--rounding is for weights in bf16 or int8; add --weights bf16 or int8")
     return parse_update(
         args.update,
         momentum=args.momentum > 0,
-        keep_gradients=args.clip_norm > 0 or args.accumulate > 1,
+        keep_gradients=args.accumulate > 1,
+        clip_norm=args.clip_norm > 0,
         optimizer=args.optimizer,
         state=args.state,
+        weights=args.weights,
+        rounding=args.rounding,
     )

@@ -32,16 +32,18 @@ from firmware_gen.operators.layout import (
     StridedSlice,
     Transpose,
 )
+from firmware_gen.operators.learning_i8 import BiasUpdateI8, ConvUpdateI8, LearningConv2d, TurningConv2d
 from firmware_gen.operators.lookup import Lookup
 from firmware_gen.operators.loss import Loss
 from firmware_gen.operators.moving import (
     ActivationBitsI8,
+    Conv2dI8F32,
     MaskGradient,
     MovingConv2d,
     QuantizeGradient,
     Rescale,
-    SumGradients,
 )
+from firmware_gen.operators.moving_sums import MeanGradient, MovingAdd, MovingMean
 from firmware_gen.operators.pool import (
     AveragePool,
     AveragePoolGrad,
@@ -73,18 +75,22 @@ OPERATORS: dict[str, Operator] = {
         AveragePoolGrad(),
         AveragePoolI8(),
         BiasUpdate(),
+        BiasUpdateI8(),
         BroadcastSum(),
         ChannelsFirst(),
         Concat(),
         Conv2d(),
         Conv2dI8(),
+        Conv2dI8F32(),
         ConvGradInput(),
         ConvUpdate(),
+        ConvUpdateI8(),
         DepthToSpace(),
         Dequantize(),
         FromChannelsFirst(),
         Gather(),
         GatherGrad(),
+        LearningConv2d(),
         Lookup(),
         Loss(),
         MaskGradient(),
@@ -94,11 +100,14 @@ OPERATORS: dict[str, Operator] = {
         Maximum(),
         MaximumI8(),
         Mean(),
+        MeanGradient(),
         MeanI8(),
         Minimum(),
         MinimumI8(),
         MoveGrad(),
+        MovingAdd(),
         MovingConv2d(),
+        MovingMean(),
         Mul(),
         MulI8(),
         Negate(),
@@ -113,7 +122,6 @@ OPERATORS: dict[str, Operator] = {
         ReduceMin(),
         ReduceMinI8(),
         Rescale(),
-        SumGradients(),
         Reshape(),
         Resize(),
         ResizeGrad(),
@@ -131,5 +139,6 @@ OPERATORS: dict[str, Operator] = {
         SumGrad(),
         SumI8(),
         Transpose(),
+        TurningConv2d(),
     )
 }

@@ -87,18 +87,27 @@ def moving_scratch(parts: Sequence[ConvPart], op: Op, graph: Graph) -> int | Non
     return None if narrow else max(_part_scratch(part, op, graph) for part in parts)
 
 
-def moving_call(part: ConvPart, step: Step, c: Emitter, scratch: str) -> str:
-    """Return the call for a layer whose `bias`, `from.zero` and rounding `to` are variables."""
+def packed_bytes(part: ConvPart) -> int:
+    """Return the bytes of the weights in the kernel's order."""
+    return int(_pack_weights(part.weight, part.conv.groups).size)
+
+
+def moving_call(part: ConvPart, step: Step, c: Emitter, scratch: str, packed: str | None = None) -> str:
+    """Return the call for a layer whose `bias`, `from.zero` and rounding `to` are variables.
+
+    packed: the C name of weights that ft_pack_i8_dsp has made; None: they are frozen.
+    """
     op = step.op
     x, weight = op.inputs[0], op.constants[0]
-    packed = _pack_weights(part.weight, part.conv.groups)
-    wide = c.prefer == "speed" and _expanding_pays(_patch(part.weight.shape).words, fast=False)
-    if wide:
-        packed = packed[..., HALFWORDS].astype(np.int16)
-    weights = c.array(f"{weight}.dsp{part.suffix}", packed)
+    wide = packed is None and c.prefer == "speed" and _expanding_pays(_patch(part.weight.shape).words, False)
+    if packed is None:
+        values = _pack_weights(part.weight, part.conv.groups)
+        packed = c.array(
+            f"{weight}.dsp{part.suffix}", values[..., HALFWORDS].astype(np.int16) if wide else values
+        )
     return (
         f"ft_conv2d_i8_dsp({c.pointer(x)}, {c.map(x)}, from.zero,\n"
-        f"    (ft_channels_t){{{weights}, {int(wide)}, bias, FT_TABLES_DSP, to}}, {part.output(step, c)},\n"
+        f"    (ft_channels_t){{{packed}, {int(wide)}, bias, FT_TABLES_DSP, to}}, {part.output(step, c)},\n"
         f"    {forward_literal(part.conv, part.weight.shape)}, {scratch}, {part.rows(step, c)});"
     )
 

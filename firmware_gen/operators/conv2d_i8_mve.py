@@ -52,14 +52,23 @@ def moving_scratch(parts: Sequence[ConvPart], op: Op, graph: Graph) -> int | Non
     return None if parts[0].conv.groups > 1 else max(_part_scratch(part, x, y) for part in parts)
 
 
-def moving_call(part: ConvPart, step: Step, c: Emitter, scratch: str) -> str:
-    """Return the call for a layer whose `bias`, `from.zero` and rounding `to` are variables."""
+def packed_bytes(part: ConvPart) -> int:
+    """Return the bytes of the weights in the kernel's order."""
+    return int(_blocks(part.weight, 1).size)
+
+
+def moving_call(part: ConvPart, step: Step, c: Emitter, scratch: str, packed: str | None = None) -> str:
+    """Return the call for a layer whose `bias`, `from.zero` and rounding `to` are variables.
+
+    packed: the C name of weights that ft_pack_i8_mve has made; None: they are frozen.
+    """
     op, graph = step.op, step.graph
     x, weight = op.inputs[0], op.constants[0]
     in_place = _part_scratch(part, graph.shape(x), graph.shape(op.outputs[0])) == 0
-    weights = c.array(f"{weight}.mve{part.suffix}", _blocks(part.weight, 1))
+    if packed is None:
+        packed = c.array(f"{weight}.mve{part.suffix}", _blocks(part.weight, 1))
     return (
-        f"ft_mve_conv2d_i8({c.pointer(x)}, {c.map(x)}, from.zero, {weights}, bias,\n"
+        f"ft_mve_conv2d_i8({c.pointer(x)}, {c.map(x)}, from.zero, {packed}, bias,\n"
         f"    {part.output(step, c)},\n"
         f"    {forward_literal(part.conv, part.weight.shape)}, to, 1,\n"
         f"    {'NULL' if in_place else scratch}, {part.rows(step, c)});"

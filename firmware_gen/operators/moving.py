@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from fieldtune.errors import ModelError
 from firmware_gen.c_text import c_float
 from firmware_gen.graph import Constant, Graph, Op
 from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve
-from firmware_gen.operators.activation import bits_reach
+from firmware_gen.operators.activation import activation_gradient, bits_reach
 from firmware_gen.operators.base import Emitter, Operator, Rows, Tape
 from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, conv_reach, forward_literal
 from firmware_gen.operators.conv2d_i8 import real_weight
@@ -35,9 +35,13 @@ SMALLEST_SCALE = 1e-30
 
 
 class MovingConv2d(Operator):
-    """y = activation(bias + x * w), x and y int8; constants: int8 weight and, maybe, float32 bias."""
+    """y = activation(bias + x * w), x and y int8; constants: int8 weight and, maybe, float32 bias.
+
+    The bias can learn: its gradient is the sum of an int8 one.
+    """
 
     kind = "moving_conv2d"
+    learns = True
 
     def parameters(self, op: Op) -> tuple[str, ...]:
         return op.constants
@@ -49,48 +53,115 @@ class MovingConv2d(Operator):
         kernel = _kernel(op, graph, isa)
         # The portable kernel wants a pixel of padding.
         own = graph.shape(op.inputs[0])[2] if kernel is None else kernel.scratch
-        return _table_bytes(op, graph) + own
+        return table_bytes(op, graph) + own
 
     def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
         return conv_reach(_attrs(op), row, graph.shape(op.inputs[k])[0])
 
     def backward(self, op: Op, tape: Tape) -> None:
-        attrs = _attrs(op)
-        x, y = op.inputs[0], op.outputs[0]
-        dy = tape.gradient(y)
-        if attrs.activation != LINEAR:
-            if not attrs.activation.slope_is_bit:
-                raise ModelError(f"layer '{op.name}' passes no gradient on: its activation has no bit for it")
-            dy = tape.add(Op("mask_gradient", op.name, (dy, y), (), attrs.activation), like=y)
+        attrs, x = _attrs(op), op.inputs[0]
+        dy = gradient_of_sums(op, attrs.activation, tape)
         if tape.wants(x):
-            weight = tape.constant(_turned(tape.graph.constants[op.constants[0]], attrs))
-            turned = replace(attrs, transposed=not attrs.transposed, activation=LINEAR)
-            tape.contribute_i8(x, Op("moving_conv2d", op.name, (dy,), (), turned, (weight,)))
+            contribute_to_input(op, dy, tape)
+        for bias in filter(tape.learns, op.constants[1:]):
+            tape.update(Op("bias_update_i8", op.name, (dy,), (), None, (bias,)))
 
     def emit(self, step: Step, c: Emitter) -> str:
         op, attrs, graph = step.op, _attrs(step.op), step.graph
-        x, y = op.inputs[0], op.outputs[0]
         kernel = _kernel(op, graph, c.isa)
-        scratch = f"scratch_ + {_table_bytes(op, graph)}"
+        weight = graph.constants[op.constants[0]]
+        scratch = f"scratch_ + {table_bytes(op, graph)}"
         if kernel is None:
-            calls = [_tables(step, _sums(attrs, graph.constants[op.constants[0]].value), "", c)]
-            calls.append(_portable_call(step, c, scratch))
+            calls = [_tables(step, _sums(attrs, weight.value), "", c)]
+            calls.append(portable_call(attrs, weight.value.shape, c.weight(weight.name), step, c, scratch))
         else:
             calls = []
             for part in kernel.parts:
                 total = part.weight.sum(axis=(0, 1, 2), dtype=np.int64)
                 calls.append(_tables(step, total, part.suffix, c))
                 calls.append(kernel.variant.moving_call(part, step, c, scratch))
-        guess = ""
-        if graph.ranges[graph.tensors[y].range].symmetric:
-            guess = f"ft_range_guess({c.range(y)}, 127.0f * from.scale * {c_float(_reach(op, graph))});\n"
+        return moving_layer(calls, weight, step, c)
+
+
+def contribute_to_input(op: Op, dy: str, tape: Tape) -> None:
+    """Carry the gradient `dy` of a layer's sums back to its input, through frozen weights."""
+    attrs = _attrs(op)
+    weight = tape.constant(turned(tape.graph.constants[op.constants[0]], attrs))
+    opposite = replace(attrs, transposed=not attrs.transposed, activation=LINEAR)
+    tape.contribute_i8(op.inputs[0], Op("moving_conv2d", op.name, (dy,), (), opposite, (weight,)))
+
+
+def gradient_of_sums(op: Op, activation: Activation, tape: Tape) -> str:
+    """Return the gradient of what a layer's activation is applied to."""
+    y = op.outputs[0]
+    dy = tape.gradient(y)
+    if activation == LINEAR:
+        return dy
+    if not activation.slope_is_bit:
+        raise ModelError(f"layer '{op.name}' passes no gradient on: its activation has no bit for it")
+    return tape.add(Op("mask_gradient", op.name, (dy, y), (), activation), like=y)
+
+
+def moving_layer(calls: Sequence[str], weight: Constant, step: Step, c: Emitter) -> str:
+    """Return the statements of a layer: `calls` with the variables that they use. A gradient's first grid is
+    guessed from `weight`.
+    """
+    op, graph = step.op, step.graph
+    x, y = op.inputs[0], op.outputs[0]
+    guess = ""
+    if graph.ranges[graph.tensors[y].range].symmetric:
+        guess = f"ft_range_guess({c.range(y)}, 127.0f * from.scale * {c_float(_reach(weight))});\n"
+    return (
+        f"const ft_grid_t from = {c.grid(x)};\n"
+        f"int8_t *const scratch_ = {c.scratch(op)};\n"
+        "int32_t *const bias = (int32_t *)(void *)scratch_;\n"
+        "ft_requantize_t to;\n"
+        f"{guess}" + "\n".join(calls) + "\n"
+        f"ft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
+    )
+
+
+class Conv2dI8F32(Operator):
+    """y = activation(bias + x * w), x int8 and y float32; constants: int8 weight and, maybe, float32 bias."""
+
+    kind = "conv2d_i8_f32"
+
+    def parameters(self, op: Op) -> tuple[str, ...]:
+        return op.constants
+
+    def macs(self, op: Op, graph: Graph) -> int:
+        return conv_macs(op, _attrs(op), graph)
+
+    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        return graph.shape(op.inputs[0])[2]  # a pixel of padding
+
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        return conv_reach(_attrs(op), row, graph.shape(op.inputs[k])[0])
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        attrs, (x,), (y,) = _attrs(op), op.inputs, op.outputs
+        dy = tape.gradient(y)
+        if attrs.activation != LINEAR:
+            dy = activation_gradient(op.name, y, attrs.activation, tape)
+        if tape.wants(x):
+            contribute_to_input(op, tape.add_i8(Op("quantize_gradient", op.name, (dy,), ()), like=y), tape)
+        for bias in filter(tape.learns, op.constants[1:]):
+            tape.update(Op("bias_update", op.name, (dy,), (), None, (bias,)))
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        op, attrs, graph = step.op, _attrs(step.op), step.graph
+        (x,), (y,), (name, *bias) = op.inputs, op.outputs, op.constants
+        weight = graph.constants[name]
+        scales = np.broadcast_to(np.array(weight.scales, np.float32), (graph.shape(y)[2],))
+        sums = weight.value.sum(axis=(0, 1, 2), dtype=np.int64).astype(np.int32)
         return (
             f"const ft_grid_t from = {c.grid(x)};\n"
-            f"int8_t *const scratch_ = {c.scratch(op)};\n"
-            "int32_t *const bias = (int32_t *)(void *)scratch_;\n"
-            "ft_requantize_t to;\n"
-            f"{guess}" + "\n".join(calls) + "\n"
-            f"ft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
+            f"int8_t *const padding = {c.scratch(op)};\n"
+            f"memset(padding, from.zero, {graph.shape(x)[2]});\n"
+            f"ft_conv2d_i8_f32({c.pointer(x)}, {c.map(x)}, padding, from, {c.weight(name)},\n"
+            f"    {c.array(f'{name}.scales', scales)}, {c.array(f'{name}.sums', sums)},\n"
+            f"    {c.weight(bias[0]) if bias else 'NULL'}, {c.pointer(y)}, {c.map(y)},\n"
+            f"    {forward_literal(attrs, weight.value.shape)}, {attrs.activation.c()}, {c.rows(step)});"
         )
 
 
@@ -100,45 +171,58 @@ class _MovingVariant(Protocol):
     def moving_scratch(self, parts: Sequence[ConvPart], op: Op, graph: Graph) -> int | None:
         """Return the bytes that `moving_call` works in; None where the portable kernel is to run."""
 
-    def moving_call(self, part: ConvPart, step: Step, c: Emitter, scratch: str) -> str:
-        """Return the call that makes `part` with the C variables `from`, `bias` and `to`."""
+    def moving_call(
+        self, part: ConvPart, step: Step, c: Emitter, scratch: str, packed: str | None = None
+    ) -> str:
+        """Return the call that makes `part` with the C variables `from`, `bias` and `to`.
+
+        packed: the C name of weights that were packed when the layer runs; None: they are the part's.
+        """
+
+    def packed_bytes(self, part: ConvPart) -> int:
+        """Return the bytes of the part's weights in the kernel's order."""
 
 
 VARIANTS: dict[Isa, _MovingVariant] = {"dsp": conv2d_i8_dsp, "mve": conv2d_i8_mve}
 
 
 @dataclass(frozen=True)
-class _Kernel:
+class Kernel:
+    """A kernel for an instruction set, and the parts of a layer that it runs."""
+
     variant: _MovingVariant
     parts: list[ConvPart]
     scratch: int
 
 
-def _kernel(op: Op, graph: Graph, isa: Isa) -> _Kernel | None:
+def _kernel(op: Op, graph: Graph, isa: Isa) -> Kernel | None:
+    return find_kernel(_attrs(op), graph.constants[op.constants[0]].value, op, graph, isa)
+
+
+def find_kernel(attrs: ConvAttrs, weight: NDArray[Any], op: Op, graph: Graph, isa: Isa) -> Kernel | None:
     """Return the kernel that runs the layer, None for the portable one."""
-    conv = replace(_attrs(op), activation=LINEAR)
+    conv = replace(attrs, activation=LINEAR)
     if isa not in VARIANTS or not splits(conv):
         return None
-    weight, y = graph.constants[op.constants[0]].value, graph.shape(op.outputs[0])
+    y = graph.shape(op.outputs[0])
     if weight[..., 0].size >= MOST_INPUTS:
         return None
     parts = split(conv, weight, np.zeros(y[2], np.int32), 0, y)
     scratch = VARIANTS[isa].moving_scratch(parts, op, graph)
-    return None if scratch is None else _Kernel(VARIANTS[isa], parts, scratch)
+    return None if scratch is None else Kernel(VARIANTS[isa], parts, scratch)
 
 
-def _table_bytes(op: Op, graph: Graph) -> int:
+def table_bytes(op: Op, graph: Graph) -> int:
     """Return what ft_moving_tables fills, up to a multiple of 8."""
     channels = -(-graph.shape(op.outputs[0])[2] // 4) * 4
     return -(-14 * channels // 8) * 8
 
 
-def _reach(op: Op, graph: Graph) -> float:
+def _reach(weight: Constant) -> float:
     """Return how large outputs are to be expected of inputs whose largest is 1 and whose RMS a quarter.
 
     Four standard deviations of the output with the largest weights.
     """
-    weight = graph.constants[op.constants[0]]
     sizes = np.sqrt((weight.value.astype(np.float64) ** 2).sum(axis=(0, 1, 2)))
     return float(sizes.max() * max(weight.scales))
 
@@ -152,29 +236,40 @@ def _tables(step: Step, sums: NDArray[np.int64] | None, suffix: str, c: Emitter)
     """Return the statement that makes biases and factors."""
     op, graph = step.op, step.graph
     name, *real = op.constants
-    y = op.outputs[0]
-    channels = graph.shape(y)[2]
-    scales = np.broadcast_to(np.array(graph.constants[name].scales, np.float32), (channels,))
     total = "NULL" if sums is None else c.array(f"{name}.sums{suffix}", sums.astype(np.int32))
-    bias = c.weight(real[0]) if real else "NULL"
-    layer = f"(ft_moving_t){{{c.array(f'{name}.scales', scales)}, {total}, {bias}, {channels}}}"
+    scales = channel_scales(graph.constants[name], graph.shape(op.outputs[0])[2], c)
+    return tables_call(scales, total, c.weight(real[0]) if real else "NULL", _attrs(op).activation, step, c)
+
+
+def channel_scales(weight: Constant, channels: int, c: Emitter) -> str:
+    """Return the C array of the weight's scales, one an output channel of the layer."""
+    scales = np.broadcast_to(np.array(weight.scales, np.float32), (channels,))
+    return c.array(f"{weight.name}.scales", scales)
+
+
+def tables_call(scales: str, sums: str, bias: str, activation: Activation, step: Step, c: Emitter) -> str:
+    """Return the statement that makes biases and factors of these C arrays; "NULL" where there is none."""
+    y = step.op.outputs[0]
+    layer = f"(ft_moving_t){{{scales}, {sums}, {bias}, {step.graph.shape(y)[2]}}}"
     return (
         f"to = ft_moving_tables({layer}, from,\n"
-        f"    {c.range(y)}, {c.range_rule(y)}, {_attrs(op).activation.c()}, scratch_);"
+        f"    {c.range(y)}, {c.range_rule(y)}, {activation.c()}, scratch_);"
     )
 
 
-def _portable_call(step: Step, c: Emitter, padding: str) -> str:
-    op, attrs = step.op, _attrs(step.op)
-    x, y = op.inputs[0], op.outputs[0]
-    literal = forward_literal(attrs, step.graph.constants[op.constants[0]].value.shape)
+def portable_call(
+    attrs: ConvAttrs, shape: tuple[int, ...], weights: str, step: Step, c: Emitter, padding: str
+) -> str:
+    """Return the call of the portable kernel; padding: a pixel of scratch."""
+    x, y = step.op.inputs[0], step.op.outputs[0]
+    literal = forward_literal(attrs, shape)
     head, outside = "", "from.zero"
     kernel = "ft_conv2d_transpose_i8" if attrs.transposed else "ft_conv2d_i8"
     if not attrs.transposed:
         outside = padding
         head = f"memset({padding}, from.zero, {step.graph.shape(x)[2]});\n"
     return (
-        f"{head}{kernel}({c.pointer(x)}, {c.map(x)}, {outside}, {c.weight(op.constants[0])}, bias,\n"
+        f"{head}{kernel}({c.pointer(x)}, {c.map(x)}, {outside}, {weights}, bias,\n"
         f"    {c.pointer(y)}, {c.map(y)}, {literal}, to, 0, {c.rows(step)});"
     )
 
@@ -184,21 +279,21 @@ def _attrs(op: Op) -> ConvAttrs:
     return op.attrs
 
 
-def _turned(weight: Constant, attrs: ConvAttrs) -> Constant:
+def turned(weight: Constant, attrs: ConvAttrs) -> Constant:
     """Return the weights with which the opposite window carries the gradient back.
 
     In and out change places, and so that the sums need one factor an output, the values get scales for these.
     """
-    turned = real_weight(weight, attrs).transpose(0, 1, 3, 2)
+    opposite = real_weight(weight, attrs).transpose(0, 1, 3, 2)
     if attrs.transposed:  # into (rows, columns, in of a group, groups * out)
-        each = steps = np.abs(turned).max(axis=(0, 1, 2)) / 127
+        each = steps = np.abs(opposite).max(axis=(0, 1, 2)) / 127
     else:  # into (rows, columns, groups * in, out of a group)
-        rows, columns, taken, given = turned.shape
-        parts = turned.reshape(rows, columns, attrs.groups, -1, given)
+        rows, columns, taken, given = opposite.shape
+        parts = opposite.reshape(rows, columns, attrs.groups, -1, given)
         steps = np.abs(parts).max(axis=(0, 1, 3)) / 127
         each = np.repeat(steps, taken // attrs.groups, axis=0)
     each, steps = np.maximum(each, SMALLEST_SCALE), np.maximum(steps.ravel(), SMALLEST_SCALE)
-    integers = np.rint(turned / each).astype(np.int8)
+    integers = np.rint(opposite / each).astype(np.int8)
     return Constant(f"{weight.name}.back", integers, scales=tuple(np.float32(s).item() for s in steps))
 
 
@@ -231,22 +326,8 @@ class QuantizeGradient(Operator):
         )
 
 
-class SumGradients(Operator):
-    """The sum of two int8 gradients on any grids, on the grid that just holds it."""
-
-    kind = "sum_gradients"
-
-    def overwrites(self, op: Op) -> tuple[int, ...]:
-        return (0, 1)
-
-    def emit(self, step: Step, c: Emitter) -> str:
-        y = step.op.outputs[0]
-        a, b = (f"(ft_gradient_t){{{c.pointer(x)}, {c.map(x)}, {c.grid(x)}}}" for x in step.op.inputs)
-        return f"ft_sum_gradients({a},\n    {b},\n    {c.pointer(y)}, {c.map(y)}, {c.range(y)});"
-
-
 class MaskGradient(Operator):
-    """dx = dy * slope on the grid of dy, from the bits of the activation's output."""
+    """dx = dy * slope on the grid of dy, from the activation's output or its bits."""
 
     kind = "mask_gradient"
     row_by_row = True
@@ -258,8 +339,13 @@ class MaskGradient(Operator):
         dy, bits = step.op.inputs
         dx, activation = step.op.outputs[0], step.op.attrs
         assert isinstance(activation, Activation)
-        assert step.graph.tensors[bits].dtype == "bits", "sign_bits replaces every output by its bits"
         slope = activation.a if activation.kind == "leaky_relu" else 0.0
+        if step.graph.tensors[bits].dtype == "i8":  # something else reads the output as well
+            return (
+                f"ft_mask_gradient_from_output_i8({c.pointer(dy)}, {c.map(dy)},\n"
+                f"    {c.pointer(bits)}, {c.map(bits)}, {c.grid(bits)}, {c.pointer(dx)}, {c.map(dx)},\n"
+                f"    {activation.c()}, {c_float(slope)}, {c.rows(step)});"
+            )
         return (
             f"ft_mask_gradient_i8({c.pointer(dy)}, {c.map(dy)}, {c.pointer(bits)},\n"
             f"    {c.pointer(dx)}, {c.map(dx)}, {c_float(slope)}, {c.rows(step)});"

@@ -31,12 +31,18 @@ def split_channels(graph: Graph, shares: Mapping[str, Share]) -> Graph:
     The learning part keeps the names of layer and constants.
 
     Raises:
-        UserError: a range of channels is none of the layer's, or cuts a group; weight and bias differ.
+        UserError: a range of channels is none of the layer's, or cuts a group; weight and bias differ; the
+            layer learns in int8.
     """
     for op in graph.ops:
         wanted = {shares[name] for name in op.constants if name in shares}
         if not wanted - {WHOLE}:
             continue
+        if op.kind == "learning_conv2d":
+            raise UserError(
+                f"{op.name} of {graph.name} would learn in some of its channels: with --weights int8 a layer "
+                "learns whole; leave out the channels, or use --weights f32"
+            )
         if len(wanted) > 1:
             raise UserError(
                 f"weight and bias of {op.name} of {graph.name} would learn in different channels; "

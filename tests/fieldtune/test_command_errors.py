@@ -160,6 +160,13 @@ def tune_words(changes: Sequence[str] = (), **replaced: str) -> list[str]:
         ({"optimizer": "rmsprop"}, "--optimizer: invalid choice: 'rmsprop'"),
         ({"state": "f16"}, "--state: invalid choice: 'f16'"),
         ({"state": "bf16"}, "--state is how a velocity is stored, but sgd has none without --momentum"),
+        ({"weights": "int4"}, "--weights: invalid choice: 'int4'"),
+        (
+            {"weights": "int8"},
+            "--weights int8 is for int8 layers, but none that the update names is one in tiny",
+        ),
+        ({"rounding": "nearest"}, "--rounding is how int8 weights move; add --weights int8"),
+        ({"update": "auto", "weights": "int8"}, "--update auto searches for layers that learn as floats"),
         ({"optimizer": "adam", "momentum": "0.9"}, "--momentum is for sgd; --optimizer adam has beta1"),
         ({"beta2": "0.99"}, "--beta2 is for adam and adamw; leave it out or give --optimizer adam"),
         ({"optimizer": "adam", "beta1": "1"}, "--beta1: 1 is no number from 0 to before 1"),

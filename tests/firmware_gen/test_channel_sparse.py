@@ -19,8 +19,9 @@ from firmware_gen.operators.conv2d import ConvGradAttrs
 from firmware_gen.passes import lighten
 from firmware_gen.passes.split_channels import split_channels
 from firmware_gen.plan import make_plan
+from firmware_gen.tuned_onnx import write_tuned_onnx
 from firmware_gen.update import UpdatePlan, trained_constants
-from firmware_gen.weights import from_source, to_source, write_tuned_onnx
+from firmware_gen.weights import from_source, to_source
 from ondevice.workbench import open_board
 
 PARTS = ("*:1/4", "*:1/2", "*:2/3")

@@ -12,7 +12,8 @@ from fieldtune.errors import UserError
 from firmware_gen.graph import Graph
 from firmware_gen.importers.onnx_file import import_onnx
 from firmware_gen.passes import simplify
-from firmware_gen.weights import from_source, to_source, write_tuned_onnx
+from firmware_gen.tuned_onnx import write_tuned_onnx
+from firmware_gen.weights import from_source, to_source
 
 
 def network(norm: bool = False) -> Net:

@@ -27,7 +27,7 @@ typedef struct {
     int32_t symmetric;
 } ft_moving_rule_t;
 
-#define FT_RANGE_SATURATED 1.5f /* how far beyond the grid a range is taken to reach whose end was seen */
+#define FT_RANGE_SATURATED 2.0f /* how far beyond the grid a range is taken to reach whose end was seen */
 #define FT_RANGE_SMALLEST  1e-30f
 
 FT_INLINE int32_t ft_nearest_i32(float x, int32_t limit) {
@@ -182,39 +182,30 @@ FT_INLINE void ft_quantize_gradient(const float *dy, ft_map_t dym, int8_t *q, ft
     ft_quantize_f32_i8(dy, dym, q, qm, ft_range_hold(range, most), FT_HALF_EVEN, 0, dym.h);
 }
 
-/* An int8 gradient and the grid it is on. */
-typedef struct {
-    const int8_t *q;
-    ft_map_t map;
-    ft_grid_t grid;
-} ft_gradient_t;
-
-FT_INLINE float ft_gradient_at(ft_gradient_t g, int row, int col, int channel) {
-    return (float)g.q[row * g.map.row + col * g.map.pixel + channel] * g.grid.scale;
+/* x rounded up or down, over the indices i as often up as what is over is large. |x| <= 128. */
+FT_INLINE int32_t ft_dithered(float x, int i) {
+    const uint32_t spread = (uint32_t)i * 2654435769u; /* 2^32 over the golden ratio: parts lie evenly */
+    return (int32_t)(x + (float)(spread >> 24) * 0x1p-8f + 256.0f) - 256;
 }
 
-/* y = a + b, all rows, on the grid that just holds it. y may be a.q or b.q. */
-FT_INLINE void ft_sum_gradients(ft_gradient_t a, ft_gradient_t b, int8_t *y, ft_map_t ym,
-                                ft_moving_range_t *range) {
-    float most = 0.0f;
-    for (int row = 0; row < ym.h; row++)
-        for (int col = 0; col < ym.w; col++)
-            for (int c = 0; c < ym.c; c++) {
-                const float sum = ft_gradient_at(a, row, col, c) + ft_gradient_at(b, row, col, c);
-                const float size = sum < 0.0f ? -sum : sum;
-                most = size > most ? size : most;
-            }
-    const float scale = ft_range_hold(range, most).scale;
-    for (int row = 0; row < ym.h; row++)
-        for (int col = 0; col < ym.w; col++)
-            for (int c = 0; c < ym.c; c++) {
-                const float sum = ft_gradient_at(a, row, col, c) + ft_gradient_at(b, row, col, c);
-                y[row * ym.row + col * ym.pixel + c] = (int8_t)ft_nearest_i32(sum / scale, 127);
-            }
+/* low < y < high */
+typedef struct {
+    int32_t low, high;
+} ft_open_range_t;
+
+/* The outputs of an activation whose gradient passes whole. */
+FT_INLINE ft_open_range_t ft_passing(ft_grid_t grid, ft_activation_t act) {
+    ft_open_range_t passing = {grid.zero, 128};
+    if (act.kind == FT_CLIP) {
+        passing.low = ft_clamp_i32(ft_nearest_i32(act.a / grid.scale, 512) + grid.zero, -128, 127);
+        passing.high = ft_clamp_i32(ft_nearest_i32(act.b / grid.scale, 512) + grid.zero, -128, 127);
+    }
+    return passing;
 }
 
 /* The activation's slope from the bits of its output: where the bit is 0, the gradient is multiplied by
- * `slope`. dx may be dy; both are on one grid. Rows y0..y1. */
+ * `slope`. dx may be dy; both are on one grid. Rows y0..y1. Most gradients are small: rounded to the nearest,
+ * those with a small slope would all be 0; so it is right in the mean instead. */
 FT_INLINE void ft_mask_gradient_i8(const int8_t *dy, ft_map_t dym, const uint8_t *bits, int8_t *dx,
                                    ft_map_t dxm, float slope, int y0, int y1) {
     int i = y0 * dym.w * dym.c;
@@ -224,25 +215,38 @@ FT_INLINE void ft_mask_gradient_i8(const int8_t *dy, ft_map_t dym, const uint8_t
                 const int8_t q = dy[row * dym.row + col * dym.pixel + c];
                 const int passes = (bits[i >> 3] >> (i & 7)) & 1;
                 dx[row * dxm.row + col * dxm.pixel + c] =
-                    passes ? q : (int8_t)ft_round((float)q * slope, FT_HALF_EVEN);
+                    passes ? q : (int8_t)ft_dithered((float)q * slope, i);
+            }
+}
+
+/* The same from the activation's output y itself. */
+FT_INLINE void ft_mask_gradient_from_output_i8(const int8_t *dy, ft_map_t dym, const int8_t *y, ft_map_t ym,
+                                               ft_grid_t grid, int8_t *dx, ft_map_t dxm, ft_activation_t act,
+                                               float slope, int y0, int y1) {
+    const ft_open_range_t passing = ft_passing(grid, act);
+    int i = y0 * dym.w * dym.c;
+    for (int row = y0; row < y1; row++)
+        for (int col = 0; col < dym.w; col++)
+            for (int c = 0; c < dym.c; c++, i++) {
+                const int8_t q = dy[row * dym.row + col * dym.pixel + c];
+                const int32_t value = y[row * ym.row + col * ym.pixel + c];
+                const int passes = value > passing.low && value < passing.high;
+                dx[row * dxm.row + col * dxm.pixel + c] =
+                    passes ? q : (int8_t)ft_dithered((float)q * slope, i);
             }
 }
 
 /* bits[i] = low < y[i] < high, as ft_activation_bits_f32 lays them. The rows must begin and end on a byte. */
 FT_INLINE void ft_activation_bits_i8(const int8_t *y, ft_map_t ym, ft_grid_t grid, uint8_t *bits,
                                      ft_activation_t act, int y0, int y1) {
-    int32_t low = grid.zero, high = 128;
-    if (act.kind == FT_CLIP) {
-        low = ft_clamp_i32(ft_nearest_i32(act.a / grid.scale, 512) + grid.zero, -128, 127);
-        high = ft_clamp_i32(ft_nearest_i32(act.b / grid.scale, 512) + grid.zero, -128, 127);
-    }
+    const ft_open_range_t passing = ft_passing(grid, act);
     int i = y0 * ym.w * ym.c;
     unsigned byte = 0;
     for (int row = y0; row < y1; row++)
         for (int col = 0; col < ym.w; col++)
             for (int c = 0; c < ym.c; c++, i++) {
                 const int32_t q = y[row * ym.row + col * ym.pixel + c];
-                byte |= (unsigned)(q > low && q < high) << (i & 7);
+                byte |= (unsigned)(q > passing.low && q < passing.high) << (i & 7);
                 if ((i & 7) == 7) {
                     bits[i >> 3] = (uint8_t)byte;
                     byte = 0;

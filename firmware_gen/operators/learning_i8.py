@@ -1,0 +1,301 @@
+"""int8 weights that learn, without a float copy (C: kernels/learning_i8.h, kernels/update.h).
+
+A weight is w = scale * q, with one scale an output channel, which stays. Its gradient comes from int8 inputs
+and int8 output gradients; the optimizer sees and moves w in real values, and what it moves q by is that
+divided by the scale: for SGD lr * dL/dw / scale, the quantization-aware scaling of Lin et al., "On-Device
+Training Under 256KB Memory" (2022), where dL/dq = scale * dL/dw is divided by the squared scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boards import Isa
+from firmware_gen.graph import Graph, Op
+from firmware_gen.operators.base import Channels, Emitter, Rows, Tape
+from firmware_gen.operators.conv2d import (
+    BiasUpdate,
+    ConvAttrs,
+    ConvGradAttrs,
+    ConvGradInput,
+    ConvUpdate,
+    forward_literal,
+)
+from firmware_gen.operators.moving import (
+    Kernel,
+    MovingConv2d,
+    channel_scales,
+    contribute_to_input,
+    find_kernel,
+    gradient_of_sums,
+    moving_layer,
+    portable_call,
+    table_bytes,
+    tables_call,
+    turned,
+)
+from firmware_gen.window import LINEAR
+
+if TYPE_CHECKING:
+    from firmware_gen.schedule import Step
+
+# Of kernels/grad_w_dots_i8.h: values that a product takes at once, and their bytes; about how many pixels are
+# gathered at once; the fewest channels for which that pays.
+DOT_TYPES: dict[Isa, tuple[int, int]] = {"dsp": (2, 2), "mve": (16, 1)}
+DOT_PIXELS, DOT_CHANNELS = 96, 4
+MOST_PIXELS = 65_535  # of a map: a sum of so many products of int8 values stays within 32 bits
+
+
+def learning_weight(name: str, graph: Graph, c: Emitter) -> str:
+    """Return the initializers of the ft_steps_t of an int8 weight, up to how it is rounded."""
+    weight = graph.constants[name]
+    attrs = next(op.attrs for op in graph.ops if name in op.constants and op.phase == "forward")
+    assert isinstance(attrs, ConvAttrs)
+    _, _, inner, outer = weight.value.shape
+    groups = attrs.groups if attrs.transposed else 1
+    scales = channel_scales(weight, groups * outer, c)
+    return f"{c.weight(name)}, {scales}, {outer}, {inner}, {inner // groups}"
+
+
+class LearningConv2d(MovingConv2d):
+    """y = activation(bias + x * w), x, y and w int8, where weight or bias learns."""
+
+    kind = "learning_conv2d"
+    learns = True
+
+    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        if op.constants[0] not in graph.trained:
+            return super().scratch_bytes(op, graph, isa)
+        shape = graph.constants[op.constants[0]].value.shape
+        return table_bytes(op, graph) + _run_bytes(_attrs(op), shape, op, graph, isa)
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        attrs, x = _attrs(op), op.inputs[0]
+        weight, *bias = op.constants
+        dy = gradient_of_sums(op, attrs.activation, tape)
+        linear = replace(attrs, activation=LINEAR)
+        if tape.learns(weight):
+            if tape.wants(x):
+                grad = ConvGradAttrs(linear, Channels(0, tape.graph.shape(x)[2]))
+                tape.contribute_i8(x, Op("turning_conv2d", op.name, (dy,), (), grad, (weight,)))
+            tape.update(Op("conv_update_i8", op.name, (x, dy), (), linear, (weight,)))
+        elif tape.wants(x):
+            contribute_to_input(op, dy, tape)
+        if bias and tape.learns(bias[0]):
+            tape.update(Op("bias_update_i8", op.name, (dy,), (), None, (bias[0],)))
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        op, graph = step.op, step.graph
+        name, *bias = op.constants
+        if name not in graph.trained:
+            return super().emit(step, c)
+        attrs, weight = _attrs(op), graph.constants[name]
+        scales = channel_scales(weight, graph.shape(op.outputs[0])[2], c)
+        reals = c.weight(bias[0]) if bias else "NULL"
+
+        def tables(sums: str) -> str:
+            return tables_call(scales, sums, reals, attrs.activation, step, c)
+
+        start = table_bytes(op, graph)
+        return moving_layer(
+            _run(attrs, weight.value.shape, c.weight(name), tables, start, step, c), weight, step, c
+        )
+
+
+class TurningConv2d(ConvGradInput):
+    """dx = dy * w, int8: the opposite window with weights that are turned and quantized when it runs."""
+
+    kind = "turning_conv2d"
+
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        return None  # the weights would be turned for each band
+
+    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        shape = _turned_shape(op, graph)
+        return self._start(op, graph) + _run_bytes(_opposite(op), shape, op, graph, isa)
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        op, graph = step.op, step.graph
+        attrs = op.attrs
+        assert isinstance(attrs, ConvGradAttrs)
+        weight = graph.constants[op.constants[0]]
+        shape = _turned_shape(op, graph)
+        rows, columns, outer, inner = shape
+        given = outer if attrs.conv.transposed else outer // attrs.conv.groups
+        first = attrs.channels.first
+        scales = table_bytes(op, graph)
+        turn = (
+            f"float *const scales = (float *)(void *)(scratch_ + {scales});\n"
+            f"int8_t *const turned = scratch_ + {scales + _up(4 * graph.shape(op.outputs[0])[2])};\n"
+            f"const ft_steps_t weights = {{{learning_weight(weight.name, graph, c)}, 0, 0}};\n"
+            f"ft_turn_weights_i8(weights, {rows * columns}, {given}, {first}, {first + inner},\n"
+            "    turned, scales);"
+        )
+
+        def tables(sums: str) -> str:
+            return tables_call("scales", sums, "NULL", LINEAR, step, c)
+
+        calls = _run(_opposite(op), shape, "turned", tables, self._start(op, graph), step, c)
+        return moving_layer([turn, *calls], turned(weight, attrs.conv), step, c)
+
+    @staticmethod
+    def _start(op: Op, graph: Graph) -> int:
+        """Return the bytes of tables, scales and turned weights."""
+        scales = _up(4 * graph.shape(op.outputs[0])[2])
+        return table_bytes(op, graph) + scales + _up(math.prod(_turned_shape(op, graph)))
+
+
+def _attrs(op: Op) -> ConvAttrs:
+    assert isinstance(op.attrs, ConvAttrs)
+    return op.attrs
+
+
+def _opposite(op: Op) -> ConvAttrs:
+    assert isinstance(op.attrs, ConvGradAttrs)
+    return replace(op.attrs.conv, transposed=not op.attrs.conv.transposed)
+
+
+def _turned_shape(op: Op, graph: Graph) -> tuple[int, int, int, int]:
+    """Return the shape of the weights for the channels of dx that are made."""
+    assert isinstance(op.attrs, ConvGradAttrs)
+    conv, channels = op.attrs.conv, op.attrs.channels
+    rows, columns, inner, outer = graph.constants[op.constants[0]].value.shape
+    return rows, columns, outer, inner if conv.groups > 1 else channels.count
+
+
+def _up(size: int) -> int:
+    return -(-size // 8) * 8
+
+
+def _kernel(attrs: ConvAttrs, shape: tuple[int, ...], op: Op, graph: Graph, isa: Isa) -> Kernel | None:
+    """Return the kernel for weights in RAM; in place of values, its parts have their indices there."""
+    return find_kernel(attrs, np.arange(math.prod(shape)).reshape(shape), op, graph, isa)
+
+
+def _run_bytes(attrs: ConvAttrs, shape: tuple[int, ...], op: Op, graph: Graph, isa: Isa) -> int:
+    """Return the scratch of `_run`: sums, weights as the kernel reads them, its own."""
+    kernel = _kernel(attrs, shape, op, graph, isa)
+    sums = _up(4 * graph.shape(op.outputs[0])[2])
+    if kernel is None:
+        return sums + graph.shape(op.inputs[0])[2]  # a pixel of padding
+    return sums + _packed_bytes(kernel) + kernel.scratch
+
+
+def _packed_bytes(kernel: Kernel) -> int:
+    return _up(max(kernel.variant.packed_bytes(part) for part in kernel.parts))
+
+
+def _run(
+    attrs: ConvAttrs,
+    shape: tuple[int, ...],
+    weights: str,
+    tables: Callable[[str], str],
+    start: int,
+    step: Step,
+    c: Emitter,
+) -> list[str]:
+    """Return the statements that run a layer with `weights` in RAM; scratch is free from `start` on.
+
+    tables: returns the statement that makes the tables from the C array of the weights' sums.
+    """
+    op, graph = step.op, step.graph
+    kernel = _kernel(attrs, shape, op, graph, c.isa)
+    packed = start + _up(4 * graph.shape(op.outputs[0])[2])
+    calls = [f"int32_t *const sums = (int32_t *)(void *)(scratch_ + {start});"]
+    if kernel is None:
+        if attrs.transposed:  # meets fewer taps at the border
+            calls = [tables("NULL")]
+        else:
+            indices = np.arange(math.prod(shape)).reshape(shape)
+            calls += [f"ft_weight_sums_i8({_from(indices, attrs.groups, weights)}, sums);", tables("sums")]
+        return [*calls, portable_call(attrs, shape, weights, step, c, f"scratch_ + {packed}")]
+    scratch = f"scratch_ + {packed + _packed_bytes(kernel)}"
+    for part in kernel.parts:
+        from_ram = _from(part.weight, part.conv.groups, weights)
+        calls += [
+            f"ft_pack_i8_{c.isa}({from_ram}, scratch_ + {packed});",
+            f"ft_weight_sums_i8({from_ram}, sums);",
+            tables("sums"),
+            kernel.variant.moving_call(part, step, c, scratch, f"scratch_ + {packed}"),
+        ]
+    return calls
+
+
+def _from(indices: NDArray[Any], groups: int, weights: str) -> str:
+    """Return the ft_weights_from_t of a part's weights, given their indices in the C array `weights`."""
+    first = int(indices[0, 0, 0, 0])
+    steps = [
+        int(indices.take(1, axis)[0, 0, 0]) - first if indices.shape[axis] > 1 else 0 for axis in range(4)
+    ]
+    numbers = ", ".join(map(str, (*indices.shape, groups, *steps)))
+    return f"(ft_weights_from_t){{{weights} + {first}, {numbers}}}"
+
+
+class ConvUpdateI8(ConvUpdate):
+    """Gradients of int8 weights: added to the kept gradients, or applied at once; inputs x, dy."""
+
+    kind = "conv_update_i8"
+
+    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        dots = _dots(op, graph, isa)
+        return 0 if dots is None else dots.scratch
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        op, graph = step.op, step.graph
+        attrs = op.attrs
+        assert isinstance(attrs, ConvAttrs)
+        x, dy = op.inputs
+        name = op.constants[0]
+        declaration, sink = c.sink(name)
+        literal = forward_literal(attrs, graph.constants[name].value.shape)
+        dots = _dots(op, graph, c.isa)
+        kernel, rest = "ft_conv2d_grad_w_i8", ""
+        if dots is not None:
+            kernel, rest = "ft_conv2d_grad_w_dots_i8", f", {dots.height}, {dots.length}, {c.scratch(op)}"
+        return (
+            f"{declaration}{kernel}({c.pointer(x)}, {c.map(x)}, {c.grid(x)},\n"
+            f"    {c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)}.scale, {sink},\n"
+            f"    {literal}, {int(attrs.transposed)}{rest});"
+        )
+
+
+@dataclass(frozen=True)
+class _Dots:
+    """How the scalar products go over a map: rows at once, values of a gathered row, bytes of scratch."""
+
+    height: int
+    length: int
+    scratch: int
+
+
+def _dots(op: Op, graph: Graph, isa: Isa) -> _Dots | None:
+    """Return None where the portable kernel runs: without instructions for it, or with too few channels."""
+    attrs = _attrs(op)
+    _, _, inner, outer = graph.constants[op.constants[0]].value.shape
+    taken = inner // attrs.groups if attrs.transposed else inner
+    given = outer if attrs.transposed else outer // attrs.groups
+    if isa not in DOT_TYPES or min(taken, given) < DOT_CHANNELS:
+        return None
+    step, item = DOT_TYPES[isa]
+    rows, columns, _ = graph.shape(op.inputs[0] if attrs.transposed else op.inputs[1])
+    height = -(-rows // -(-rows * columns // DOT_PIXELS))
+    length = -(-height * columns // step) * step
+    sums = taken * given + -(-given // 2) * 2
+    return _Dots(height, length, 4 * sums + item * (taken + given) * length)
+
+
+class BiasUpdateI8(BiasUpdate):
+    """Bias gradient of an int8 layer; the bias itself is float32."""
+
+    kind = "bias_update_i8"
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        dy, name = step.op.inputs[0], step.op.constants[0]
+        declaration, sink = c.sink(name)
+        return f"{declaration}ft_bias_grad_i8({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)}.scale,\n    {sink});"
