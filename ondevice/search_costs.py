@@ -7,7 +7,6 @@ and what the planner comes to.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from boards import Board
@@ -20,9 +19,6 @@ from firmware_gen.plan import Plan, plan_schedule
 from firmware_gen.project import Network, plan_network
 from firmware_gen.update import UpdatePlan
 
-# Instructions a multiply-accumulate of a whole training step, from `fieldtune profile --train` (float32
-# µPyD-Net, docs/benchmarks.md), by what the core has. Cycles differ: some instructions take several of them.
-INSTRUCTIONS_PER_MAC: Mapping[str, float] = {"mve": 0.71, "dsp": 1.39, "fpu": 1.68, "soft": 100.0}
 ENDLESS = 1 << 40  # bytes
 
 
@@ -113,7 +109,7 @@ class Costs:
 
 
 def _cost(plan: Plan, ram: int) -> Cost:
-    return Cost(ram, plan.ram["weights"] + plan.ram["state"], step_seconds(plan))
+    return Cost(ram, plan.ram["weights"] + plan.ram["state"], plan.seconds or 0.0)
 
 
 def _least_ram(plan: Plan) -> int:
@@ -125,16 +121,6 @@ def _least_ram(plan: Plan) -> int:
     whole = [
         count
         for count, step in zip(alive, plan.steps, strict=True)
-        if any(OPERATORS[step.op.kind].reach(step.op, plan.graph, 0, 0) is None for _ in step.op.inputs[:1])
+        if step.op.inputs and OPERATORS[step.op.kind].reach(step.op, plan.graph, 0, 0) is None
     ]
     return plan.ram_bytes - max(alive) + max(whole)
-
-
-def step_seconds(plan: Plan) -> float:
-    """Return a rough estimate of the seconds of a training step, 0 where the board's clock is unknown."""
-    board = plan.board
-    if board.clock_hz is None:
-        return 0.0
-    macs = plan.macs("forward", "loss", "backward", "update")
-    core = board.isa if board.isa != "c" else "fpu"
-    return macs * INSTRUCTIONS_PER_MAC[core if board.fpu else "soft"] / board.clock_hz

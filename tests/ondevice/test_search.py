@@ -14,7 +14,7 @@ from firmware_gen.project import Network, load_network, plan_network
 from firmware_gen.update import UpdatePlan, parse_update
 from ondevice.search import Found, choose_update, layer_options, search_update
 from ondevice.search_contributions import Contribution, open_bench
-from ondevice.search_costs import INSTRUCTIONS_PER_MAC, Limits
+from ondevice.search_costs import Limits
 from ondevice.search_race import Entry, Result, race
 from zoo.task import format_task
 
@@ -150,14 +150,13 @@ def test_time_is_a_limit_too(network: Network, search: Search) -> None:
     whole = search(FREE)
     found = search(Limits(FREE.ram, whole.cost.seconds * 0.7))
     plan = plan_network(network, BOARD, parse_update(found.update))
-    macs = plan.macs("forward", "loss", "backward", "update")
-    assert found.cost.seconds == pytest.approx(macs * INSTRUCTIONS_PER_MAC["dsp"] / 25e6)
+    assert found.cost.seconds == plan.seconds
     assert found.cost.seconds <= whole.cost.seconds * 0.7
     assert any(verdict.why.endswith("ms too long") for verdict in found.layers)
 
 
 def test_when_nothing_fits_the_smallest_budget_is_named_and_works(search: Search) -> None:
-    with pytest.raises(DoesNotFitError, match=r"the smallest, .* alone, needs .* with the peak at") as caught:
+    with pytest.raises(DoesNotFitError, match=r"the smallest, .* alone, needs .*, in the way are ") as caught:
         search(Limits(1000))
     smallest = int(str(caught.value).split("--ram ")[1].split()[0])
     assert search(Limits(smallest)).cost.ram == smallest
