@@ -3,16 +3,18 @@
 What a layer contributes is measured: by how much the loss falls when it learns alone for a few steps. Of
 that, a part of its channels counts for its share of the layer's squared mean gradient, which is what first
 order gradient descent predicts. Contributions are added up. What parts take does not quite add up: the
-lowest layer that learns decides how far gradients go back. So there is one knapsack for each lowest layer,
-with what the planner says that each part adds to it; the planner itself judges the choice, and improves it.
-Among these choices a run decides in which all of a choice learns together: too much at once does harm.
+lowest layer that learns decides how far gradients go back. So there are knapsacks for each lowest layer, with
+what the planner says that each part adds to it, and the planner itself judges what comes of them.
+Nor do contributions add up: too much that learns at once does harm. So for each lowest layer there is a
+choice up to the end of every block of layers above it, and among all these a race of runs decides.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import glob
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -29,12 +31,14 @@ from firmware_gen.passes.split_channels import Divisible
 from firmware_gen.project import Network
 from firmware_gen.update import UpdatePlan
 from ondevice.knapsack import Item, best_choice
-from ondevice.search_contributions import Contribution, learnable, open_bench
+from ondevice.search_contributions import Contribution, learnable, open_bench, thawed
 from ondevice.search_costs import Cost, Costs, Limits
+from ondevice.search_race import Entry, Judge, Result, race
 from zoo.frames import Frames
 
 FRACTIONS = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2), Fraction(1))
-ATTEMPTS = 4  # at a choice that fits by the planner too, for each lowest layer
+ATTEMPTS = 4  # at a choice that fits by the planner too
+MOST_BLOCKS = 6  # at whose ends choices may end
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Found:
     cost: Cost
     limits: Limits
     layers: tuple[Verdict, ...]
+    tried: tuple[Result, ...] = ()
 
     def table(self) -> str:
         """Return what was taken or left, and why, as lines of text."""
@@ -77,6 +82,10 @@ class Found:
         for verdict in self.layers:
             share = f"{100 * verdict.gain:5.1f} of {100 * verdict.possible:5.1f} %"
             lines.append(f"  {verdict.layer:<{width}}  {verdict.learns:<{learns}}  {share}  {verdict.why}")
+        if self.tried:
+            lines.append("tried, best first, with the loss of samples that they have not seen:")
+        for result in sorted(self.tried, key=lambda result: (-result.steps, result.loss)):
+            lines.append(f"  {result.steps:4d} steps  {result.loss:.4f}  {','.join(result.patterns)}")
         return "\n".join(lines)
 
     def describe(self) -> dict[str, Any]:
@@ -88,6 +97,7 @@ class Found:
             "ram_bytes": self.cost.ram,
             "seconds_estimate": self.cost.seconds or None,
             "layers": [dataclasses.asdict(verdict) for verdict in self.layers],
+            "tried": [dataclasses.asdict(result) for result in self.tried],
         }
 
 
@@ -108,7 +118,7 @@ def search_update(
     """
     with open_bench(network, frames, lr) as bench:
         measured = bench.contributions()
-        return choose_update(network, board, measured, update, limits, prefer, judge=bench.learned)
+        return choose_update(network, board, measured, update, limits, prefer, judge=race(bench))
 
 
 def choose_update(
@@ -119,24 +129,23 @@ def choose_update(
     limits: Limits,
     prefer: Prefer = "flash",
     *,
-    judge: Callable[[tuple[str, ...]], float] | None = None,
+    judge: Judge | None = None,
 ) -> Found:
-    """Return the update with the highest contribution within `limits`, with the optimizer of `update`.
+    """Return the best update within `limits`, with the optimizer of `update`.
 
-    Of the best choices for each lowest learning layer `judge` takes the one with the lowest loss, measured
-    with all of it learning together; without it the one with the highest sum of contributions.
+    `judge` decides among the choices with the highest contributions; without it their sum does.
 
     Raises:
         DoesNotFitError: not even the smallest part fits; says what is in the way and what would be enough.
         UserError: no layer lowers the loss.
     """
-    search = _Search(layer_options(network, measured), Costs(network, board, update, prefer), limits)
-    return search.run(judge)
+    costs = Costs(network, board, update, limits, prefer)
+    return _Search(layer_options(network, measured), costs, limits).run(judge)
 
 
 def layer_options(network: Network, measured: Mapping[str, Contribution]) -> dict[str, tuple[Option, ...]]:
     """Return what of each layer could learn, in the order of the layers: its bias, fractions, all of it."""
-    graph = network.graph
+    graph = thawed(network)
     found = {}
     for op in learnable(graph):
         if op.name not in measured:
@@ -171,55 +180,143 @@ class _Search:
     def __init__(self, options: Mapping[str, tuple[Option, ...]], costs: Costs, limits: Limits) -> None:
         self._options, self._costs, self._limits = options, costs, limits
 
-    def run(self, judge: Callable[[tuple[str, ...]], float] | None) -> Found:
-        layers = list(self._options)
-        choices: list[Choice] = []
-        for index, lowest in progress(enumerate(layers), "choosing layers", len(layers)):
-            found = self._improved(self._above(lowest, layers[index + 1 :]), layers[index:])
-            if _gain(found) > 0 and found not in choices:
-                choices.append(found)
+    def run(self, judge: Judge | None) -> Found:
+        choices = self._choices()
         if not choices:
             raise self._nothing_fits()
+        tried: tuple[Result, ...] = ()
         if judge is None:
             best = max(choices, key=_gain)
         else:
-            best = min(choices, key=lambda choice: judge(_patterns(choice)))
-        verdicts = tuple(self._verdict(layer, best) for layer in layers)
-        chosen = [best[layer].pattern for layer in layers if layer in best]
-        return Found(",".join(chosen), self._cost(best), self._limits, verdicts)
+            winner, tried = judge([Entry(_patterns(choice), _gain(choice)) for choice in choices])
+            best = choices[winner]
+        best = self._filled(best)
+        verdicts = tuple(self._verdict(layer, best, choices, tried) for layer in self._options)
+        cost = self._costs.planned(_patterns(best))
+        return Found(",".join(_patterns(best)), cost, self._limits, verdicts, tried)
 
-    def _cost(self, choice: Choice) -> Cost:
-        return self._costs.of(_patterns(choice))
+    def _choices(self) -> list[Choice]:
+        """Return what fits and differs: for each lowest layer, a choice up to the end of each block."""
+        layers = list(self._options)
+        ends = _block_ends(layers)
+        found: list[Choice] = []
+        for index, lowest in progress(enumerate(layers), "choosing layers", len(layers)):
+            if self._costs.bound((self._options[lowest][0].pattern,)).excess(self._limits):
+                continue
+            window = _Window(self._options, self._costs, lowest, layers[index + 1 :])
+            for end in (end for end in ends if end > index):
+                choice = self._fitting(window, layers[index + 1 : end])
+                if _gain(choice) > 0 and choice not in found:
+                    found.append(choice)
+        return [{layer: choice[layer] for layer in layers if layer in choice} for choice in found]
 
-    def _fits(self, choice: Choice) -> bool:
-        return not self._cost(choice).excess(self._limits)
-
-    def _above(self, lowest: str, others: list[str]) -> Choice:
-        """Return the best choice in which nothing below the layer `lowest` learns; {} if none fits."""
-        smallest = self._options[lowest][0]
-        if not self._fits({lowest: smallest}):
-            return {}
-        base = self._costs.of((smallest.pattern,))
-        first = [Item(o, self._costs.of((o.pattern,)), o.gain) for o in self._options[lowest]]
-        rest = [self._items(smallest, base, layer) for layer in others]
-        ram = self._limits.ram
+    def _fitting(self, window: _Window, others: Sequence[str]) -> Choice:
+        """Return the best choice in the window of which `others` may learn too; {} if none fits."""
         for _ in range(ATTEMPTS):
-            picked = best_choice(first, rest, dataclasses.replace(self._limits, ram=ram))
-            choice = {item.what.layer: item.what for item in picked}
-            if not choice or self._fits(choice):
+            ram = self._limits.ram - window.margin
+            choice = window.best(others, dataclasses.replace(self._limits, ram=ram))
+            if not choice or not self._excess(choice):
                 return choice
-            ram -= max(self._cost(choice).ram - self._limits.ram, 1)
-        return {lowest: smallest}
+            window.margin += max(self._costs.planned(_patterns(choice)).ram - self._limits.ram, 1)
+        return {}
 
-    def _items(self, smallest: Option, base: Cost, layer: str) -> list[Item[Option]]:
+    def _filled(self, choice: Choice) -> Choice:
+        """Return `choice` with more of its layers and of those between them, as far as that fits.
+
+        What parts add to a choice depends on the others, so that the knapsack may leave something over.
+        """
+        layers = list(self._options)
+        between = layers[layers.index(next(iter(choice))) : layers.index([*choice][-1]) + 1]
+        more = [option for layer in between for option in self._options[layer]]
+        for option in sorted(more, key=lambda option: option.gain, reverse=True):
+            have = choice[option.layer].gain if option.layer in choice else 0.0
+            if option.gain > have and not self._excess({**choice, option.layer: option}):
+                choice = {**choice, option.layer: option}
+        return {layer: choice[layer] for layer in layers if layer in choice}
+
+    def _excess(self, choice: Choice) -> str:
+        """Return by how much `choice` is beyond the limits, "" where it fits."""
+        least = self._costs.bound(_patterns(choice)).excess(self._limits)
+        return least or self._costs.planned(_patterns(choice)).excess(self._limits)
+
+    def _verdict(
+        self, layer: str, best: Choice, choices: Sequence[Choice], tried: Sequence[Result]
+    ) -> Verdict:
+        whole = sum(options[-1].gain for options in self._options.values())
+        options = self._options[layer]
+        taken = best.get(layer)
+        have = taken.gain if taken else 0.0
+        larger = [option for option in options if option.gain > have]
+        beside = [
+            result for choice, result in zip(choices, tried, strict=False) if not taken and layer in choice
+        ]
+        if not options[-1].gain:
+            why = "does not lower the loss"
+        elif not larger:
+            why = "fits"
+        elif beside:
+            other = min(beside, key=lambda result: (-result.steps, result.loss))
+            why = (
+                f"the best trial with it came to a loss of {other.loss:.3f} in {other.steps} steps, "
+                f"this one to {other.winners_loss:.3f}"
+            )
+        else:
+            excess = self._excess({**best, layer: larger[0]})
+            why = f"with {larger[0].what} the update would be {excess}" if excess else "would fit as well"
+        return Verdict(layer, taken.what if taken else "nothing", have / whole, options[-1].gain / whole, why)
+
+    def _nothing_fits(self) -> UserError:
+        if not any(options[-1].gain for options in self._options.values()):
+            return UserError(
+                "no layer lowers the loss of the frames that were measured; "
+                "try another --lr, or name the layers with --update"
+            )
+        smallest = [options[0].pattern for options in self._options.values()]
+        if self._limits.seconds is not None:
+            fastest = min((self._costs.bound((name,)) for name in smallest), key=lambda cost: cost.seconds)
+            if fastest.seconds > self._limits.seconds:
+                return DoesNotFitError(
+                    f"no update takes {1000 * self._limits.seconds:.0f} ms a step or less: the fastest is "
+                    f"estimated at {1000 * fastest.seconds:.0f} ms; allow more with --time"
+                )
+        plans = {name: self._costs.smallest((name,)) for name in smallest}
+        pattern = min(plans, key=lambda name: plans[name].ram_bytes)
+        plan = plans[pattern]
+        return DoesNotFitError(
+            f"no update fits into {format_size(self._limits.ram)} of RAM: the smallest, {pattern} alone, "
+            f"needs {format_size(plan.ram_bytes)}, in the way are {in_the_way(plan, self._limits.ram)}; "
+            f"--ram {plan.ram_bytes} is the smallest budget that works"
+        )
+
+
+class _Window:
+    """The updates in which nothing below the layer `lowest` learns, and what parts of `others` add."""
+
+    def __init__(
+        self, options: Mapping[str, tuple[Option, ...]], costs: Costs, lowest: str, others: Iterable[str]
+    ) -> None:
+        self._options, self._costs = options, costs
+        self.margin = 0  # by how much plans here take more than their bounds and sums, as far as is known
+        smallest = options[lowest][0]
+        self._base = costs.bound((smallest.pattern,))
+        self._first = [Item(o, costs.bound((o.pattern,)), o.gain) for o in options[lowest]]
+        self._rest = {layer: self._items(smallest, layer) for layer in others}
+
+    def best(self, others: Sequence[str], limits: Limits) -> Choice:
+        """Return the choice with the highest gain in which `others` may learn too; {} if none fits."""
+        picked = best_choice(self._first, [self._rest[layer] for layer in others], limits)
+        return {item.what.layer: item.what for item in picked}
+
+    def _items(self, smallest: Option, layer: str) -> list[Item[Option]]:
         """Return what the options of `layer` add to an update that learns `smallest` below.
 
         Fractions are not planned one by one: they differ in the weights that lie in RAM and in the gradients
         that are computed for them, both in proportion.
         """
+        base = self._base
         little, whole = self._options[layer][0], self._options[layer][-1]
-        least = self._costs.of((smallest.pattern, little.pattern))
-        most = self._costs.of((smallest.pattern, whole.pattern))
+        least = self._costs.bound((smallest.pattern, little.pattern))
+        most = self._costs.bound((smallest.pattern, whole.pattern))
         items = []
         for option in self._options[layer]:
             if option is little:
@@ -235,63 +332,16 @@ class _Search:
             items.append(Item(option, added, option.gain))
         return items
 
-    def _improved(self, choice: Choice, layers: list[str]) -> Choice:
-        """Return `choice` with more of `layers` where the planner finds that it fits."""
-        while choice:
-            better = [
-                {**choice, layer: option}
-                for layer in layers
-                for option in self._options[layer]
-                if option.gain > (choice[layer].gain if layer in choice else 0.0)
-            ]
-            better.sort(key=_gain, reverse=True)
-            more = next((other for other in better if self._fits(other)), None)
-            if more is None:
-                return choice
-            choice = more
-        return choice
 
-    def _verdict(self, layer: str, choice: Choice) -> Verdict:
-        whole = sum(options[-1].gain for options in self._options.values())
-        options = self._options[layer]
-        taken = choice.get(layer)
-        have = taken.gain if taken else 0.0
-        larger = [option for option in options if option.gain > have]
-        if not options[-1].gain:
-            why = "does not lower the loss"
-        elif not larger:
-            why = "fits"
-        else:
-            excess = self._cost({**choice, layer: larger[0]}).excess(self._limits)
-            lowest = next(name for name in self._options if name in choice)
-            why = (
-                f"with {larger[0].what} the update would be {excess}"
-                if excess
-                else f"would fit, but learning from {lowest} up alone did better"
-            )
-        return Verdict(layer, taken.what if taken else "nothing", have / whole, options[-1].gain / whole, why)
+def _block_ends(layers: Sequence[str]) -> list[int]:
+    """Return the index behind the last layer of each block: neighbours whose names begin alike.
 
-    def _nothing_fits(self) -> UserError:
-        if not any(options[-1].gain for options in self._options.values()):
-            return UserError(
-                "no layer lowers the loss of the frames that were measured; "
-                "try another --lr, or name the layers with --update"
-            )
-        smallest = [options[0].pattern for options in self._options.values()]
-        if self._limits.seconds is not None:
-            fastest = min((self._costs.of((pattern,)) for pattern in smallest), key=lambda cost: cost.seconds)
-            if fastest.seconds > self._limits.seconds:
-                return DoesNotFitError(
-                    f"no update takes {1000 * self._limits.seconds:.0f} ms a step or less: the fastest is "
-                    f"estimated at {1000 * fastest.seconds:.0f} ms; allow more with --time"
-                )
-        pattern = min(smallest, key=lambda name: self._costs.of((name,)).ram)
-        plan = self._costs.plan((pattern,))
-        return DoesNotFitError(
-            f"no update fits into {format_size(self._limits.ram)} of RAM: the smallest, {pattern} alone, "
-            f"needs {format_size(plan.ram_bytes)}, in the way are {in_the_way(plan, self._limits.ram)}; "
-            f"--ram {plan.ram_bytes} is the smallest budget that works"
-        )
+    Where there are many blocks some are joined.
+    """
+    sizes = [len(list(block)) for _, block in itertools.groupby(layers, lambda name: name.split(".")[0])]
+    ends = list(itertools.accumulate(sizes))
+    count = min(len(ends), MOST_BLOCKS)
+    return [ends[round((k + 1) * len(ends) / count) - 1] for k in range(count)]
 
 
 def _patterns(choice: Choice) -> tuple[str, ...]:

@@ -1,11 +1,10 @@
-"""What each layer could contribute, measured over some labelled frames on board `native`."""
+"""What layers could contribute, and how well parts of the network learn, measured on board `native`."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
 import itertools
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,39 +20,46 @@ from fieldtune.errors import ModelError
 from firmware_gen.graph import Graph, Op
 from firmware_gen.operators import OPERATORS
 from firmware_gen.passes.split_channels import Divisible
+from firmware_gen.passes.thaw import thaw
 from firmware_gen.plan import Plan
 from firmware_gen.project import Network, plan_network
-from firmware_gen.update import UpdatePlan, trained_constants
+from firmware_gen.update import WHOLE, UpdatePlan, trained_constants
 from ondevice.device import Device, Hyper
 from ondevice.evaluation import spread
 from ondevice.training_data import Sample, TrainingSamples
 from ondevice.workbench import open_board
 from zoo.frames import Frames
 
-Gradients = Mapping[str, NDArray[np.float32]]
-FRAMES = 16
+Arrays = Mapping[str, NDArray[Any]]
+FRAMES = 128  # from which trials learn
+ALONE = 16  # of these, evenly spread, each layer learns alone
 
 
 @dataclass(frozen=True)
 class Contribution:
     """What a layer could contribute.
 
-    `gradients`: of its constants, the mean over the frames. `decrease`: by how much the mean loss falls when
-    it learns alone for one round.
+    `gradients`: of its constants, the mean over the frames. `decrease`: by how much lower the loss of a frame
+    is, on average, when the layer has learned alone from the frames before.
     """
 
-    gradients: Gradients
+    gradients: Arrays
     decrease: float
 
 
 def learnable(graph: Graph) -> list[Op]:
-    """Return the layers that could learn, in the order of the graph."""
+    """Return the layers of a thawed graph that could learn, in its order."""
     uses = [name for op in graph.ops for name in op.constants]
     return [
         op
         for op in graph.ops
         if OPERATORS[op.kind].learns and op.constants and all(uses.count(name) == 1 for name in op.constants)
     ]
+
+
+def thawed(network: Network) -> Graph:
+    """Return the network's graph with every int8 layer as a float layer, as it is where it learns."""
+    return thaw(network.graph, lambda op: dict.fromkeys(op.constants[:2], WHOLE))
 
 
 @contextlib.contextmanager
@@ -72,81 +78,128 @@ def open_bench(network: Network, frames: Frames, lr: float) -> Iterator[Bench]:
         tempfile.TemporaryDirectory(prefix="fieldtune-") as folder,
         open_board(plan, Path(folder) / "native") as device,
     ):
-        yield Bench(device, network.graph, plan.graph.trained, ready, lr)
+        yield Bench(device, thawed(network), plan.graph.trained, ready, lr)
 
 
 class Bench:
     """A board on which any part of the network can learn, a step a sample, by plain gradient descent.
 
-    Its firmware has the gradients of all layers; the weights are changed from here, and put back.
+    Its firmware has the gradients of all layers; the weights are changed from here, and put back. int8 layers
+    are thawed in it, all at once, so that one firmware serves every trial.
     """
 
     def __init__(
         self, device: Device, graph: Graph, trained: Sequence[str], samples: Sequence[Sample], lr: float
     ) -> None:
-        """Use a firmware that keeps the gradients of `trained`; `graph` is the network's own."""
+        """Use a firmware that keeps the gradients of `trained`; `graph` is the network's own, thawed."""
         device.set_hyper(Hyper(lr=0.0))
-        self._device, self._graph, self._trained = device, graph, trained
-        self._samples, self._lr = samples, np.float32(lr)
+        self.graph, self.trained = graph, trained
+        self.samples, self.lr = samples, np.float32(lr)
+        self.ranges: Arrays = device.read_role("range")
+        self._device = device
         self._steps = 0
 
     def contributions(self) -> dict[str, Contribution]:
         """Return what every layer that can learn could contribute, in the order of the graph."""
-        gradients = self.mean_gradients()
-        before = self.loss()
-        layers = [op for op in learnable(self._graph) if op.constants[0] in self._trained]
-        return {
-            op.name: Contribution(
-                {name: gradients[name] for name in op.constants},
-                max(before - self.learned((glob.escape(op.name),)), 0.0),
+        few = [self.samples[index] for index in spread(range(len(self.samples)), ALONE)]
+        untuned, gradients = self._untuned(few)
+        layers = [op for op in learnable(self.graph) if op.constants[0] in self.trained]
+        found = {}
+        for op in progress(layers, "measuring layers", len(layers)):
+            trial = self.trial((glob.escape(op.name),), few)
+            trial.advance(len(few))
+            decrease = float(np.mean(untuned[len(few) // 2 :])) - trial.loss(len(few))
+            found[op.name] = Contribution(
+                {name: gradients[name] for name in op.constants}, max(decrease, 0.0)
             )
-            for op in progress(layers, "measuring layers", len(layers))
-        }
+        return found
 
-    def mean_gradients(self) -> Gradients:
-        """Return the mean gradient over the samples of every constant that can learn."""
-        names = self._trained
-        sums = {name: np.zeros(self._graph.constants[name].value.shape) for name in names}
-        for sample in self._samples:
-            self._step(sample)
-            for name, gradient in self._gradients(names).items():
-                sums[name] += gradient
-        return {name: (total / len(self._samples)).astype(np.float32) for name, total in sums.items()}
+    def trial(self, patterns: tuple[str, ...], samples: Sequence[Sample] | None = None) -> Trial:
+        """Return a trial in which `patterns` learn from the samples, in their order."""
+        return Trial(self, patterns, self.samples if samples is None else samples)
 
-    def loss(self) -> float:
-        """Return the mean loss over the samples."""
-        return float(np.mean([self._step(sample) for sample in self._samples]))
-
-    def learned(self, patterns: tuple[str, ...]) -> float:
-        """Return the mean loss after a step of what `patterns` name on each sample."""
-        parts = _learning_parts(self._graph, patterns)
-        initial = {name: self._graph.constants[name].value for name in parts}
-        weights = {name: value.copy() for name, value in initial.items()}
-        for sample in self._samples:
-            self._step(sample)
-            for name, gradient in self._gradients(list(parts)).items():
-                weights[name][parts[name]] -= self._lr * gradient[parts[name]]
-            self._write(weights)
-        loss = self.loss()
-        self._write(initial)
-        return loss if np.isfinite(loss) else math.inf
-
-    def _step(self, sample: Sample) -> float:
+    def step(self, sample: Sample) -> float:
+        """Return the loss of `sample`; the board keeps its gradients."""
         self._device.put_sample(sample)
         losses = self._device.step(self._steps).losses
         self._steps += 1
         return sum(losses)
 
-    def _gradients(self, names: Sequence[str]) -> Gradients:
+    def gradients(self, names: Sequence[str]) -> Arrays:
+        """Return the gradients of the last step."""
         read = self._device.read_tensors([f"gradient.{name}" for name in names])
         return {
-            name: read[f"gradient.{name}"].reshape(self._graph.constants[name].value.shape) for name in names
+            name: read[f"gradient.{name}"].reshape(self.graph.constants[name].value.shape) for name in names
         }
 
-    def _write(self, weights: Gradients) -> None:
+    def write(self, weights: Arrays) -> None:
+        """Write weights in the kernels' order."""
         self._device.write_tensors(
-            {name: value.reshape(self._graph.constants[name].shape) for name, value in weights.items()}
+            {name: value.reshape(self.graph.constants[name].shape) for name, value in weights.items()}
         )
+
+    def read_ranges(self) -> Arrays:
+        """Return the moving ranges of int8 tensors as they are."""
+        return self._device.read_role("range")
+
+    def write_ranges(self, ranges: Arrays) -> None:
+        """Set the moving ranges."""
+        self._device.write_tensors(ranges)
+
+    def _untuned(self, samples: Sequence[Sample]) -> tuple[list[float], Arrays]:
+        """Return the losses of the untuned network and the mean gradient of every constant."""
+        names = list(self.trained)
+        sums = {name: np.zeros(self.graph.constants[name].value.shape) for name in names}
+        losses = []
+        for sample in samples:
+            losses.append(self.step(sample))
+            for name, gradient in self.gradients(names).items():
+                sums[name] += gradient
+        self.write_ranges(self.ranges)
+        return losses, {name: (total / len(samples)).astype(np.float32) for name, total in sums.items()}
+
+
+class Trial:
+    """Part of the network learns, a step a sample, as far as it is asked for.
+
+    Its measure is the loss of each sample before it is learned from (prequential: Dawid 1984), which judges a
+    network on what it has not seen, and needs no frames of its own.
+    """
+
+    def __init__(self, bench: Bench, patterns: tuple[str, ...], samples: Sequence[Sample]) -> None:
+        """Begin at the untuned weights."""
+        self._bench, self._samples = bench, samples
+        self._parts = _learning_parts(bench.graph, patterns)
+        self._initial = {name: bench.graph.constants[name].value for name in self._parts}
+        self._weights = {name: value.copy() for name, value in self._initial.items()}
+        self._ranges = bench.ranges
+        self.losses: list[float] = []
+
+    def advance(self, steps: int) -> None:
+        """Learn until `steps` are done, or the samples or the numbers end; then put the weights back."""
+        bench = self._bench
+        bench.write(self._weights)
+        bench.write_ranges(self._ranges)
+        for sample in self._samples[len(self.losses) : steps]:
+            if not np.isfinite(self.losses[-1:]).all():
+                break
+            self.losses.append(bench.step(sample))
+            for name, gradient in bench.gradients(list(self._parts)).items():
+                self._weights[name][self._parts[name]] -= bench.lr * gradient[self._parts[name]]
+            bench.write(self._weights)
+        self._ranges = bench.read_ranges()
+        bench.write(self._initial)
+        bench.write_ranges(bench.ranges)
+
+    def later_losses(self, steps: int) -> NDArray[np.float64]:
+        """Return the losses of the second half of the first `steps`; infinite where learning has diverged."""
+        wanted = min(steps, len(self._samples))
+        known = [loss if np.isfinite(loss) else np.inf for loss in self.losses[:wanted]]
+        return np.array(known + [np.inf] * (wanted - len(known)))[wanted // 2 :]
+
+    def loss(self, steps: int) -> float:
+        """Return the mean of `later_losses`."""
+        return float(np.mean(self.later_losses(steps)))
 
 
 def _learning_parts(graph: Graph, patterns: tuple[str, ...]) -> dict[str, tuple[slice, ...]]:
@@ -165,10 +218,10 @@ def _learning_parts(graph: Graph, patterns: tuple[str, ...]) -> dict[str, tuple[
 
 def _whole_update(network: Network) -> Plan:
     """Return the plan on `native` in which all learns that can: an operator may let no gradient through."""
-    layers = learnable(network.graph)
+    layers = learnable(thawed(network))
     refused: Any = ModelError(
-        f"no layer of {network.graph.name} can learn: all are integer layers or share their weights; "
-        "leave some in float with fieldtune quantize --keep-float"
+        f"no layer of {network.graph.name} can learn: it has no convolution or linear layer "
+        "whose weights are its own"
     )
     for first in range(len(layers)):
         patterns = tuple(glob.escape(op.name) for op in layers[first:])

@@ -1,4 +1,8 @@
-"""What an update would take on a board: static RAM from the planner, time by estimate."""
+"""What an update would take on a board: static RAM from the planner, time by estimate.
+
+To plan in bands of rows takes seconds. So there is a bound, quickly known, below which no bands bring a plan,
+and what the planner comes to.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,11 @@ from dataclasses import dataclass
 
 from boards import Board
 from fieldtune.errors import UserError
+from firmware_gen.arena import alive_bytes
+from firmware_gen.choose_chains import narrow
+from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Prefer
-from firmware_gen.plan import Plan
+from firmware_gen.plan import Plan, plan_schedule
 from firmware_gen.project import Network, plan_network
 from firmware_gen.update import UpdatePlan
 
@@ -57,23 +64,63 @@ class Cost:
 class Costs:
     """Asks the planner, each question once."""
 
-    def __init__(self, network: Network, board: Board, update: UpdatePlan, prefer: Prefer) -> None:
+    def __init__(
+        self, network: Network, board: Board, update: UpdatePlan, limits: Limits, prefer: Prefer
+    ) -> None:
         """Use the optimizer of `update`."""
         self._network, self._update, self._prefer = network, update, prefer
+        self._limits = limits
         regions = tuple(dataclasses.replace(region, bytes=ENDLESS) for region in board.regions)
         self._board = dataclasses.replace(board, regions=regions)
-        self._known: dict[tuple[str, ...], Cost] = {}
+        self._bounds: dict[tuple[str, ...], Cost] = {}
+        self._planned: dict[tuple[str, ...], Cost] = {}
 
-    def of(self, patterns: tuple[str, ...]) -> Cost:
-        """Return what it takes when `patterns` learn, whatever the board has."""
+    def bound(self, patterns: tuple[str, ...]) -> Cost:
+        """Return what it takes at the least when `patterns` learn, whatever the board has."""
         key = tuple(sorted(patterns))
-        if key not in self._known:
-            plan = self.plan(key)
-            weights = plan.ram["weights"] + plan.ram["state"]
-            self._known[key] = Cost(plan.ram_bytes, weights, plan.seconds or 0.0)
-        return self._known[key]
+        if key not in self._bounds:
+            plan = self._whole(key)
+            if plan.ram_bytes <= self._limits.ram:
+                self._planned[key] = _cost(plan, plan.ram_bytes)
+            self._bounds[key] = _cost(plan, _least_ram(plan))
+        return self._bounds[key]
 
-    def plan(self, patterns: tuple[str, ...]) -> Plan:
-        """Return the plan in which `patterns` learn, for a board with endless memory."""
+    def planned(self, patterns: tuple[str, ...]) -> Cost:
+        """Return what it takes as planned within the limits, or the least that the planner finds."""
+        key = tuple(sorted(patterns))
+        self.bound(key)
+        if key not in self._planned:
+            plan = self._whole(key)
+            self._planned[key] = _cost(plan, self._in_bands(plan).ram_bytes)
+        return self._planned[key]
+
+    def smallest(self, patterns: tuple[str, ...]) -> Plan:
+        """Return the plan that takes the least memory."""
+        return self._in_bands(self._whole(patterns), least=True)
+
+    def _whole(self, patterns: tuple[str, ...]) -> Plan:
+        """Return the plan with whole layers."""
         update = dataclasses.replace(self._update, patterns=patterns)
         return plan_network(self._network, self._board, update, None, self._prefer)
+
+    def _in_bands(self, plan: Plan, least: bool = False) -> Plan:
+        room = 0 if least else self._limits.ram - (plan.ram_bytes - plan.arena_bytes)
+        return plan_schedule(plan.board, *narrow(plan.graph, room), plan.prefer)
+
+
+def _cost(plan: Plan, ram: int) -> Cost:
+    return Cost(ram, plan.ram["weights"] + plan.ram["state"], plan.seconds or 0.0)
+
+
+def _least_ram(plan: Plan) -> int:
+    """Return the RAM below which no bands bring `plan`, of whole layers.
+
+    Where an operator makes its output as a whole no chain goes on: what is alive there exists whole.
+    """
+    alive = alive_bytes(plan.buffers, len(plan.steps))
+    whole = [
+        count
+        for count, step in zip(alive, plan.steps, strict=True)
+        if step.op.inputs and OPERATORS[step.op.kind].reach(step.op, plan.graph, 0, 0) is None
+    ]
+    return plan.ram_bytes - max(alive) + max(whole)

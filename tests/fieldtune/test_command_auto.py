@@ -65,7 +65,7 @@ def test_a_session_records_what_was_found_and_resumes_with_it(
         ),
         (
             ("plan", "--board", "native", "--data", "FRAMES", "--test", "4", "--time", "fast"),
-            "'fast' is not a time",
+            "'fast' is not a duration",
         ),
         (("plan", "--board", "native", "--data", "FRAMES", "--test", "20"), "leaves none of the 20 frames"),
     ],
