@@ -292,7 +292,7 @@ int main(void) {
     if (fread(q, 1, sizeof q, stdin) != sizeof q || fread(scales, 1, sizeof scales, stdin) != sizeof scales)
         return 1;
     while (fread(g, 1, sizeof g, stdin) == sizeof g) {
-        const ft_weights_t w = {.steps = {q, scales, CHANNELS, COUNT / CHANNELS, COUNT / CHANNELS, STOCHASTIC,
+        const ft_weights_t w = {.steps = {q, scales, CHANNELS, STOCHASTIC,
                                           ft_next_key(&generator)}};
         ft_apply_f32((ft_sink_t){.sgd = ft_sgd(&hyper, w, (ft_reals_t){NULL, NULL})}, g, COUNT, 1.0f);
         fwrite(q, 1, sizeof q, stdout);

@@ -85,6 +85,20 @@ def read(path: Path) -> Graph:
     return integer_layers(simplify(import_onnx(path)))
 
 
+def scales_of_biases(path: Path) -> list[tuple[Any, Any]]:
+    """Return for each int32 bias its scales, and the input's scale times the weight's scales."""
+    model = onnx.load(path)
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    scale = {
+        node.output[0]: arrays[node.input[1]]
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear"
+    }
+    layers = [node for node in model.graph.node if node.op_type.startswith("Conv")]
+    found = [[scale.get(name) for name in node.input] for node in layers if len(node.input) > 2]
+    return [(bias, x * weight) for x, weight, bias in found if bias is not None]
+
+
 def plan_of(path: Path, patterns: tuple[str, ...], **changes: Any) -> Plan:
     update = UpdatePlan(patterns, **changes)
     return make_plan(
@@ -133,6 +147,14 @@ def test_the_tuned_file_runs_as_the_board_does(
     onnx.checker.check_model(onnx.load(out), full_check=True)
 
     again = read(out)
+    found = {tensor.source: tensor.quantization for tensor in again.tensors.values() if tensor.source}
+    for tensor in plan.graph.tensors.values():
+        if tensor.range and tensor.source:
+            rule, known = plan.graph.ranges[tensor.range], found[tensor.source]
+            ends = [(q - known.zero_point) * known.scale / rule.headroom for q in (-128, 127)]
+            assert np.allclose(ends, learned[f"range.{tensor.range}"].ravel(), atol=known.scale), tensor.name
+    for scales, product in scales_of_biases(out):
+        assert np.allclose(scales, product, rtol=1e-6)
     for name in plan.graph.trained:
         if constants[name].dtype == "i8":
             assert np.array_equal(again.constants[name].value.ravel(), learned[name].ravel()), name
