@@ -1,15 +1,16 @@
 """Fine-tuning on real frames: mean and spread over runs from weights perturbed by 1e-6.
 
-    python benchmarks/real_frames.py MODEL.onnx FRAMES.npz [--runs 5] [--board native]
+    python benchmarks/real_frames.py MODEL.onnx FRAMES.npz [--runs 5] [--board native] [OPTIONS of tune]
 
 Training this network is chaotic, so one run says little; the first run is unperturbed. Each run is the
-command `fieldtune tune` with --json. Prints RMSE [m], abs_rel and delta1 on the held-out frames of every
-run, their mean, and the baselines.
+command `fieldtune tune` with --json: decoder0 and ups0 learn at 0.05, unless its options say otherwise.
+Prints RMSE [m], abs_rel and delta1 on the held-out frames of every run, their mean, and the baselines.
 """
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import subprocess
 import sys
@@ -22,28 +23,32 @@ import onnx
 from onnx import numpy_helper
 
 METRICS = ("rmse", "abs_rel", "delta1")
-UPDATE = "decoder0*,ups0*"
-TRAINED = ("decoder0", "ups0")
+LEARNS = (".weight", ".bias", ".weight.scale")
+RECIPE = ("--lr", "0.05", "--steps", "250", "--test", "100")
 
 
-def perturbed(model: Path, seed: int, out: Path) -> Path:
-    """Write `model` with its trained weights multiplied by 1 + 1e-6 n, n standard normal; seed 0: as is."""
+def perturbed(model: Path, update: str, seed: int, out: Path) -> Path:
+    """Write `model` with its trained weights multiplied by 1 + 1e-6 n, n standard normal; seed 0: as is.
+
+    The same is done to the scales of int8 weights.
+    """
     proto = onnx.load(model)
     rng = np.random.default_rng(seed)
     for initializer in proto.graph.initializer:
         name = initializer.name
-        if seed and name.startswith(TRAINED) and name.endswith((".weight", ".bias")):
-            value = numpy_helper.to_array(initializer)
+        value = numpy_helper.to_array(initializer)
+        trained = any(fnmatch.fnmatchcase(name, pattern) for pattern in update.split(","))
+        if seed and trained and value.dtype == np.float32 and name.endswith(LEARNS):
             noisy = value * (1 + 1e-6 * rng.standard_normal(value.shape)).astype(np.float32)
             initializer.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), name))
     onnx.save(proto, out)
     return out
 
 
-def tune(model: Path, data: Path, board: str, out: Path) -> dict[str, Any]:
-    """Run ``fieldtune tune`` and return its JSON."""
+def tune(model: Path, data: Path, board: str, update: str, options: list[str], out: Path) -> dict[str, Any]:
+    """Run ``fieldtune tune`` and return its JSON; `options` replace those of the recipe."""
     command = [sys.executable, "-m", "fieldtune", "tune", str(model), "--board", board, "--data", str(data)]
-    command += ["--update", UPDATE, "--lr", "0.05", "--steps", "250", "--test", "100", "--json", "-q"]
+    command += [*RECIPE, "--update", update, *options, "--json", "-q"]
     result = subprocess.run([*command, "-o", str(out)], stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(result.stdout)
     return found
@@ -58,12 +63,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--board", default="native")
-    args = parser.parse_args()
+    parser.add_argument("--update", default="decoder0*,ups0*")
+    args, options = parser.parse_known_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(args.runs):
-            model = perturbed(args.model, seed, Path(folder) / f"run{seed}.onnx")
-            results = tune(model, args.data, args.board, Path(folder) / f"session{seed}")
+            model = perturbed(args.model, args.update, seed, Path(folder) / f"run{seed}.onnx")
+            session = Path(folder) / f"session{seed}"
+            results = tune(model, args.data, args.board, args.update, options, session)
             rows.append([results["after"][key] for key in METRICS])
             if seed == 0:
                 for name, metrics in {"untuned": results["before"], **results["baselines"]}.items():

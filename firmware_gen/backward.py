@@ -17,11 +17,19 @@ from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Channels
 from firmware_gen.operators.layout import OneLayer, channel_block, moved_back
 from firmware_gen.operators.loss import LossAttrs
+from firmware_gen.operators.moving_sums import MovingAddAttrs
 from firmware_gen.passes.learn_in_int8 import learn_in_int8
 from firmware_gen.passes.moving_ranges import moving_ranges
 from firmware_gen.passes.split_channels import split_channels
 from firmware_gen.passes.thaw import thaw
-from firmware_gen.update import UpdatePlan, is_named, optimizer_state, trained_constants
+from firmware_gen.update import (
+    UpdatePlan,
+    gradient_name,
+    named_parameters,
+    optimizer_state,
+    trained_constants,
+    with_stored_weights,
+)
 
 # Of int8 gradients: what a step's grid leaves above the largest one of late, and how fast that is forgotten.
 # Chosen on the reference network.
@@ -45,19 +53,19 @@ def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan)
         UserError: a pattern of the plan matches nothing, or nothing to which its type of weights applies.
     """
     prepare = learn_in_int8 if plan.weights == "int8" else thaw
-    graph = prepare(graph, lambda op: is_named(op, plan))
+    graph = prepare(graph, lambda op: named_parameters(op, plan))
     shares = trained_constants(graph, plan)
     trained = tuple(shares)
     graph = moving_ranges(split_channels(graph, shares), trained)
-    return check(_Tape(graph, trained, plan).run(losses))
+    return check(_Tape(with_stored_weights(graph, trained, plan), plan).run(losses))
 
 
 class _Tape:
     """Collects backward operators; the `Tape` that operators see."""
 
-    def __init__(self, graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> None:
+    def __init__(self, graph: Graph, plan: UpdatePlan) -> None:
         self.graph = graph
-        self._trained = trained
+        self._trained = graph.trained
         self._plan = plan
         self._tensors = dict(graph.tensors)
         self._constants = dict(graph.constants)
@@ -94,7 +102,6 @@ class _Tape:
             ranges=self._ranges,
             labels=tuple(labels),
             masks=tuple(masks),
-            trained=self._trained,
             optimizer=self._plan.optimizer,
             state=optimizer_state(self.graph, self._trained, self._plan),
         )
@@ -139,11 +146,8 @@ class _Tape:
     def gradient(self, tensor: str) -> str:
         self._collect_pieces(tensor)
         parts = self._contributions[tensor]
-        self._refuse_integers(tensor, parts)
         while len(parts) > 1:
-            first, second = parts[0], parts[1]
-            total = self.add(Op("add", f"sum.{tensor}", (first, second), ()), like=tensor)
-            parts[:2] = [total]
+            parts[:2] = [self._sum(tensor, parts[0], parts[1])]
         return parts[0]
 
     def wants(self, tensor: str) -> bool:
@@ -158,7 +162,7 @@ class _Tape:
         # What only moves or masks an int8 gradient leaves it on its grid.
         stays = source in self._ranges and self._ranges[source].symmetric and op.kind != "dequantize"
         dtype: DType = "i8" if stays else "f32"
-        self._tensors[name] = Tensor(name, self.graph.shape(like), dtype, range=source if stays else "")
+        self._tensors[name] = Tensor(name, self._tensors[like].shape, dtype, range=source if stays else "")
         return self._append(op, name)
 
     def _append(self, op: Op, name: str) -> str:
@@ -172,18 +176,28 @@ class _Tape:
     def contribute_channels(self, tensor: str, gradient: str, channels: Channels) -> None:
         self._contributions.setdefault(tensor, [])
         pieces = self._pieces.setdefault(tensor, {})
-        self._refuse_integers(tensor, [gradient, *pieces.values()])
         if channels in pieces:
-            gradient = self.add(Op("add", f"sum.{tensor}", (pieces[channels], gradient), ()), like=gradient)
+            gradient = self._sum(tensor, pieces[channels], gradient)
         pieces[channels] = gradient
 
+    def _sum(self, tensor: str, first: str, second: str) -> str:
+        """Return the sum of two gradients of `tensor`, or of the same channels of it."""
+        if self._tensors[first].dtype == "i8":
+            meet = Op("moving_add", f"sum.{tensor}", (first, second), (), MovingAddAttrs())
+            return self.add_i8(meet, like=first)
+        return self.add(Op("add", f"sum.{tensor}", (first, second), ()), like=first)
+
     def _collect_pieces(self, tensor: str) -> None:
-        """Make contributions of the pieces: one concatenation where they are the whole, side by side."""
+        """Make contributions of the pieces: one concatenation where they are the whole, side by side.
+
+        int8 pieces, each on a grid of its own, are added up.
+        """
         pieces = self._pieces.pop(tensor, {})
         ordered = sorted(pieces, key=lambda channels: channels.first)
         borders = [0, *(channels.end for channels in ordered)]
         width = self.graph.shape(tensor)[2]
-        if [*(channels.first for channels in ordered), width] == borders and len(ordered) > 1:
+        joined = [*(channels.first for channels in ordered), width] == borders and len(ordered) > 1
+        if joined and self._tensors[pieces[ordered[0]]].dtype == "f32":
             gradients = tuple(pieces[channels] for channels in ordered)
             self.contribute(tensor, Op("concat", f"join.{tensor}", gradients, (), OneLayer()))
             return
@@ -192,25 +206,25 @@ class _Tape:
             blocks = (channel_block(shape, channels.first),)
             self.contribute(tensor, moved_back(f"slice.{tensor}", pieces[channels], blocks))
 
-    def _refuse_integers(self, tensor: str, gradients: list[str]) -> None:
-        """Refuse int8 gradients of one tensor that are on several grids."""
-        if len(gradients) > 1 and self._tensors[gradients[0]].dtype == "i8":
-            raise ModelError(
-                f"'{tensor}' is an int8 value that several layers read; gradients that meet there are not "
-                "supported yet: keep these layers in float with fieldtune quantize --keep-float"
-            )
-
-    def contribute_i8(self, tensor: str, op: Op) -> None:
+    def add_i8(self, op: Op, like: str) -> str:
         name = f"grad.{op.name}.{len(self._ops)}"
         self._ranges[name] = Range(0.0, 0.0, GRADIENT_HEADROOM, GRADIENT_RATE, symmetric=True)
-        self._tensors[name] = Tensor(name, self.graph.shape(tensor), "i8", range=name)
-        self._contributions.setdefault(tensor, []).append(self._append(op, name))
+        self._tensors[name] = Tensor(name, self._tensors[like].shape, "i8", range=name)
+        return self._append(op, name)
+
+    def contribute_i8(self, tensor: str, op: Op) -> None:
+        self._contributions.setdefault(tensor, []).append(self.add_i8(op, like=tensor))
 
     def constant(self, constant: Constant) -> str:
         self._constants[constant.name] = constant
         return constant.name
 
     def update(self, op: Op) -> None:
+        if self._plan.clip_norm and not self._plan.keep_gradients:
+            (constant,) = op.constants
+            name = gradient_name(constant)
+            self._tensors[name] = Tensor(name, self._constants[constant].shape)
+            op = dataclasses.replace(op, outputs=(name,))
         self._updates.append(dataclasses.replace(op, phase="update"))
 
     def save(self, op: Op, name: str, count: int, dtype: DType) -> str:

@@ -25,7 +25,7 @@ def constant_bytes(graph: Graph, steps: Sequence[Step], isa: Isa, prefer: Prefer
     collector = _Constants(graph, isa, prefer)
     for step in layers(steps):
         OPERATORS[step.op.kind].emit(step, collector)
-    initial = sum(graph.constants[name].value.nbytes for name in graph.trained)
+    initial = sum(graph.learned(name).bytes for name in graph.trained)
     return initial + sum(collector.sizes.values())
 
 

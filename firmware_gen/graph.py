@@ -22,6 +22,7 @@ from fieldtune.errors import FieldtuneError
 Shape = tuple[int, int, int]
 DType = Literal["f32", "u8", "i8", "i32", "bits", "bf16"]
 Optimizer = Literal["sgd", "adam", "adamw"]
+Real = Literal["f32", "bf16"]  # types of what is real in memory
 Phase = Literal["forward", "loss", "backward", "update"]
 Array = NDArray[np.float32]
 
@@ -155,6 +156,7 @@ class Graph:
     labels: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()  # constants that learn
+    weights: Real = "f32"  # how those of float layers lie in RAM
     optimizer: Optimizer = "sgd"
     state: Mapping[str, Tensor] = field(default_factory=dict)  # what gradients and optimizer keep over a step
     ranges: Mapping[str, Range] = field(default_factory=dict)
@@ -182,6 +184,15 @@ class Graph:
     def shape(self, tensor: str) -> Shape:
         """Return the shape of `tensor`."""
         return self.tensors[tensor].shape
+
+    def learned(self, constant: str) -> Tensor:
+        """Return how `constant`, which learns, lies in RAM.
+
+        Biases stay in f32: they are few, nothing is saved by keeping fewer of their digits.
+        """
+        described = self.constants[constant]
+        weights = described.dtype == "f32" and described.value.ndim == 4
+        return Tensor(constant, described.shape, self.weights if weights else described.dtype)
 
     def fingerprint(self) -> int:
         """Return 32 bits that change when any operator, shape or weight changes; scratch is the board's."""

@@ -22,6 +22,7 @@ from firmware_gen.passes.scratch import with_scratch
 from firmware_gen.protocol import MAX_LOSSES, link_ram_bytes
 from firmware_gen.schedule import Step, layers, whole_layers
 from firmware_gen.storage import Roll, Storage, View, choose_storage
+from firmware_gen.update import gradient_name
 
 GUARD_BYTES = 16  # on both sides of the arena; what ft_model_t.intact looks at
 RANGE_BYTES = 24  # ft_moving_range_t
@@ -100,6 +101,7 @@ class Plan:
         axes, slab = constant.source_axes, constant.slab
         return {
             "name": name,
+            "dtype": self.graph.learned(name).dtype,
             "shape": list(constant.value.shape),
             "source_axes": None if axes is None else list(axes),
             "source_shape": list(constant.source_shape),
@@ -166,7 +168,7 @@ def _limit(board: Board, ram_limit: int | None) -> int:
 
 def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
     """Return what each part of the firmware takes."""
-    weights = sum(static_bytes(weight_tensor(graph, name)) for name in graph.trained)
+    weights = sum(static_bytes(graph.learned(name)) for name in graph.trained)
     state = sum(static_bytes(tensor) for tensor in graph.state.values()) + RANGE_BYTES * len(graph.ranges)
     if keeps_gradients(graph):
         state += COUNTER_BYTES
@@ -184,20 +186,19 @@ def static_bytes(tensor: Tensor) -> int:
     return -(-tensor.bytes // WORD_BYTES) * WORD_BYTES
 
 
-def weight_tensor(graph: Graph, name: str) -> Tensor:
-    """Return the constant `name`, which learns, as a tensor in RAM."""
-    constant = graph.constants[name]
-    return Tensor(name, constant.shape, constant.dtype)
-
-
 def loss_slots(graph: Graph) -> int:
     """Return how many losses the link's buffers must hold."""
     return max(MAX_LOSSES, len(graph.labels))
 
 
 def keeps_gradients(graph: Graph) -> bool:
-    """Tell whether gradients are kept over a whole step (accumulation, clipping)."""
-    return any(name.startswith("gradient.") for name in graph.state)
+    """Tell whether gradients outlive a step, for the mean over several samples."""
+    return any(gradient_name(name) in graph.state for name in graph.trained)
+
+
+def updates_late(graph: Graph) -> bool:
+    """Tell whether weights change only when all gradients of the step are there."""
+    return keeps_gradients(graph) or any(gradient_name(name) in graph.tensors for name in graph.trained)
 
 
 def _check_fit(plan: Plan, ram_limit: int | None) -> None:

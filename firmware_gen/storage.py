@@ -287,6 +287,10 @@ def _lifetimes(steps: tuple[Step, ...]) -> tuple[dict[str, int], dict[str, int]]
     end = 1 + max(index for index, step in enumerate(steps) if step.op.phase == "forward")
     for name in graph.outputs:
         last[name] = max(last[name], end)
+    # Gradients that are clipped as one wait for the last of them.
+    for step in steps:
+        if step.op.phase == "update":
+            last |= dict.fromkeys(step.op.outputs, len(steps) - 1)
     return first, last
 
 

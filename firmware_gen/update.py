@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import re
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from fractions import Fraction
 from typing import Literal
 
 from fieldtune.errors import ModelError, UserError
-from firmware_gen.graph import DType, Graph, Op, Optimizer, Tensor
+from firmware_gen.bf16 import from_bf16, to_bf16
+from firmware_gen.graph import DType, Graph, Op, Optimizer, Real, Tensor
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Channels
 
@@ -19,12 +21,11 @@ Share = Fraction | Channels
 WHOLE = Fraction(1)
 SHARE = re.compile(r"(?P<layers>.+):(?:(?P<part>\d+)/(?P<of>\d+)|(?P<first>\d+)-(?P<last>\d+))")
 
-StateType = Literal["f32", "bf16"]
-WeightType = Literal["f32", "int8"]
+WeightType = Literal["f32", "bf16", "int8"]
 Rounding = Literal["stochastic", "nearest"]
 
 CORRECTIONS = "corrections"  # Adam's 1 - beta1^t and 1 - beta2^t after t updates
-GENERATOR = "generator"  # of the random numbers by which moves of int8 weights are rounded
+GENERATOR = "generator"  # of the random numbers by which weights are rounded
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,12 @@ class UpdatePlan:
 
     patterns: tuple[str, ...] = ()
     momentum: bool = False  # of sgd: a velocity for every weight that learns
-    keep_gradients: bool = False  # needed for accumulation over samples and for clipping the gradient's norm
+    keep_gradients: bool = False  # over several steps, for the mean over their samples
     optimizer: Optimizer = "sgd"
-    state: StateType = "f32"  # how velocity and first moment are stored
-    weights: WeightType = "f32"  # of int8 layers that learn; those of float layers are f32
-    rounding: Rounding = "stochastic"  # of the moves of int8 weights
+    state: Real = "f32"  # how velocity and first moment are stored
+    weights: WeightType = "f32"  # bf16: of float layers, but not their biases; int8: of int8 layers
+    rounding: Rounding = "stochastic"  # of weights that are not in f32
+    clip_norm: bool = False  # the step's whole gradient is there before any weight changes
 
     def kept(self) -> dict[str, DType]:
         """Return what every weight that learns has in RAM besides itself.
@@ -63,13 +65,19 @@ def parse_update(
     momentum: bool = False,
     keep_gradients: bool = False,
     optimizer: Optimizer = "sgd",
-    state: StateType = "f32",
+    state: Real = "f32",
     weights: WeightType = "f32",
     rounding: Rounding = "stochastic",
+    clip_norm: bool = False,
 ) -> UpdatePlan:
     """Return the plan that ``--update 'decoder0*,ups0*'`` means; None or an empty text: nothing learns."""
     patterns = tuple(part.strip() for part in (text or "").split(",") if part.strip())
-    return UpdatePlan(patterns, momentum, keep_gradients, optimizer, state, weights, rounding)
+    return UpdatePlan(patterns, momentum, keep_gradients, optimizer, state, weights, rounding, clip_norm)
+
+
+def gradient_name(constant: str) -> str:
+    """Return the name of the gradient of a constant, where it is kept for longer than a layer's update."""
+    return f"gradient.{constant}"
 
 
 def optimizer_state(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> dict[str, Tensor]:
@@ -78,9 +86,21 @@ def optimizer_state(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) ->
     state = {full: Tensor(full, graph.constants[name].shape, dtype) for full, name, dtype in names}
     if plan.optimizer != "sgd":
         state[CORRECTIONS] = Tensor(CORRECTIONS, (1, 1, 2))
-    if plan.rounding == "stochastic" and any(graph.constants[name].dtype == "i8" for name in trained):
+    if plan.rounding == "stochastic" and any(graph.learned(name).dtype != "f32" for name in trained):
         state[GENERATOR] = Tensor(GENERATOR, (1, 1, 1), "i32")
     return state
+
+
+def with_stored_weights(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> Graph:
+    """Return `graph` in which the weights that learn are stored as planned and begin with such values."""
+    weights: Real = "bf16" if plan.weights == "bf16" else "f32"
+    graph = dataclasses.replace(graph, trained=trained, weights=weights)
+    constants = dict(graph.constants)
+    for name in trained:
+        if graph.learned(name).dtype == "bf16":
+            value = from_bf16(to_bf16(constants[name].value))
+            constants[name] = dataclasses.replace(constants[name], value=value)
+    return dataclasses.replace(graph, constants=constants)
 
 
 def trained_constants(graph: Graph, plan: UpdatePlan) -> dict[str, Share]:
@@ -137,10 +157,15 @@ def _split_pattern(text: str) -> tuple[str, Share]:
     return found["layers"], share
 
 
-def is_named(op: Op, plan: UpdatePlan) -> bool:
-    """Tell whether a pattern of the plan means the layer or one of its weights."""
-    patterns = [_split_pattern(text)[0] for text in plan.patterns]
-    return any(_matches(pattern, op.name, name) for pattern in patterns for name in _parameters(op))
+def named_parameters(op: Op, plan: UpdatePlan) -> dict[str, Share]:
+    """Return the weights of the layer that the plan means, and how much of each."""
+    patterns = [_split_pattern(text) for text in plan.patterns]
+    return {
+        name: share
+        for name in _parameters(op)
+        for layers, share in patterns
+        if _matches(layers, op.name, name)
+    }
 
 
 def _parameters(op: Op) -> tuple[str, ...]:

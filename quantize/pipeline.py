@@ -43,6 +43,7 @@ class Options:
     Args:
         backend: who finds the ranges of the activations; only nncf can train.
         keep_float: names or globs of layers that stay in float.
+        update: the same of layers that will learn on the device.
         samples: frames for calibration, at most.
         test: the last frames, which are set apart.
         epochs: of quantization-aware training, over all frames but the test's.
@@ -51,6 +52,7 @@ class Options:
 
     backend: Backend = "nncf"
     keep_float: str | None = None
+    update: str | None = None
     samples: int = 300
     test: int = 0
     epochs: int = 0
@@ -96,7 +98,7 @@ def quantize_network(network: FloatNetwork, frames: Frames, options: Options) ->
         DataError: too few frames, or frames without labels where training needs them.
     """
     _require(options)
-    scheme = divide(network.graph, options.keep_float)
+    scheme = divide(network.graph, options.keep_float, options.update)
     parts = split(frames, options.test, options.samples)
     training = labelled(parts.training, network) if options.epochs else []
     inputs = [pixels(frame, network) for frame in parts.calibration]
@@ -148,7 +150,7 @@ def _equalized(scheme: Scheme, inputs: Sequence[Values]) -> Graph:
             if not np.isfinite(magnitude).all():
                 raise ModelError(f"'{name}' of {scheme.graph.name} is not finite on the calibration frames")
             largest[name] = np.maximum(largest.get(name, magnitude), magnitude)
-    return equalize(scheme.graph, largest, scheme.float_layers)
+    return equalize(scheme.graph, largest, scheme.unscaled_layers)
 
 
 def _thinned(inputs: Sequence[Values], count: int) -> Sequence[Values]:

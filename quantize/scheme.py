@@ -27,11 +27,14 @@ class Scheme:
     Args:
         graph: simplified, in float.
         float_layers: names of the operators that compute in float.
+        unscaled_layers: names of those whose weights keep their size, for a learning rate acts on the size:
+            what is float and what will learn.
         tensors: those that are int8: whatever an int8 layer reads or writes, in the graph's order.
     """
 
     graph: Graph
     float_layers: frozenset[str]
+    unscaled_layers: frozenset[str]
     tensors: tuple[str, ...]
 
     def is_int8(self, op: Op) -> bool:
@@ -53,30 +56,19 @@ class Scheme:
         return groups
 
 
-def divide(graph: Graph, keep_float: str | None = None) -> Scheme:
+def divide(graph: Graph, keep_float: str | None = None, update: str | None = None) -> Scheme:
     """Return the scheme in which the layers that `keep_float` names stay in float.
 
     Args:
         graph: simplified, in float.
         keep_float: names or globs of layers or weights, separated by commas, as in an update plan. A layer
             without weights whose readers all are in float is in float too.
+        update: the same for the layers that will learn on the device.
 
     Raises:
         UserError: a pattern matches nothing, or nothing is left for int8.
     """
-    kept: set[str] = set()
-    for pattern in filter(None, (part.strip() for part in (keep_float or "").split(","))):
-        hits = {
-            op.name
-            for op in graph.ops
-            if any(fnmatch.fnmatchcase(name, pattern) for name in (op.name, *op.constants))
-        }
-        if not hits:
-            raise UserError(
-                f"no layer or weight of {graph.name} is called '{pattern}' as --keep-float has it; "
-                f"the layers are {', '.join(op.name for op in graph.ops)}"
-            )
-        kept |= hits
+    kept, learning = _named(graph, keep_float, "--keep-float"), _named(graph, update, "--update")
     for op in reversed(graph.ops):
         readers = graph.consumers(op.outputs[0])
         inner = not op.constants and readers and op.outputs[0] not in graph.outputs
@@ -84,7 +76,27 @@ def divide(graph: Graph, keep_float: str | None = None) -> Scheme:
             kept.add(op.name)
     if not any(op.constants and op.name not in kept for op in graph.ops):
         raise UserError(f"no layer of {graph.name} is left for int8; name fewer layers with --keep-float")
-    return Scheme(_with_biases(graph, kept), frozenset(kept), _int8_tensors(graph, kept))
+    return Scheme(
+        _with_biases(graph, kept), frozenset(kept), frozenset(kept | learning), _int8_tensors(graph, kept)
+    )
+
+
+def _named(graph: Graph, patterns: str | None, option: str) -> set[str]:
+    """Return the layers that `patterns`, given with `option`, name by themselves or by their weights."""
+    named: set[str] = set()
+    for pattern in filter(None, (part.strip() for part in (patterns or "").split(","))):
+        hits = {
+            op.name
+            for op in graph.ops
+            if any(fnmatch.fnmatchcase(name, pattern) for name in (op.name, *op.constants))
+        }
+        if not hits:
+            raise UserError(
+                f"no layer or weight of {graph.name} is called '{pattern}' as {option} has it; "
+                f"the layers are {', '.join(op.name for op in graph.ops)}"
+            )
+        named |= hits
+    return named
 
 
 def _with_biases(graph: Graph, kept: Collection[str]) -> Graph:

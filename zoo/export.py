@@ -19,7 +19,12 @@ UPYDNET_TASK = Task(
     outputs=(OutputSpec("disparity", "disparity", "berhu", "tof", fb=80.0, max_depth=20.0),),
 )
 
-ZOO = ("upydnet",)
+MCUNET_TASK = Task(
+    inputs=(InputSpec("image", scale=1 / 255),),
+    outputs=(OutputSpec("class", "class", "cross_entropy", "truth"),),
+)
+
+ZOO = ("mcunet", "upydnet")
 """Networks that `load_zoo` knows."""
 
 
@@ -36,8 +41,10 @@ def load_zoo(name: str, weights: Path) -> "tuple[nn.Module, Task, tuple[int, ...
         import torch  # noqa: F401
     except ImportError as error:
         raise UserError("exporting a torch network needs torch: pip install 'fieldtune[torch]'") from error
-    from zoo.networks import upydnet
+    from zoo.networks import mcunet, upydnet
 
+    if name == "mcunet":
+        return mcunet.load_checkpoint(weights), MCUNET_TASK, mcunet.INPUT_SHAPE
     return upydnet.load_checkpoint(weights), UPYDNET_TASK, upydnet.INPUT_SHAPE
 
 

@@ -62,15 +62,15 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     )
     optimizer.add_argument(
         "--weights",
-        choices=("f32", "int8"),
+        choices=("f32", "bf16", "int8"),
         default="f32",
-        help="how int8 layers learn: as floats, or in int8 without a float copy (default f32)",
+        help="how weights that learn are stored: f32 (default), bf16, or those of int8 layers in int8",
     )
     optimizer.add_argument(
         "--rounding",
         choices=("stochastic", "nearest"),
         default="stochastic",
-        help="of moves of int8 weights: stochastic (default) lets small ones count, nearest drops them",
+        help="of weights in bf16 or int8: stochastic (default) lets small moves count, nearest drops them",
     )
     optimizer.add_argument(
         "--clip-norm", type=not_negative, default=0.0, help="limit of the gradient's norm (keeps gradients)"
@@ -184,12 +184,13 @@ def _update(args: argparse.Namespace) -> UpdatePlan:
         raise UserError(f"--momentum is for sgd; --optimizer {args.optimizer} has beta1 in its place")
     if args.optimizer == "sgd" and args.momentum == 0 and args.state != "f32":
         raise UserError("--state is how a velocity is stored, but sgd has none without --momentum; add that")
-    if args.rounding != "stochastic" and args.weights != "int8":
-        raise UserError("--rounding is how int8 weights move; add --weights int8")
+    if args.rounding != "stochastic" and args.weights == "f32":
+        raise UserError("--rounding is for weights in bf16 or int8; add --weights bf16 or int8")
     return parse_update(
         args.update,
         momentum=args.momentum > 0,
-        keep_gradients=args.clip_norm > 0 or args.accumulate > 1,
+        keep_gradients=args.accumulate > 1,
+        clip_norm=args.clip_norm > 0,
         optimizer=args.optimizer,
         state=args.state,
         weights=args.weights,

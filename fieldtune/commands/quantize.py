@@ -47,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep-float", metavar="LAYERS", help="names or globs of what stays float, such as 'decoder0*,ups0*'"
     )
     parser.add_argument(
+        "--update",
+        metavar="LAYERS",
+        help="names or globs of int8 layers that will learn on the device: their weights keep their size",
+    )
+    parser.add_argument(
         "--backend",
         choices=("nncf", "onnxruntime"),
         default="nncf",
@@ -67,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
     for name in ("test", "epochs"):
         if getattr(args, name) < 0:
             raise UserError(f"--{name} {getattr(args, name)} is no number from 0 up")
-    chosen = Options(args.backend, args.keep_float, args.samples, args.test, args.epochs, args.lr)
+    chosen = Options(
+        args.backend, args.keep_float, args.update, args.samples, args.test, args.epochs, args.lr
+    )
     # Opened first: that nothing can be written there must not be found after minutes of work.
     with replacing(args.out) as stream:
         result = quantize_network(_network(args), open_frames(args.data), chosen)

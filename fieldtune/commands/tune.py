@@ -141,7 +141,7 @@ def tune_in_session(
         "update": list(plan.graph.trained),
         "optimizer": plan.graph.optimizer,
         "state": sorted({tensor.dtype for tensor in plan.graph.state.values()}),
-        "weights": sorted({plan.graph.constants[name].dtype for name in plan.graph.trained}),
+        "weights": sorted({plan.graph.learned(name).dtype for name in plan.graph.trained}),
         "model_hash": plan.graph.fingerprint(),
         "plan_hash": plan.hash(),
         **tuning.config(),

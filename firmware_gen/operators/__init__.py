@@ -37,11 +37,13 @@ from firmware_gen.operators.lookup import Lookup
 from firmware_gen.operators.loss import Loss
 from firmware_gen.operators.moving import (
     ActivationBitsI8,
+    Conv2dI8F32,
     MaskGradient,
     MovingConv2d,
     QuantizeGradient,
     Rescale,
 )
+from firmware_gen.operators.moving_sums import MeanGradient, MovingAdd, MovingMean
 from firmware_gen.operators.pool import (
     AveragePool,
     AveragePoolGrad,
@@ -79,6 +81,7 @@ OPERATORS: dict[str, Operator] = {
         Concat(),
         Conv2d(),
         Conv2dI8(),
+        Conv2dI8F32(),
         ConvGradInput(),
         ConvUpdate(),
         ConvUpdateI8(),
@@ -97,11 +100,14 @@ OPERATORS: dict[str, Operator] = {
         Maximum(),
         MaximumI8(),
         Mean(),
+        MeanGradient(),
         MeanI8(),
         Minimum(),
         MinimumI8(),
         MoveGrad(),
+        MovingAdd(),
         MovingConv2d(),
+        MovingMean(),
         Mul(),
         MulI8(),
         Negate(),

@@ -46,8 +46,11 @@ class Tape(Protocol):
     def contribute_channels(self, tensor: str, gradient: str, channels: Channels) -> None:
         """Add what `gradient` holds to the gradient of a range of the channels of `tensor`."""
 
+    def add_i8(self, op: Op, like: str) -> str:
+        """Add an operator that makes an int8 gradient, whose range moves, or is exact where `op` knows it."""
+
     def contribute_i8(self, tensor: str, op: Op) -> None:
-        """The same for a contribution in int8, whose range moves, or is exact where `op` knows it."""
+        """Add what such an operator makes to the gradient of `tensor`."""
 
     def constant(self, constant: Constant) -> str:
         """Add a constant that only the backward pass reads; return its name."""

@@ -6,9 +6,11 @@ for a transposed one, which is the order that both forward kernels read.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from boards import Isa
 from firmware_gen.graph import Graph, Op
 from firmware_gen.operators.activation import activation_gradient
 from firmware_gen.operators.base import Channels, Emitter, Operator, Rows, Tape
@@ -36,7 +38,90 @@ class ConvGradAttrs:
     channels: Channels
 
 
-def _conv_literal(conv: ConvAttrs, taken: int, given: int, strides: tuple[int, int, int, int]) -> str:
+# Strides of a weight in elements: from tap to tap, group to group, channel to channel taken, and given.
+Strides = tuple[int, int, int, int]
+# Output channels whose weights are made floats at a time where they are stored in bf16.
+SLAB = 8
+
+
+@dataclass(frozen=True)
+class _Gather:
+    """A call of a kernel that sums `taken` channels of each group to `given`.
+
+    In C: `weight`, and `start`, what the sums begin with; `start_map` follows where that is a map.
+    """
+
+    kernel: str
+    conv: ConvAttrs
+    taken: int
+    given: int
+    strides: Strides
+    weight: str
+    start: str
+    start_map: str = ""
+
+    def c(self, step: Step, c: Emitter) -> str:
+        """Return the statements that run `step`."""
+        if not _is_narrow(step.op, step.graph):
+            return self._call(step, c)
+        scratch = f"float *const wide = (float *)(void *){c.scratch(step.op)};\n"
+        if self.conv.groups > 1:
+            size = step.graph.constants[step.op.constants[0]].value.size
+            made = f"ft_widen({self.weight}, wide, 1, 0, 1, 0, {size}, 1);\n"
+            return scratch + made + replace(self, weight="wide")._call(step, c)
+        return scratch + "\n".join(self._slabs(step, c))
+
+    def _slabs(self, step: Step, c: Emitter) -> Iterator[str]:
+        whole = self.given - self.given % SLAB
+        if whole > SLAB:
+            body = self._slab(SLAB, "o", step, c).replace("\n", "\n    ")
+            yield f"for (int o = 0; o < {whole}; o += {SLAB}) {{\n    {body}\n}}"
+        elif whole:
+            yield self._slab(SLAB, "0", step, c)
+        if whole < self.given:
+            yield self._slab(self.given - whole, str(whole), step, c)
+
+    def _slab(self, count: int, at: str, step: Step, c: Emitter) -> str:
+        """Return the statements that make `count` output channels from channel `at` on."""
+        tap, _, w_in, w_out = self.strides
+        taps = self.conv.window.taps
+        start = self.start if self.start == "NULL" else f"{self.start} + {at}"
+        dense = (self.taken * count, 0, count, 1)
+        part = replace(self, given=count, strides=dense, weight="wide", start=start)
+        return (
+            f"ft_widen({self.weight} + {at} * {w_out}, wide, {taps}, {tap}, {self.taken}, {w_in}, "
+            f"{count}, {w_out});\n{part._call(step, c, at, count)}"
+        )
+
+    def _call(self, step: Step, c: Emitter, at: str = "0", channels: int | None = None) -> str:
+        x, y = step.op.inputs[0], step.op.outputs[0]
+        target = c.pointer(y) if at == "0" else f"{c.pointer(y)} + {at}"
+        literal = _conv_literal(self.conv, self.taken, self.given, self.strides)
+        return (
+            f"{self.kernel}({c.pointer(x)}, {c.map(x)}, {self.weight}, {self.start}{self.start_map},\n"
+            f"    {target}, {c.map(y, channels)}, {literal},\n"
+            f"    {self.conv.activation.c()}, {c.rows(step)});"
+        )
+
+
+def _is_narrow(op: Op, graph: Graph) -> bool:
+    """Tell whether the layer's weight lies in RAM in another type than the kernels read."""
+    weight = op.constants[0]
+    return weight in graph.trained and graph.learned(weight).dtype != "f32"
+
+
+def _scratch_bytes(op: Op, groups: int, taken: int, given: int, graph: Graph) -> int:
+    """Return what the floats of a weight take that lies in RAM in another type."""
+    if not _is_narrow(op, graph):
+        return 0
+    value = graph.constants[op.constants[0]].value
+    if groups > 1:
+        return 4 * int(value.size)
+    kernel_y, kernel_x, _, _ = value.shape
+    return 4 * int(kernel_y) * int(kernel_x) * taken * min(given, SLAB)
+
+
+def _conv_literal(conv: ConvAttrs, taken: int, given: int, strides: Strides) -> str:
     """Return the ft_conv_t that sums `taken` channels of each group to `given`."""
     numbers = ", ".join(map(str, (conv.groups, taken, given, *strides)))
     return f"(ft_conv_t){{{conv.window.c()}, {numbers}}}"
@@ -56,6 +141,10 @@ class Conv2d(Operator):
 
     def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
         return conv_reach(_attrs(op), row, graph.shape(op.inputs[k])[0])
+
+    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        taken, given, _ = _forward(_attrs(op), graph.constants[op.constants[0]].value.shape)
+        return _scratch_bytes(op, _attrs(op).groups, taken, given, graph)
 
     def backward(self, op: Op, tape: Tape) -> None:
         attrs = _attrs(op)
@@ -77,16 +166,10 @@ class Conv2d(Operator):
     def emit(self, step: Step, c: Emitter) -> str:
         op, attrs = step.op, _attrs(step.op)
         weight, *bias = op.constants
-        shape = step.graph.constants[weight].value.shape
+        taken, given, strides = _forward(attrs, step.graph.constants[weight].value.shape)
         start = c.weight(bias[0]) if bias else "NULL"
         kernel = "ft_conv2d_transpose_f32" if attrs.transposed else "ft_conv2d_f32"
-        conv = forward_literal(attrs, shape)
-        x, y = op.inputs[0], op.outputs[0]
-        return (
-            f"{kernel}({c.pointer(x)}, {c.map(x)}, {c.weight(weight)}, {start},\n"
-            f"    {c.pointer(y)}, {c.map(y)}, {conv},\n"
-            f"    {attrs.activation.c()}, {c.rows(step)});"
-        )
+        return _Gather(kernel, attrs, taken, given, strides, c.weight(weight), start).c(step, c)
 
 
 def _attrs(op: Op) -> ConvAttrs:
@@ -108,12 +191,17 @@ def conv_macs(op: Op, attrs: ConvAttrs, graph: Graph) -> int:
 
 def forward_literal(attrs: ConvAttrs, shape: tuple[int, ...]) -> str:
     """Return the ft_conv_t of a layer with weights of `shape`."""
+    return _conv_literal(attrs, *_forward(attrs, shape))
+
+
+def _forward(attrs: ConvAttrs, shape: tuple[int, ...]) -> tuple[int, int, Strides]:
+    """Return the channels of a group that a layer with weights of `shape` takes and gives; strides."""
     _, _, inner, outer = shape
     if attrs.transposed:
         taken = inner // attrs.groups
-        return _conv_literal(attrs, taken, outer, (inner * outer, taken * outer, outer, 1))
+        return taken, outer, (inner * outer, taken * outer, outer, 1)
     given = outer // attrs.groups
-    return _conv_literal(attrs, inner, given, (inner * outer, given, outer, 1))
+    return inner, given, (inner * outer, given, outer, 1)
 
 
 class ConvGradInput(Operator):
@@ -143,6 +231,12 @@ class ConvGradInput(Operator):
             return row, row + 1
         return conv_reach(replace(conv, transposed=not conv.transposed), row, graph.shape(op.inputs[k])[0])
 
+    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        assert isinstance(op.attrs, ConvGradAttrs)
+        outer = int(graph.constants[op.constants[0]].value.shape[3])
+        taken = outer if op.attrs.conv.transposed else outer // op.attrs.conv.groups
+        return _scratch_bytes(op, op.attrs.conv.groups, taken, op.attrs.channels.count, graph)
+
     def emit(self, step: Step, c: Emitter) -> str:
         op = step.op
         assert isinstance(op.attrs, ConvGradAttrs)
@@ -166,16 +260,13 @@ class ConvGradInput(Operator):
             given = channels.count
         weight = c.weight(name, (0, 1, 3, 2))
         offset = f" + {channels.first * w_out}" if channels.first else ""
-        literal = _conv_literal(conv, taken, given, (inner * outer, group, w_in, w_out))
         kernel = "ft_conv2d" if conv.transposed else "ft_conv2d_transpose"
-        (dy, *part), dx = op.inputs, op.outputs[0]
+        part = op.inputs[1:]
         kernel += "_onto_f32" if part else "_f32"
-        start = f"{c.pointer(part[0])}, {c.map(part[0])}" if part else "NULL"
-        return (
-            f"{kernel}({c.pointer(dy)}, {c.map(dy)}, {weight}{offset}, {start},\n"
-            f"    {c.pointer(dx)}, {c.map(dx)}, {literal},\n"
-            f"    {LINEAR.c()}, {c.rows(step)});"
-        )
+        start = c.pointer(part[0]) if part else "NULL"
+        start_map = f", {c.map(part[0])}" if part else ""
+        strides = (inner * outer, group, w_in, w_out)
+        return _Gather(kernel, conv, taken, given, strides, f"{weight}{offset}", start, start_map).c(step, c)
 
 
 class ConvUpdate(Operator):

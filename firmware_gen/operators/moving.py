@@ -19,7 +19,7 @@ from fieldtune.errors import ModelError
 from firmware_gen.c_text import c_float
 from firmware_gen.graph import Constant, Graph, Op
 from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve
-from firmware_gen.operators.activation import bits_reach
+from firmware_gen.operators.activation import activation_gradient, bits_reach
 from firmware_gen.operators.base import Emitter, Operator, Rows, Tape
 from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, conv_reach, forward_literal
 from firmware_gen.operators.conv2d_i8 import real_weight
@@ -35,9 +35,13 @@ SMALLEST_SCALE = 1e-30
 
 
 class MovingConv2d(Operator):
-    """y = activation(bias + x * w), x and y int8; constants: int8 weight and, maybe, float32 bias."""
+    """y = activation(bias + x * w), x and y int8; constants: int8 weight and, maybe, float32 bias.
+
+    The bias can learn: its gradient is the sum of an int8 one.
+    """
 
     kind = "moving_conv2d"
+    learns = True
 
     def parameters(self, op: Op) -> tuple[str, ...]:
         return op.constants
@@ -59,6 +63,8 @@ class MovingConv2d(Operator):
         dy = gradient_of_sums(op, attrs.activation, tape)
         if tape.wants(x):
             contribute_to_input(op, dy, tape)
+        for bias in filter(tape.learns, op.constants[1:]):
+            tape.update(Op("bias_update_i8", op.name, (dy,), (), None, (bias,)))
 
     def emit(self, step: Step, c: Emitter) -> str:
         op, attrs, graph = step.op, _attrs(step.op), step.graph
@@ -113,6 +119,50 @@ def moving_layer(calls: Sequence[str], weight: Constant, step: Step, c: Emitter)
         f"{guess}" + "\n".join(calls) + "\n"
         f"ft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
     )
+
+
+class Conv2dI8F32(Operator):
+    """y = activation(bias + x * w), x int8 and y float32; constants: int8 weight and, maybe, float32 bias."""
+
+    kind = "conv2d_i8_f32"
+
+    def parameters(self, op: Op) -> tuple[str, ...]:
+        return op.constants
+
+    def macs(self, op: Op, graph: Graph) -> int:
+        return conv_macs(op, _attrs(op), graph)
+
+    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        return graph.shape(op.inputs[0])[2]  # a pixel of padding
+
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        return conv_reach(_attrs(op), row, graph.shape(op.inputs[k])[0])
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        attrs, (x,), (y,) = _attrs(op), op.inputs, op.outputs
+        dy = tape.gradient(y)
+        if attrs.activation != LINEAR:
+            dy = activation_gradient(op.name, y, attrs.activation, tape)
+        if tape.wants(x):
+            contribute_to_input(op, tape.add_i8(Op("quantize_gradient", op.name, (dy,), ()), like=y), tape)
+        for bias in filter(tape.learns, op.constants[1:]):
+            tape.update(Op("bias_update", op.name, (dy,), (), None, (bias,)))
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        op, attrs, graph = step.op, _attrs(step.op), step.graph
+        (x,), (y,), (name, *bias) = op.inputs, op.outputs, op.constants
+        weight = graph.constants[name]
+        scales = np.broadcast_to(np.array(weight.scales, np.float32), (graph.shape(y)[2],))
+        sums = weight.value.sum(axis=(0, 1, 2), dtype=np.int64).astype(np.int32)
+        return (
+            f"const ft_grid_t from = {c.grid(x)};\n"
+            f"int8_t *const padding = {c.scratch(op)};\n"
+            f"memset(padding, from.zero, {graph.shape(x)[2]});\n"
+            f"ft_conv2d_i8_f32({c.pointer(x)}, {c.map(x)}, padding, from, {c.weight(name)},\n"
+            f"    {c.array(f'{name}.scales', scales)}, {c.array(f'{name}.sums', sums)},\n"
+            f"    {c.weight(bias[0]) if bias else 'NULL'}, {c.pointer(y)}, {c.map(y)},\n"
+            f"    {forward_literal(attrs, weight.value.shape)}, {attrs.activation.c()}, {c.rows(step)});"
+        )
 
 
 class _MovingVariant(Protocol):

@@ -5,16 +5,17 @@ They are moving layers, because what is behind a layer that learns moves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fieldtune.errors import ModelError, UserError
 from firmware_gen.graph import Graph, Op
 from firmware_gen.operators.learning_i8 import MOST_PIXELS
-from firmware_gen.passes.moving_ranges import moving_convolution
+from firmware_gen.passes.thaw import float_bias
+from firmware_gen.update import Share
 
 
-def learn_in_int8(graph: Graph, learns: Callable[[Op], bool]) -> Graph:
-    """Return `graph` in which the int8 convolutions and linear layers for which `learns` holds can learn.
+def learn_in_int8(graph: Graph, learns: Callable[[Op], Mapping[str, Share]]) -> Graph:
+    """Return `graph` in which the int8 layers of which `learns` names something can learn.
 
     Raises:
         UserError: none of them is int8. ModelError: a map is too large.
@@ -33,5 +34,5 @@ def learn_in_int8(graph: Graph, learns: Callable[[Op], bool]) -> Graph:
                     f"layer '{op.name}' has a map of {height} x {width} pixels: with --weights int8 it can "
                     f"have up to {MOST_PIXELS:,}; leave the layer out of the update or use --weights f32"
                 )
-        graph = moving_convolution(graph, op, "learning_conv2d")
+        graph = float_bias(graph, op, "learning_conv2d")
     return graph

@@ -12,12 +12,14 @@ import dataclasses
 import numpy as np
 
 from fieldtune.errors import ModelError
-from firmware_gen.graph import Constant, Graph, Op, Range, Tensor, check
-from firmware_gen.operators.conv2d_i8 import ConvI8Attrs, real_bias
+from firmware_gen.graph import Graph, Op, Range, Tensor, check
+from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.operators.lookup import requantize
+from firmware_gen.operators.moving_sums import MovingAddAttrs
+from firmware_gen.passes.thaw import float_bias
 
 # Chosen on the reference network.
-HEADROOM, RATE = 1.25, 0.02
+HEADROOM, RATE = 1.25, 0.1
 # Operators whose inputs and outputs are on one grid.
 SAME_GRID = (
     "concat",
@@ -38,6 +40,7 @@ def moving_ranges(graph: Graph, trained: tuple[str, ...]) -> Graph:
         ModelError: an int8 layer there has no moving twin.
     """
     graph = _without_rescaling(graph, _moving(graph, trained))
+    graph = _float_outputs(graph, _moving(graph, trained))
     moving = _moving(graph, trained)
     if not moving:
         return graph
@@ -76,6 +79,29 @@ def _without_rescaling(graph: Graph, moving: set[str]) -> Graph:
     return graph.with_ops(ops)
 
 
+def _float_outputs(graph: Graph, moving: set[str]) -> Graph:
+    """Let layers whose int8 output is nothing but the network's, in floats, make these floats at once.
+
+    While a network adapts its output moves most, and what its grid rounds or cuts off goes into the loss.
+    """
+    for op in graph.ops:
+        readers = graph.consumers(op.outputs[0])
+        lonely = op.outputs[0] in moving and op.outputs[0] not in graph.outputs and len(readers) == 1
+        if not lonely or op.kind not in ("conv2d_i8", "moving_conv2d"):
+            continue
+        (back,) = readers
+        if back.kind != "dequantize" or back.outputs[0] not in graph.outputs:
+            continue
+        graph = float_bias(graph, op) if op.kind == "conv2d_i8" else graph
+        twin = graph.producer(op.outputs[0])
+        assert twin is not None
+        assert isinstance(twin.attrs, ConvAttrs)
+        if not twin.attrs.transposed and twin.attrs.groups == 1:
+            made = dataclasses.replace(twin, kind="conv2d_i8_f32", outputs=back.outputs)
+            graph = graph.with_ops([made if old is twin else old for old in graph.ops if old is not back])
+    return graph
+
+
 def _only_rescales(graph: Graph, op: Op) -> bool:
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
     if x.dtype != "i8" or y.name in graph.outputs:
@@ -109,8 +135,12 @@ def _initial(tensor: Tensor) -> Range:
 
 def _rewrite(graph: Graph, op: Op, moving: set[str]) -> Graph:
     if op.kind == "conv2d_i8":
-        return moving_convolution(graph, op, "moving_conv2d")
-    if op.kind in ("quantize", "dequantize", "learning_conv2d"):
+        return float_bias(graph, op)
+    if op.kind == "add_i8":
+        return _moving_sum(graph, op)
+    if op.kind == "mean_i8":
+        return _replaced(graph, op, [dataclasses.replace(op, kind="moving_mean", attrs=None)])
+    if op.kind in ("quantize", "dequantize", "moving_conv2d", "learning_conv2d", "conv2d_i8_f32"):
         return graph
     if op.kind in SAME_GRID:
         return _on_one_grid(graph, op, moving)
@@ -122,15 +152,16 @@ def _rewrite(graph: Graph, op: Op, moving: set[str]) -> Graph:
     return graph
 
 
-def moving_convolution(graph: Graph, op: Op, kind: str) -> Graph:
-    """Return `graph` in which the int8 convolution `op` is its twin `kind`, with a bias in real values."""
-    attrs = op.attrs
-    assert isinstance(attrs, ConvI8Attrs)
-    weight, bias = op.constants[:2]
-    real = Constant(bias, real_bias(op, graph))
-    conv = dataclasses.replace(attrs.conv, activation=attrs.activation)
-    twin = dataclasses.replace(op, kind=kind, attrs=conv, constants=(weight, real.name))
-    return _replaced(graph, op, [twin], {real.name: real})
+def _moving_sum(graph: Graph, op: Op) -> Graph:
+    y = graph.tensors[op.outputs[0]]
+    if op.constants or any(graph.shape(x) != y.shape for x in op.inputs):
+        raise ModelError(
+            f"layer '{op.name}' adds a constant or a smaller map in int8 above a layer that learns, and its "
+            "scales cannot move: leave it in float with fieldtune quantize --keep-float"
+        )
+    # The file leaves a ReLU behind a sum to the grid, which begins at 0.
+    relu = y.quantization is not None and y.quantization.zero_point == -128
+    return _replaced(graph, op, [dataclasses.replace(op, kind="moving_add", attrs=MovingAddAttrs(relu))])
 
 
 def _on_one_grid(graph: Graph, op: Op, moving: set[str]) -> Graph:
@@ -148,6 +179,5 @@ def _on_one_grid(graph: Graph, op: Op, moving: set[str]) -> Graph:
     return _replaced(graph, op, [*before, dataclasses.replace(op, inputs=tuple(names))])
 
 
-def _replaced(graph: Graph, op: Op, new: list[Op], constants: dict[str, Constant] | None = None) -> Graph:
-    ops = [other for old in graph.ops for other in (new if old is op else [old])]
-    return graph.with_ops(ops, constants={**graph.constants, **(constants or {})})
+def _replaced(graph: Graph, op: Op, new: list[Op]) -> Graph:
+    return graph.with_ops(other for old in graph.ops for other in (new if old is op else [old]))

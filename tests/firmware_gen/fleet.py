@@ -148,8 +148,7 @@ class Fleet:
     def _tensor(self, model: int, name: str) -> Tensor:
         graph = self._plans[model].graph
         if name in graph.constants:
-            constant = graph.constants[name]
-            return Tensor(name, (1, 1, constant.value.size), constant.dtype)
+            return graph.learned(name)
         return graph.state[name] if name in graph.state else graph.tensors[name]
 
 

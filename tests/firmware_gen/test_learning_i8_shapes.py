@@ -160,7 +160,7 @@ def test_gradients_are_those_of_the_layer_in_float(name: str, runs: dict[str, An
         found = to_source(plan.graph.constants[constant], runs["found"][LANES[0]][name][k]).ravel()
         wanted = expected.numpy().ravel()
         assert found @ wanted / np.sqrt((found @ found) * (wanted @ wanted)) > 0.97, constant
-        assert np.sqrt((found @ found) / (wanted @ wanted)) == pytest.approx(1, abs=0.05), constant
+        assert np.sqrt((found @ found) / (wanted @ wanted)) == pytest.approx(1, abs=0.15), constant
 
 
 @pytest.mark.skipif(len(LANES) == 1, reason="this computer has no vectors")

@@ -33,13 +33,13 @@ SLOPE = 0.125
 BOARDS = ("mps2_an386", "mps2_an500", "mps3_an547", "qemu_riscv32")
 # The layers of `Net`: shape of the weight, groups, activated.
 LAYERS = {
-    "base": ((8, 3, 3, 3), 1, True),
-    "low": ((8, 8, 3, 3), 1, True),
+    "low": ((8, 3, 3, 3), 1, True),
     "each": ((8, 1, 3, 3), 8, True),
     "wide": ((16, 8, 1, 1), 1, True),
     "up": ((16, 8, 2, 2), 1, False),
-    "top": ((8, 16, 3, 3), 1, True),
-    "y": ((2, 8, 1, 1), 1, False),
+    "top": ((8, 12, 3, 3), 1, True),
+    "side": ((6, 8, 1, 1), 1, True),
+    "y": ((2, 14, 1, 1), 1, False),
 }
 PARTS = ("low", "each:1/2", "wide:4-11", "up:3/4")
 
@@ -47,8 +47,10 @@ PARTS = ("low", "each:1/2", "wide:4-11", "up:3/4")
 class Net:
     """A network of int8 layers, as a QDQ file and in float.
 
-    x -> base -+-> low -> each (depthwise, stride 2) -> wide -> up (transposed) -+-> joined -> top -> y
-               `-----------------------------------------------------------------'
+    x -> low -+-> each (depthwise, stride 2) -> wide -> up (transposed) -+-> joined -+-> top --+-> y
+              `----------------------------------------------------------'           `-> side -'
+
+    `top` and `side` read ranges of channels that overlap, and are concatenated.
     """
 
     def __init__(self) -> None:
@@ -64,7 +66,7 @@ class Net:
 
     def graph(self, folder: Path) -> Graph:
         """Return the imported file."""
-        arrays: dict[str, Any] = {}
+        arrays: dict[str, Any] = {"channels": np.array([1])}
         nodes = [*border("x", "x.dq", Scale(0.03, 0), arrays)]
 
         def layer(name: str, x: str, kind: str = "Conv", **attributes: Any) -> None:
@@ -80,15 +82,20 @@ class Net:
             nodes.extend(border(out, f"{name}.dq", Scale(0.02, -60 if activated else 0), arrays))
 
         pads = [1, 1, 1, 1]
-        layer("base", "x.dq", pads=pads)
-        layer("low", "base.dq", pads=pads)
+        layer("low", "x.dq", pads=pads)
         layer("each", "low.dq", pads=pads, strides=[2, 2])
         layer("wide", "each.dq")
         layer("up", "wide.dq", "ConvTranspose", strides=[2, 2])
-        nodes.append(helper.make_node("Concat", ["base.dq", "up.dq"], ["joined.float"], axis=1))
+        nodes.append(helper.make_node("Concat", ["low.dq", "up.dq"], ["joined.float"], axis=1))
         nodes.extend(border("joined.float", "joined", Scale(0.02, -40), arrays))
-        layer("top", "joined", pads=pads)
-        layer("y", "top.dq")
+        for name, first, end in (("top", 0, 12), ("side", 8, 16)):
+            arrays |= {f"{name}.first": np.array([first]), f"{name}.end": np.array([end])}
+            taken = ["joined", f"{name}.first", f"{name}.end", "channels"]
+            nodes.append(helper.make_node("Slice", taken, [f"{name}.part"], f"{name}.part"))
+            layer(name, f"{name}.part", pads=[1, 1, 1, 1] if name == "top" else [0, 0, 0, 0])
+        nodes.append(helper.make_node("Concat", ["top.dq", "side.dq"], ["both.float"], axis=1))
+        nodes.extend(border("both.float", "both", Scale(0.02, -60), arrays))
+        layer("y", "both")
         path = folder / "net.onnx"
         shapes = {"x": (1, 3, SIZE, SIZE)}, {"y.dq": (1, 2, SIZE, SIZE)}
         onnx.save(float_model(nodes, *shapes, arrays), path)
@@ -104,10 +111,11 @@ class Net:
             y = F.conv2d(x, w[name], b[name], stride, w[name].shape[2] // 2, groups=groups)
             return F.leaky_relu(y, SLOPE) if activated else y
 
-        base = conv("base", torch.tensor(x).double().permute(2, 0, 1)[None])
-        wide = conv("wide", conv("each", conv("low", base), 2))
+        low = conv("low", torch.tensor(x).double().permute(2, 0, 1)[None])
+        wide = conv("wide", conv("each", low, 2))
         up = F.conv_transpose2d(wide, w["up"], b["up"], 2)
-        y = conv("y", conv("top", torch.cat([base, up], 1)))
+        joined = torch.cat([low, up], 1)
+        y = conv("y", torch.cat([conv("top", joined[:, :12]), conv("side", joined[:, 8:])], 1))
         F.mse_loss(y, torch.tensor(label).double().permute(2, 0, 1)[None]).backward()
         return {name: value.grad.numpy() for name, value in w.items() if value.grad is not None}
 
@@ -137,7 +145,7 @@ def test_learning_channels_have_the_gradients_of_the_network_in_float(tmp_path: 
             sample = _sample(seed)
             device.put_sample(sample)
             device.step(seed)
-            if seed == 0:  # the grids of gradients are guessed
+            if seed < 2:  # the ranges are being found
                 continue
             found = device.read_role("gradient")
             truths = net.gradients(sample["x"], sample["y.dq.label"])
@@ -147,8 +155,9 @@ def test_learning_channels_have_the_gradients_of_the_network_in_float(tmp_path: 
                 truth = np.ascontiguousarray(_to_board(name, truths[name]))
                 if constant.slab is not None:
                     truth = truth[constant.slab.index]
-                assert _cosine(gradient, truth) > 0.96, name
-                assert np.linalg.norm(gradient) == pytest.approx(np.linalg.norm(truth), rel=0.1), name
+                # What masks have rounded up and down adds to the norm.
+                assert _cosine(gradient, truth) > 0.98, name
+                assert np.linalg.norm(gradient) == pytest.approx(np.linalg.norm(truth), rel=0.2), name
 
 
 def _to_board(name: str, whole: Array) -> Array:
@@ -208,6 +217,16 @@ def test_adam_keeps_moments_of_the_learning_channels_only(tmp_path: Path) -> Non
     assert graph.state["moment1.wide.weight_quantized"].shape[-1] == 4
     assert graph.state["moment1.wide.weight_quantized"].dtype == "bf16"
     _assert_equal(*(_learned(plan, tmp_path) for plan in plans))
+
+
+def test_gradients_that_meet_are_added_in_integers(tmp_path: Path) -> None:
+    graph = _sparse(Net().graph(tmp_path), "low:1/2")
+    views = make_plan(graph, load_board("native")).views
+    added = [op for op in graph.ops if op.kind == "moving_add"]
+    assert len(added) == 2  # behind `joined` and behind `low`
+    for op in added:
+        assert {graph.tensors[name].dtype for name in (*op.inputs, *op.outputs)} == {"i8"}
+        assert views[op.outputs[0]] in [views[name] for name in op.inputs]
 
 
 def test_what_learns_of_an_integer_layer_is_made_of_integers_again(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def test_an_int8_layer_whose_scales_cannot_move_is_named(tmp_path: Path) -> None
     nodes = [
         helper.make_node("Conv", ["x", "low.weight"], ["a"], "low"),
         *border("a", "b", Scale(0.02, 3), arrays),
-        helper.make_node("Add", ["b", "b"], ["c"], "twice"),
+        helper.make_node("Mul", ["b", "b"], ["c"], "twice"),
         *border("c", "y", Scale(0.02, 3), arrays),
     ]
     path = tmp_path / "closed.onnx"

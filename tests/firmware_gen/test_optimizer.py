@@ -12,9 +12,9 @@ from fleet import FLOATS, Fleet
 from networks import Array, Net
 from proof import error, hwc
 
-from firmware_gen.graph import Optimizer
+from firmware_gen.graph import Optimizer, Real
 from firmware_gen.plan import Plan
-from firmware_gen.update import StateType, UpdatePlan
+from firmware_gen.update import UpdatePlan, WeightType
 from firmware_gen.weights import to_source
 
 STEPS = 6
@@ -34,10 +34,20 @@ class Rule:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
-    state: StateType = "f32"
+    state: Real = "f32"
+    weights: WeightType = "f32"  # rounded to nearest
 
     def update(self) -> UpdatePlan:
-        return UpdatePlan(("*",), self.momentum > 0, self.kept, self.optimizer, self.state)
+        return UpdatePlan(
+            ("*",),
+            self.momentum > 0,
+            self.kept,
+            self.optimizer,
+            self.state,
+            self.weights,
+            "nearest",
+            clip_norm=self.clip_norm > 0,
+        )
 
     def hyper(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in FLOATS}
@@ -61,6 +71,10 @@ RULES = (
     Rule(momentum=0.9, weight_decay=0.1, kept=True),
     Rule(clip_norm=0.3, kept=True),
     Rule(clip_norm=1e6, kept=True),
+    Rule(clip_norm=0.3),
+    Rule(clip_norm=0.3, momentum=0.5, weight_decay=0.1),
+    Rule(clip_norm=0.3, momentum=0.5, weight_decay=0.1, kept=True),
+    Rule(clip_norm=0.3, optimizer="adam"),
     Rule(accumulate=3, kept=True),
     Rule(momentum=0.5, weight_decay=0.1, clip_norm=0.3, accumulate=2, kept=True),
     Rule(optimizer="adam"),

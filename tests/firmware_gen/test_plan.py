@@ -64,6 +64,8 @@ def symbols(folder: Path, text: str) -> dict[str, int]:
         UpdatePlan(("first", "second.bias"), keep_gradients=True),
         UpdatePlan(("*",), momentum=True, keep_gradients=True),
         UpdatePlan(("*",), momentum=True, state="bf16"),
+        UpdatePlan(("*",), weights="bf16"),
+        UpdatePlan(("*",), clip_norm=True),
         UpdatePlan(("*",), optimizer="adam"),
         UpdatePlan(("first", "second.bias"), keep_gradients=True, optimizer="adamw", state="bf16"),
     ],
@@ -76,7 +78,13 @@ def test_static_ram_and_constants_are_those_of_the_compiled_model(
     sizes = symbols(tmp_path, model_c(plan))
     names = [name.replace(".", "_") for name in plan.graph.trained]
     kinds = ("w", "g", "v", "m1", "m2")
-    ram = {"arena", "accumulated", "corrections", *(f"{kind}_{name}" for kind in kinds for name in names)}
+    ram = {
+        "arena",
+        "accumulated",
+        "corrections",
+        "generator",
+        *(f"{kind}_{name}" for kind in kinds for name in names),
+    }
     constants = {name: size for name, size in sizes.items() if re.match(r"(w\d*|t|initial)_", name)}
     taken = sum(size for name, size in sizes.items() if name in ram)
     assert taken == plan.ram["arena"] + plan.ram["weights"] + plan.ram["state"]

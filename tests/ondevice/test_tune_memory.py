@@ -20,6 +20,7 @@ UPDATES = {
     "training": UpdatePlan(("dec*", "depth")),
     "training with all state": UpdatePlan(("*",), momentum=True, keep_gradients=True),
     "training with moments": UpdatePlan(("*",), optimizer="adam", state="bf16"),
+    "training in bf16": UpdatePlan(("*",), momentum=True, state="bf16", weights="bf16", clip_norm=True),
 }
 
 
@@ -36,6 +37,8 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
         ("qemu_riscv32", "training"),
         ("mps2_an500", "training with moments"),
         ("qemu_riscv32", "training with moments"),
+        ("mps2_an500", "training in bf16"),
+        ("qemu_riscv32", "training in bf16"),
     ],
 )
 def test_a_firmware_takes_what_its_plan_says(name: str, update: str, case: Case, tmp_path: Path) -> None:
@@ -50,7 +53,11 @@ def test_a_firmware_takes_what_its_plan_says(name: str, update: str, case: Case,
     learned = [name.replace(".", "_") for name in plan.graph.trained]
     assert sum(sizes[f"w_{name}"] for name in learned) == plan.ram["weights"]
     kinds = ("g", "v", "m1", "m2")
-    state = [f"{kind}_{name}" for kind in kinds for name in learned] + ["accumulated", "corrections"]
+    state = [f"{kind}_{name}" for kind in kinds for name in learned] + [
+        "accumulated",
+        "corrections",
+        "generator",
+    ]
     assert sum(sizes.get(name, 0) for name in state) == plan.ram["state"]
     assert firmware.flash_bytes <= board.flash_bytes
     with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:

@@ -1,4 +1,4 @@
-"""Sessions with Adam, with state in bf16, and with learning rates that change."""
+"""Sessions with Adam, with state and weights in bf16, and with learning rates that change."""
 
 import dataclasses
 import os
@@ -25,7 +25,7 @@ COSINE = Schedule("cosine", warmup=7)
 
 
 def make(folder: Path, board: str = "native", hyper: Hyper = ADAM) -> Case:
-    return Case.make(folder, board, hyper, optimizer="adamw", state="bf16")
+    return Case.make(folder, board, hyper, optimizer="adamw", state="bf16", weights="bf16")
 
 
 @pytest.fixture(scope="module")

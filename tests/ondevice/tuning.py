@@ -12,10 +12,10 @@ from tiny import tiny_frames, write_tiny
 
 import boards
 from boards import Running, load_board
-from firmware_gen.graph import Optimizer
+from firmware_gen.graph import Optimizer, Real
 from firmware_gen.plan import Plan
 from firmware_gen.project import Network, load_network, plan_network, write_project
-from firmware_gen.update import StateType, parse_update
+from firmware_gen.update import WeightType, parse_update
 from ondevice.device import Hyper
 from ondevice.session import Session
 from ondevice.tune import TuneOptions, tune
@@ -53,13 +53,19 @@ class Case:
         heads: Sequence[str] = ("depth",),
         update: str = "dec*,depth*",
         optimizer: Optimizer = "sgd",
-        state: StateType = "f32",
+        state: Real = "f32",
+        weights: WeightType = "f32",
     ) -> "Case":
         hyper = hyper or Hyper(lr=0.02)
         network = load_network(write_tiny(folder / "tiny.onnx", heads))
-        keep = hyper.accumulate > 1 or hyper.clip_norm > 0
         choice = parse_update(
-            update, momentum=hyper.momentum > 0, keep_gradients=keep, optimizer=optimizer, state=state
+            update,
+            momentum=hyper.momentum > 0,
+            keep_gradients=hyper.accumulate > 1,
+            clip_norm=hyper.clip_norm > 0,
+            optimizer=optimizer,
+            state=state,
+            weights=weights,
         )
         return cls(network, plan_network(network, load_board(board), choice), hyper)
 

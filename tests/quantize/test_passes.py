@@ -156,6 +156,23 @@ def test_layers_without_weights_follow_their_readers_into_float(tmp_path: Path) 
     assert "enc1" in divide(network.graph, "dec*").tensors
 
 
+def test_layers_that_will_learn_keep_the_size_of_their_weights(tmp_path: Path) -> None:
+    network = read_network(write_tiny(tmp_path / "net.onnx"))
+    scheme = divide(network.graph, update="dec")
+    assert "dec" in scheme.unscaled_layers
+    assert not scheme.float_layers
+    magnitudes = _magnitudes(network, _inputs(network))
+    scaled = equalize(scheme.graph, magnitudes, scheme.unscaled_layers)
+    changed = {
+        op.name
+        for op in scaled.ops
+        for name in op.constants
+        if not np.array_equal(scaled.constants[name].value, scheme.graph.constants[name].value)
+    }
+    assert changed
+    assert "dec" not in changed
+
+
 @pytest.mark.parametrize(
     ("patterns", "complaint"), [("nothing*", "is called 'nothing"), ("*", "is left for int8")]
 )

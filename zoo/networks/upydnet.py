@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fieldtune.errors import ModelError
+from zoo.networks.checkpoint import check_state, read_state
 
 INPUT_SHAPE = (1, 3, 48, 48)
 SLOPE = 0.125  # LeakyReLU's slope below zero; a power of two, so that integers can shift
@@ -93,20 +93,8 @@ def load_checkpoint(path: Path) -> UPydNet:
         ModelError: no such file, no state dict in it, or the parameters are not µPyD-Net's.
     """
     network = UPydNet()
-    state = {_canonical(key): value for key, value in _read_state(path).items()}
-    own = network.state_dict()
-    if missing := sorted(own.keys() - state.keys()):
-        raise ModelError(f"{path} lacks µPyD-Net's parameter {missing[0]}; give a checkpoint of upydnet")
-    if unknown := sorted(state.keys() - own.keys()):
-        raise ModelError(
-            f"{path} holds {unknown[0]}, which µPyD-Net does not have; give a checkpoint of upydnet"
-        )
-    for key, value in state.items():
-        if value.shape != own[key].shape:
-            raise ModelError(
-                f"{path}: {key} has shape {tuple(value.shape)} where µPyD-Net has {tuple(own[key].shape)}; "
-                "give a checkpoint of upydnet"
-            )
+    state = {_canonical(key): value for key, value in read_state(path).items()}
+    check_state(state, network.state_dict(), "µPyD-Net", "upydnet", path)
     network.load_state_dict(state)
     network.eval()
     return network
@@ -115,17 +103,3 @@ def load_checkpoint(path: Path) -> UPydNet:
 def _canonical(key: str) -> str:
     stage, _, leaf = key.partition(".")
     return f"{stage}.tconv.{leaf}" if stage in ("ups0", "ups1") and "." not in leaf else key
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelError(
-            f"cannot read {path}: {error.strerror or error}; give the checkpoint with --weights"
-        ) from error
-    except Exception as error:  # torch raises whatever its unpickler meets in a broken file
-        raise ModelError(f"{path} is no PyTorch checkpoint; save a state_dict with torch.save") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"{path} holds no state_dict; save one with torch.save(network.state_dict(), ...)")
-    return state

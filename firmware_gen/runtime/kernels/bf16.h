@@ -46,4 +46,14 @@ FT_INLINE void ft_reals_store(ft_reals_t to, int at, ft_vec v, int count) {
         to.bf16[at + k] = ft_float_to_bf16(lane[k]);
 }
 
+/* Floats of a weight, or of `out` of its output channels, for the kernels: y[(t * in + i) * out + o] =
+ * w[t * w_tap + i * w_in + o * w_out]. */
+FT_INLINE void ft_widen(const uint16_t *w, float *y, int taps, int w_tap, int in, int w_in, int out,
+                        int w_out) {
+    for (int t = 0; t < taps; t++)
+        for (int i = 0; i < in; i++)
+            for (int o = 0; o < out; o++)
+                *y++ = ft_bf16_to_float(w[t * w_tap + i * w_in + o * w_out]);
+}
+
 #endif

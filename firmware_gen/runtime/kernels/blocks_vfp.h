@@ -2,7 +2,8 @@
  *
  * One vldmia loads several neighbouring values, which the compiler does not do by itself; that brings a
  * multiply-accumulate down to 1.31 instructions in the blocks of 4 x 4. The sums wait in memory between two
- * calls and in s0-s15 meanwhile. Every sum adds its products in ascending order.
+ * calls and in s0-s15 meanwhile. Every sum adds its products in ascending order. What moves is "+&r": a "+r"
+ * may share the register of an input that begins with the same number, such as a count that equals a step.
  */
 #ifndef FT_BLOCKS_VFP_H
 #define FT_BLOCKS_VFP_H
@@ -46,7 +47,7 @@ FT_INLINE void ft_vfp_start_16(float acc[16], const float *bias) {
                      "vstmia %[acc]!, {s0-s3}\n\t"
                      "vstmia %[acc]!, {s0-s3}\n\t"
                      "vstmia %[acc], {s0-s3}"
-                     : [acc] "+r"(acc)
+                     : [acc] "+&r"(acc)
                      : [bias] "r"(bias ? bias : zeros)
                      : "s0", "s1", "s2", "s3", "memory");
 }
@@ -74,7 +75,7 @@ FT_INLINE void ft_vfp_matmul_4x4(float acc[16], const float *x, int x_pixel, con
                         FT_VFP_OUTER(25, 27, 29, 31, 20, 21, 22, 23),
             FT_VFP_LOAD(w, "s16-s19") FT_VFP_LOAD(x0, "s24") FT_VFP_LOAD(x1, "s26") FT_VFP_LOAD(x2, "s28")
                 FT_VFP_LOAD(x3, "s30") FT_VFP_OUTER(24, 26, 28, 30, 16, 17, 18, 19)) "vstmia %[acc], {s0-s15}"
-        : [x0] "+r"(x), [x1] "+r"(x1), [x2] "+r"(x2), [x3] "+r"(x3), [w] "+r"(w), [left] "+r"(n)
+        : [x0] "+&r"(x), [x1] "+&r"(x1), [x2] "+&r"(x2), [x3] "+&r"(x3), [w] "+&r"(w), [left] "+&r"(n)
         : [acc] "r"(acc), [step] "r"(w_in * 4)
         : FT_VFP_REGISTERS, "cc", "memory");
 }
@@ -89,7 +90,7 @@ FT_INLINE void ft_vfp_matmul_1x8(float acc[8], const float *x, const float *w, i
                         FT_VFP_ROW(4, 5, 6, 7, 25, 20, 21, 22, 23),
             FT_VFP_LOAD(x, "s24") FT_VFP_LOAD(w, "s8-s15") FT_VFP_ROW(0, 1, 2, 3, 24, 8, 9, 10, 11)
                 FT_VFP_ROW(4, 5, 6, 7, 24, 12, 13, 14, 15)) "vstmia %[acc], {s0-s7}"
-        : [x] "+r"(x), [w] "+r"(w), [left] "+r"(n)
+        : [x] "+&r"(x), [w] "+&r"(w), [left] "+&r"(n)
         : [acc] "r"(acc), [step] "r"(w_in * 4)
         : FT_VFP_REGISTERS, "cc", "memory");
 }
@@ -107,8 +108,8 @@ FT_INLINE void ft_vfp_dot_4x4(float acc[16], const float *x, int x_pixel, const 
             FT_VFP_LOAD(x0, "s16") FT_VFP_LOAD(x1, "s18") FT_VFP_LOAD(x2, "s20") FT_VFP_LOAD(x3, "s22")
                 FT_VFP_LOAD(w0, "s24") FT_VFP_LOAD(w1, "s26") FT_VFP_LOAD(w2, "s28") FT_VFP_LOAD(w3, "s30")
                     FT_VFP_OUTER(16, 18, 20, 22, 24, 26, 28, 30)) "vstmia %[acc], {s0-s15}"
-        : [x0] "+r"(x), [x1] "+r"(x1), [x2] "+r"(x2), [x3] "+r"(x3), [w0] "+r"(w), [w1] "+r"(w1),
-          [w2] "+r"(w2), [w3] "+r"(w3), [left] "+r"(n)
+        : [x0] "+&r"(x), [x1] "+&r"(x1), [x2] "+&r"(x2), [x3] "+&r"(x3), [w0] "+&r"(w), [w1] "+&r"(w1),
+          [w2] "+&r"(w2), [w3] "+&r"(w3), [left] "+&r"(n)
         : [acc] "r"(acc)
         : FT_VFP_REGISTERS, "cc", "memory");
 }
@@ -123,7 +124,7 @@ FT_INLINE void ft_vfp_dot_1x4(float acc[4], const float *x, const float *w, int 
                     FT_VFP_ROW(0, 1, 2, 3, 16, 24, 26, 28, 30) FT_VFP_ROW(0, 1, 2, 3, 17, 25, 27, 29, 31),
             FT_VFP_LOAD(x, "s16") FT_VFP_LOAD(w0, "s24") FT_VFP_LOAD(w1, "s26") FT_VFP_LOAD(w2, "s28")
                 FT_VFP_LOAD(w3, "s30") FT_VFP_ROW(0, 1, 2, 3, 16, 24, 26, 28, 30)) "vstmia %[acc], {s0-s3}"
-        : [x] "+r"(x), [w0] "+r"(w), [w1] "+r"(w1), [w2] "+r"(w2), [w3] "+r"(w3), [left] "+r"(n)
+        : [x] "+&r"(x), [w0] "+&r"(w), [w1] "+&r"(w1), [w2] "+&r"(w2), [w3] "+&r"(w3), [left] "+&r"(n)
         : [acc] "r"(acc)
         : FT_VFP_REGISTERS, "cc", "memory");
 }
@@ -138,7 +139,7 @@ FT_INLINE void ft_vfp_outer_4x4(float acc[16], const float *x, int x_pixel, cons
                     FT_VFP_LOAD_STEP(dy, "s28-s31", dy_step) FT_VFP_OUTER(24, 25, 26, 27, 28, 29, 30, 31),
             FT_VFP_LOAD(x, "s16-s19") FT_VFP_LOAD(dy, "s20-s23")
                 FT_VFP_OUTER(16, 17, 18, 19, 20, 21, 22, 23)) "vstmia %[acc], {s0-s15}"
-        : [x] "+r"(x), [dy] "+r"(dy), [left] "+r"(n)
+        : [x] "+&r"(x), [dy] "+&r"(dy), [left] "+&r"(n)
         : [acc] "r"(acc), [x_step] "r"(x_pixel * 4), [dy_step] "r"(dy_pixel * 4)
         : FT_VFP_REGISTERS, "cc", "memory");
 }
@@ -164,7 +165,7 @@ FT_INLINE void ft_vfp_multiply_16(float acc[16], const float *a, int a_step, con
                                                                          "subs %[left], #1\n\t"
                                                                          "bne 1b\n\t"
                                                                          "vstmia %[acc], {s0-s15}"
-                     : [a] "+r"(a), [b] "+r"(b), [left] "+r"(n)
+                     : [a] "+&r"(a), [b] "+&r"(b), [left] "+&r"(n)
                      : [acc] "r"(acc), [a_step] "r"(a_step * 4 - 64), [b_step] "r"(b_step * 4 - 64)
                      : FT_VFP_REGISTERS, "cc", "memory");
 }

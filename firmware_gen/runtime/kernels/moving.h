@@ -27,7 +27,7 @@ typedef struct {
     int32_t symmetric;
 } ft_moving_rule_t;
 
-#define FT_RANGE_SATURATED 1.5f /* how far beyond the grid a range is taken to reach whose end was seen */
+#define FT_RANGE_SATURATED 2.0f /* how far beyond the grid a range is taken to reach whose end was seen */
 #define FT_RANGE_SMALLEST  1e-30f
 
 FT_INLINE int32_t ft_nearest_i32(float x, int32_t limit) {
@@ -159,6 +159,15 @@ FT_INLINE void ft_rescale_i8(const int8_t *x, ft_map_t xm, ft_grid_t from, int8_
     ft_range_observe(range, y, ym, y0, y1);
 }
 
+/* The grid that just holds what is at most `most` in size. */
+FT_INLINE ft_grid_t ft_range_hold(ft_moving_range_t *range, float most) {
+    const ft_moving_rule_t exactly = {1.0f, 0.0f, 1};
+    range->high = most;
+    range->low = -most;
+    ft_range_begin(range, exactly);
+    return range->grid;
+}
+
 /* An int8 gradient from floats, all rows, on the grid that just holds it: from floats it is cheap to know. */
 FT_INLINE void ft_quantize_gradient(const float *dy, ft_map_t dym, int8_t *q, ft_map_t qm,
                                     ft_moving_range_t *range) {
@@ -170,11 +179,13 @@ FT_INLINE void ft_quantize_gradient(const float *dy, ft_map_t dym, int8_t *q, ft
                 const float size = value < 0.0f ? -value : value;
                 most = size > most ? size : most;
             }
-    const ft_moving_rule_t exactly = {1.0f, 0.0f, 1};
-    range->high = most;
-    range->low = -most;
-    ft_range_begin(range, exactly);
-    ft_quantize_f32_i8(dy, dym, q, qm, range->grid, FT_HALF_EVEN, 0, dym.h);
+    ft_quantize_f32_i8(dy, dym, q, qm, ft_range_hold(range, most), FT_HALF_EVEN, 0, dym.h);
+}
+
+/* x rounded up or down, over the indices i as often up as what is over is large. |x| <= 128. */
+FT_INLINE int32_t ft_dithered(float x, int i) {
+    const uint32_t spread = (uint32_t)i * 2654435769u; /* 2^32 over the golden ratio: parts lie evenly */
+    return (int32_t)(x + (float)(spread >> 24) * 0x1p-8f + 256.0f) - 256;
 }
 
 /* low < y < high */
@@ -193,7 +204,8 @@ FT_INLINE ft_open_range_t ft_passing(ft_grid_t grid, ft_activation_t act) {
 }
 
 /* The activation's slope from the bits of its output: where the bit is 0, the gradient is multiplied by
- * `slope`. dx may be dy; both are on one grid. Rows y0..y1. */
+ * `slope`. dx may be dy; both are on one grid. Rows y0..y1. Most gradients are small: rounded to the nearest,
+ * those with a small slope would all be 0; so it is right in the mean instead. */
 FT_INLINE void ft_mask_gradient_i8(const int8_t *dy, ft_map_t dym, const uint8_t *bits, int8_t *dx,
                                    ft_map_t dxm, float slope, int y0, int y1) {
     int i = y0 * dym.w * dym.c;
@@ -203,7 +215,7 @@ FT_INLINE void ft_mask_gradient_i8(const int8_t *dy, ft_map_t dym, const uint8_t
                 const int8_t q = dy[row * dym.row + col * dym.pixel + c];
                 const int passes = (bits[i >> 3] >> (i & 7)) & 1;
                 dx[row * dxm.row + col * dxm.pixel + c] =
-                    passes ? q : (int8_t)ft_round((float)q * slope, FT_HALF_EVEN);
+                    passes ? q : (int8_t)ft_dithered((float)q * slope, i);
             }
 }
 
@@ -212,14 +224,15 @@ FT_INLINE void ft_mask_gradient_from_output_i8(const int8_t *dy, ft_map_t dym, c
                                                ft_grid_t grid, int8_t *dx, ft_map_t dxm, ft_activation_t act,
                                                float slope, int y0, int y1) {
     const ft_open_range_t passing = ft_passing(grid, act);
+    int i = y0 * dym.w * dym.c;
     for (int row = y0; row < y1; row++)
         for (int col = 0; col < dym.w; col++)
-            for (int c = 0; c < dym.c; c++) {
+            for (int c = 0; c < dym.c; c++, i++) {
                 const int8_t q = dy[row * dym.row + col * dym.pixel + c];
                 const int32_t value = y[row * ym.row + col * ym.pixel + c];
                 const int passes = value > passing.low && value < passing.high;
                 dx[row * dxm.row + col * dxm.pixel + c] =
-                    passes ? q : (int8_t)ft_round((float)q * slope, FT_HALF_EVEN);
+                    passes ? q : (int8_t)ft_dithered((float)q * slope, i);
             }
 }
 

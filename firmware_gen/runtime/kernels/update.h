@@ -1,9 +1,19 @@
-/* What optimizers do with gradients. Each weight is one chain of operations in the order that stands here. */
+/* What optimizers do with gradients. Each weight is one chain of operations in the order that stands here, at
+ * the end of which it is stored; one in bf16 is rounded there, once. */
 #ifndef FT_UPDATE_H
 #define FT_UPDATE_H
 
 #include "../model_api.h"
 #include "bf16.h"
+
+/* Weights in bf16, rounded when they are stored: to the nearest or, if `stochastic`, away from 0 with the
+ * probability of what is cut off, so that small moves count on average. `key` is another one in each update.
+ */
+typedef struct {
+    uint16_t *bits;
+    int stochastic;
+    uint32_t key;
+} ft_halves_t;
 
 /* Weights in int8: w = q * scales[channel], in rows of `out` channels. A weight moves by whole steps, to the
  * nearest (halves up) or, if `stochastic`, up with the probability of what is left, so that small moves count
@@ -44,9 +54,19 @@ FT_INLINE void ft_steps_move(ft_steps_t w, int at, float move) {
     w.q[at] = (int8_t)(q < -128 ? -128 : q > 127 ? 127 : q);
 }
 
-/* Weights as reals or, if steps.q is not NULL, as int8; which is a constant of the plan. */
+/* Stores a real value as the weight `at`. The draw belongs to the weight, not to the order of updates. */
+FT_INLINE void ft_halves_store(ft_halves_t w, int at, float value) {
+    const uint32_t bits = ft_float_to_bits(value);
+    if (w.stochastic && value == value)
+        w.bits[at] = (uint16_t)((bits + (ft_mixed(w.key + (uint32_t)at) >> 16)) >> 16);
+    else
+        w.bits[at] = ft_float_to_bf16(value);
+}
+
+/* Weights in the type whose pointer is not NULL, which is a constant of the plan. */
 typedef struct {
     float *f32;
+    ft_halves_t bf16;
     ft_steps_t steps;
 } ft_weights_t;
 
@@ -54,6 +74,8 @@ typedef struct {
 FT_INLINE ft_vec ft_weights_load(ft_weights_t from, int at, int count) {
     if (from.f32)
         return ft_gather(from.f32 + at, 1, count);
+    if (from.bf16.bits)
+        return ft_reals_load((ft_reals_t){NULL, from.bf16.bits}, at, count);
     float lane[FT_LANES] = {0};
     for (int k = 0; k < count; k++)
         lane[k] = (float)from.steps.q[at + k] * from.steps.scales[(at + k) % from.steps.out];
@@ -67,10 +89,13 @@ FT_INLINE void ft_weights_move(ft_weights_t weights, int at, ft_vec from, ft_vec
         return;
     }
     float old[FT_LANES], new[FT_LANES];
-    ft_store(old, from);
     ft_store(new, to);
+    ft_store(old, from);
     for (int k = 0; k < count; k++)
-        ft_steps_move(weights.steps, at + k, new[k] - old[k]);
+        if (weights.bf16.bits)
+            ft_halves_store(weights.bf16, at + k, new[k]);
+        else if (weights.steps.q) /* or GCC 12 warns of a store to NULL */
+            ft_steps_move(weights.steps, at + k, new[k] - old[k]);
 }
 
 /* One update by stochastic gradient descent, as torch.optim.SGD. */

@@ -1,0 +1,92 @@
+"""Sums of int8 values on grids that move, and what carries their gradients: kernels/moving_sums.h.
+
+Where two int8 gradients meet, they are added like any two maps, to a grid of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from firmware_gen.graph import Op
+from firmware_gen.operators.base import Channels, Emitter, Operator, Tape
+from firmware_gen.window import Activation
+
+if TYPE_CHECKING:
+    from firmware_gen.schedule import Step
+
+RELU = Activation("relu")
+
+
+@dataclass(frozen=True)
+class MovingAddAttrs:
+    """`relu`: the sum is activated, as its grid of integers from 0 on said."""
+
+    relu: bool = False
+
+
+class MovingAdd(Operator):
+    """y = a + b, all of one shape, each on a grid of its own."""
+
+    kind = "moving_add"
+    row_by_row = True
+
+    def overwrites(self, op: Op) -> tuple[int, ...]:
+        return (0, 1)
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        y, dy = op.outputs[0], tape.gradient(op.outputs[0])
+        if _add_attrs(op).relu:
+            dy = tape.add(Op("mask_gradient", op.name, (dy, y), (), RELU), like=y)
+        channels = Channels(0, tape.graph.shape(y)[2])
+        for x in op.inputs:
+            if tape.wants(x):
+                tape.contribute(x, Op("slice", op.name, (dy,), (), channels))
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        (a, b), y = step.op.inputs, step.op.outputs[0]
+        guess = ""
+        if step.graph.ranges[step.graph.tensors[y].range].symmetric:
+            guess = f"ft_range_guess({c.range(y)}, 127.0f * ({c.grid(a)}.scale + {c.grid(b)}.scale));\n"
+        return (
+            f"{guess}ft_moving_add_i8({c.pointer(a)}, {c.map(a)}, {c.grid(a)},\n"
+            f"    {c.pointer(b)}, {c.map(b)}, {c.grid(b)}, {c.pointer(y)}, {c.map(y)},\n"
+            f"    {c.range(y)}, {c.range_rule(y)}, {int(_add_attrs(step.op).relu)}, {c.rows(step)});"
+        )
+
+
+def _add_attrs(op: Op) -> MovingAddAttrs:
+    assert isinstance(op.attrs, MovingAddAttrs)
+    return op.attrs
+
+
+class MovingMean(Operator):
+    """y = the mean over the axes that have one position in y."""
+
+    kind = "moving_mean"
+
+    def backward(self, op: Op, tape: Tape) -> None:
+        x = op.inputs[0]
+        if tape.wants(x):
+            tape.contribute_i8(x, Op("mean_gradient", op.name, (tape.gradient(op.outputs[0]),), ()))
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        x, y = step.op.inputs[0], step.op.outputs[0]
+        return (
+            f"ft_moving_mean_i8({c.pointer(x)}, {c.map(x)}, {c.grid(x)}, {c.pointer(y)}, {c.map(y)},\n"
+            f"    {c.range(y)}, {c.rows(step)});"
+        )
+
+
+class MeanGradient(Operator):
+    """dx = dy / count at every value that was averaged: the same integers, on a grid of their own."""
+
+    kind = "mean_gradient"
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        dy, dx = step.op.inputs[0], step.op.outputs[0]
+        count = step.graph.tensors[dx].count // step.graph.tensors[dy].count
+        return (
+            f"ft_mean_gradient_i8({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)},\n"
+            f"    {c.pointer(dx)}, {c.map(dx)}, {c.range(dx)}, {count});"
+        )
