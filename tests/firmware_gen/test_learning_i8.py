@@ -159,7 +159,7 @@ def test_gradients_are_those_of_the_network_in_float(tmp_path: Path) -> None:
     weights = {name: _real(plan, constant.name, constant.value) for name, constant in integers.items()}
     weights["low"] = net.weights["low"]
     assert len(plan.graph.trained) == 2 * len(LEARNS)
-    samples = [_sample(seed) for seed in range(5)]
+    samples = [_sample(seed) for seed in range(9)]
     truths = [net.gradients(sample["x"], sample["y.dq.label"], weights) for sample in samples[1:]]
     with open_board(plan, tmp_path / "native") as device:
         for seed, sample in enumerate(samples):
