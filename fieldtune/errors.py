@@ -30,7 +30,7 @@ class BoardError(UserError):
 
 
 class DoesNotFitError(BoardError):
-    """The plan needs more memory than the board (or ``--ram``) gives; raised before any build."""
+    """The plan needs more than the board, ``--ram`` or ``--time`` gives; raised before any build."""
 
 
 class LinkError(UserError):

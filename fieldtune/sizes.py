@@ -25,16 +25,3 @@ def format_size(count: int) -> str:
         return f"{count} B"
     unit = "K" if count < 1024**2 else "M"
     return f"{count:,} B ({count / _UNITS[unit]:.1f} {unit})"
-
-
-def parse_seconds(text: str) -> float:
-    """Return the seconds in ``400ms``, ``0.4s`` or ``0.4``.
-
-    Raises:
-        UserError: `text` is no time above 0.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s)?\s*", text)
-    seconds = float(match[1]) / (1000 if match[2] == "ms" else 1) if match else 0.0
-    if seconds <= 0:
-        raise UserError(f"'{text}' is not a time; write seconds or a number with ms, such as 400ms")
-    return seconds

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 # Tries of the local search that follows the greedy orders; it stops early at the lower bound.
-TRIES = 300
+TRIES = 2000
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,19 @@ def place(buffers: Sequence[Buffer]) -> Mapping[str, int]:
         sorted(buffers, key=lambda b: (-b.bytes * (b.last - b.first + 1), b.name)),
         sorted(buffers, key=lambda b: (b.first, -b.bytes, b.name)),
     ]
-    order = min(orders, key=lambda order: extent(buffers, _first_fit(order)))
-    best = _first_fit(order)
+    neighbours = {b.name: [other for other in buffers if b is not other and b.meets(other)] for b in buffers}
+    order = min(orders, key=lambda order: extent(buffers, _first_fit(order, neighbours)))
+    best = _first_fit(order, neighbours)
+    needed = extent(buffers, best)
     rng = random.Random(0)
     for _ in range(TRIES):
-        if extent(buffers, best) == bound:
+        if needed == bound:
             break
         trial = list(order)
         trial.insert(rng.randrange(len(trial)), trial.pop(rng.randrange(len(trial))))
-        offsets = _first_fit(trial)
-        if extent(buffers, offsets) <= extent(buffers, best):
-            order, best = trial, offsets
+        offsets = _first_fit(trial, neighbours)
+        if extent(buffers, offsets) <= needed:
+            order, best, needed = trial, offsets, extent(buffers, offsets)
     return best
 
 
@@ -80,15 +82,15 @@ def extent(buffers: Iterable[Buffer], offsets: Mapping[str, int]) -> int:
     return max((offsets[b.name] + b.bytes for b in buffers), default=0)
 
 
-def _first_fit(order: Sequence[Buffer]) -> dict[str, int]:
+def _first_fit(order: Sequence[Buffer], neighbours: Mapping[str, Sequence[Buffer]]) -> dict[str, int]:
+    """Give each buffer, in `order`, the lowest offset that those `neighbours` leave which have one."""
     offsets: dict[str, int] = {}
-    placed: list[Buffer] = []
     for buffer in order:
+        taken = [(offsets[b.name], b.bytes) for b in neighbours[buffer.name] if b.name in offsets]
         at = 0
-        for other in sorted((p for p in placed if p.meets(buffer)), key=lambda p: offsets[p.name]):
-            if at + buffer.bytes <= offsets[other.name]:
+        for offset, size in sorted(taken):
+            if at + buffer.bytes <= offset:
                 break
-            at = max(at, offsets[other.name] + other.bytes)
+            at = max(at, offset + size)
         offsets[buffer.name] = at
-        placed.append(buffer)
     return offsets

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from firmware_gen.arena import alive_bytes, extent, place
+from firmware_gen.arena import alive_bytes, extent, peak_bytes, place
 from firmware_gen.bands import Bands
 from firmware_gen.graph import Graph
 from firmware_gen.schedule import Chain, Step
@@ -40,6 +40,18 @@ class _Choice:
 def narrow(graph: Graph, room: int) -> tuple[tuple[Step, ...], Storage]:
     """Return a schedule in chains and its storage, whose arena needs `room` bytes, else the fewest."""
     return _Search(graph, room).run()
+
+
+def peak_in_chains(graph: Graph, steps: Iterable[Step]) -> int:
+    """Return the peak of `graph` in the chains of `steps`, which may lack some of its layers."""
+    bands = Bands(graph)
+    numbers = {op.outputs[0]: index for index, op in enumerate(graph.ops) if op.outputs}
+    chains = []
+    for chain in {id(step.chain): step.chain for step in steps if step.chain is not None}.values():
+        start = numbers[chain.ops[0].outputs[0]]
+        chains.append(bands.chain(start, start + len(chain.ops), chain.height))
+    storage = choose_storage(bands.steps(chain for chain in chains if chain is not None))
+    return peak_bytes(storage.buffers)
 
 
 class _Search:

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from boards import Board
-from fieldtune.errors import DoesNotFitError
-from fieldtune.sizes import format_size
-from firmware_gen.arena import Buffer, extent, peak_bytes, place
+from firmware_gen.arena import Buffer, extent, place
 from firmware_gen.band_table import band_tables
-from firmware_gen.choose_chains import narrow
+from firmware_gen.choose_chains import narrow, peak_in_chains
 from firmware_gen.flash import code_estimate, constant_bytes
 from firmware_gen.graph import Graph, Tensor
+from firmware_gen.limits import allowed_ram, check_limits
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Prefer
+from firmware_gen.order import least_alive
 from firmware_gen.passes.scratch import with_scratch
 from firmware_gen.protocol import MAX_LOSSES, link_ram_bytes
+from firmware_gen.recompute import recomputed
 from firmware_gen.schedule import Step, layers, whole_layers
+from firmware_gen.step_time import seconds, step_instructions
 from firmware_gen.storage import Roll, Storage, View, choose_storage
 from firmware_gen.update import gradient_name
 
@@ -63,6 +65,16 @@ class Plan:
             if step.op.phase in phases
         )
 
+    @property
+    def instructions(self) -> float:
+        """Roughly what an inference takes, or a training step if something learns; 0 on a computer."""
+        return step_instructions(self.steps, self.board)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long that takes by estimate; None where the clock is not known."""
+        return seconds(self.instructions, self.board)
+
     def describe(self) -> dict[str, Any]:
         """Return what ``plan.json`` holds; the keys are stable."""
         region = self.board.main_ram.name
@@ -76,6 +88,8 @@ class Plan:
             "flash_bytes": sum(self.flash.values()),
             "macs_forward": self.macs("forward"),
             "macs_backward": self.macs("loss", "backward", "update"),
+            "instructions_estimate": round(self.instructions),
+            "time_estimate_ms": None if self.seconds is None else round(self.seconds * 1e3, 3),
             "ram": dict(self.ram),
             "flash": dict(self.flash),
             "trained": list(self.graph.trained),
@@ -111,26 +125,40 @@ class Plan:
     def hash(self) -> int:
         """Return 32 bits that change when anything in the plan changes.
 
-        `prefer` is what the user asked for; what has come of it shows in the constants' bytes.
+        `prefer` is what the user asked for; what has come of it shows in the constants' bytes. An estimate
+        changes nothing on the board.
         """
         described = self.describe()
-        del described["prefer"]
+        for key in ("prefer", "instructions_estimate", "time_estimate_ms"):
+            del described[key]
         return zlib.crc32(json.dumps(described, sort_keys=True).encode())
 
 
-def make_plan(graph: Graph, board: Board, ram_limit: int | None = None, prefer: Prefer = "flash") -> Plan:
-    """Plan `graph` (an inference or training graph) for `board`, within `ram_limit` bytes if given.
+def make_plan(
+    graph: Graph,
+    board: Board,
+    ram_limit: int | None = None,
+    prefer: Prefer = "flash",
+    time_limit: float | None = None,
+) -> Plan:
+    """Plan `graph` (an inference or training graph) for `board`.
 
-    `prefer`: whether kernels that can trade flash for speed do so.
+    Args:
+        graph: what is to run.
+        board: where.
+        ram_limit: bytes of static RAM that it may take, where that is less than the board has.
+        prefer: whether kernels that can trade flash for speed do so.
+        time_limit: seconds that a run may take by estimate.
 
     Raises:
         DoesNotFitError: static RAM and stack need more than the board has, static RAM more than
-            `ram_limit`, or the constants alone more than the flash.
+            `ram_limit`, the constants alone more than the flash, or a run more than `time_limit`.
+        BoardError: there is a time limit, but the board's clock is not known.
     """
-    graph = with_scratch(graph, board)
-    steps, storage = _schedule(graph, _limit(board, ram_limit) - sum(_static_ram(graph, board, 0).values()))
+    room = allowed_ram(board, ram_limit) - sum(_static_ram(graph, board, 0).values())
+    steps, storage = _schedule(least_alive(graph), board, room)
     plan = plan_schedule(board, steps, storage, prefer)
-    _check_fit(plan, ram_limit)
+    check_limits(plan, ram_limit, time_limit)
     return plan
 
 
@@ -152,18 +180,25 @@ def _described(step: Step) -> str:
     return f"{step.op.name} {step.op.kind}{rows}"
 
 
-def _schedule(graph: Graph, room: int) -> tuple[tuple[Step, ...], Storage]:
-    """Return whole layers where the arena fits in `room` bytes; else some of them in bands."""
-    steps = whole_layers(graph)
+def _schedule(graph: Graph, board: Board, room: int) -> tuple[tuple[Step, ...], Storage]:
+    """Return the first that has its arena in `room` bytes, else what needs the fewest.
+
+    Whole layers; some of them in bands; the same with some of what the backward pass reads made again.
+    """
+    steps = whole_layers(with_scratch(graph, board))
     storage = choose_storage(steps)
-    fits = extent(storage.buffers, place(storage.buffers)) <= room
-    return (steps, storage) if fits else narrow(graph, room)
+    if _arena(storage) <= room:
+        return steps, storage
+    banded = narrow(steps[0].graph, room)
+    others = [with_scratch(other, board) for other in recomputed(graph)]
+    if _arena(banded[1]) <= room or not others:
+        return banded
+    best = min(others, key=lambda other: peak_in_chains(other, banded[0]))
+    return min(banded, narrow(best, room), key=lambda found: _arena(found[1]))
 
 
-def _limit(board: Board, ram_limit: int | None) -> int:
-    """Return the static RAM that a plan may take."""
-    have = board.main_ram.bytes - board.stack_bytes
-    return have if ram_limit is None else min(have, ram_limit)
+def _arena(storage: Storage) -> int:
+    return extent(storage.buffers, place(storage.buffers))
 
 
 def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
@@ -199,36 +234,3 @@ def keeps_gradients(graph: Graph) -> bool:
 def updates_late(graph: Graph) -> bool:
     """Tell whether weights change only when all gradients of the step are there."""
     return keeps_gradients(graph) or any(gradient_name(name) in graph.tensors for name in graph.trained)
-
-
-def _check_fit(plan: Plan, ram_limit: int | None) -> None:
-    board = plan.board
-    what = f"{plan.graph.name} {'training' if plan.graph.trained else 'inference'}"
-    have = _limit(board, None)
-    if plan.ram_bytes > _limit(board, ram_limit):
-        stack = format_size(board.stack_bytes)
-        allowed = f"{board.id} has {format_size(board.main_ram.bytes)}, {stack} of it for the stack"
-        if ram_limit is not None and ram_limit < have:
-            allowed = f"--ram allows {format_size(ram_limit)}"
-        parts = ", ".join(f"{name} {size:,}" for name, size in plan.ram.items() if size)
-        raise DoesNotFitError(
-            f"{what} needs {format_size(plan.ram_bytes)} of RAM ({parts}), but {allowed}; the peak is at "
-            f"{peak(plan)}: train fewer or smaller layers, or take a board with more memory"
-        )
-    if plan.flash["constants"] > board.flash.bytes:
-        raise DoesNotFitError(
-            f"{what} needs {format_size(plan.flash['constants'])} of flash for its weights, but {board.id} "
-            f"has {format_size(board.flash.bytes)}; take a smaller network or a board with more flash"
-        )
-
-
-def peak(plan: Plan) -> str:
-    """Return the step at which most is alive, and what."""
-    peak = peak_bytes(plan.buffers)
-    for index, step in enumerate(plan.steps):
-        alive = [b for b in plan.buffers if b.first <= index <= b.last]
-        if sum(b.bytes for b in alive) == peak:
-            largest = sorted(alive, key=lambda b: -b.bytes)[:3]
-            names = ", ".join(f"{b.name} {b.bytes:,} B" for b in largest)
-            return f"{step.op.name} ({step.op.kind}) with {names}"
-    return "the input"

@@ -84,17 +84,20 @@ def plan_network(
     update: UpdatePlan,
     ram: int | None = None,
     prefer: Prefer = "flash",
+    time: float | None = None,
 ) -> Plan:
     """Plan inference, or training if the update plan names something that learns; see `make_plan`.
 
+    `ram` and `time` are hard limits: bytes of static RAM, and estimated seconds.
+
     Raises:
-        UserError: the plan matches nothing. DoesNotFitError: too little memory.
+        UserError: the plan matches nothing. DoesNotFitError: too little memory or time.
     """
     graph = network.graph
     if update.patterns:
         losses = tuple(LossSpec(spec.name, spec.loss) for spec in network.needed_task().outputs)
         graph = lighten(training_graph(graph, losses, update))
-    return make_plan(graph, board, ram, prefer)
+    return make_plan(graph, board, ram, prefer, time)
 
 
 def write_project(plan: Plan, out: Path) -> None:

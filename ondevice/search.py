@@ -23,9 +23,9 @@ from boards import Board
 from fieldtune.console import progress
 from fieldtune.errors import DoesNotFitError, UserError
 from fieldtune.sizes import format_size
+from firmware_gen.limits import in_the_way
 from firmware_gen.operators.base import Prefer
 from firmware_gen.passes.split_channels import Divisible
-from firmware_gen.plan import peak
 from firmware_gen.project import Network
 from firmware_gen.update import UpdatePlan
 from ondevice.knapsack import Item, best_choice
@@ -289,7 +289,7 @@ class _Search:
         plan = self._costs.plan((pattern,))
         return DoesNotFitError(
             f"no update fits into {format_size(self._limits.ram)} of RAM: the smallest, {pattern} alone, "
-            f"needs {format_size(plan.ram_bytes)}, with the peak at {peak(plan)}; "
+            f"needs {format_size(plan.ram_bytes)}, in the way are {in_the_way(plan, self._limits.ram)}; "
             f"--ram {plan.ram_bytes} is the smallest budget that works"
         )
 

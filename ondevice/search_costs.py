@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from boards import Board
@@ -13,9 +12,6 @@ from firmware_gen.plan import Plan
 from firmware_gen.project import Network, plan_network
 from firmware_gen.update import UpdatePlan
 
-# Instructions a multiply-accumulate of a whole training step, from `fieldtune profile --train` (float32
-# µPyD-Net, docs/benchmarks.md), by what the core has. Cycles differ: some instructions take several of them.
-INSTRUCTIONS_PER_MAC: Mapping[str, float] = {"mve": 0.71, "dsp": 1.39, "fpu": 1.68, "soft": 100.0}
 ENDLESS = 1 << 40  # bytes
 
 
@@ -74,20 +70,10 @@ class Costs:
         if key not in self._known:
             plan = self.plan(key)
             weights = plan.ram["weights"] + plan.ram["state"]
-            self._known[key] = Cost(plan.ram_bytes, weights, step_seconds(plan))
+            self._known[key] = Cost(plan.ram_bytes, weights, plan.seconds or 0.0)
         return self._known[key]
 
     def plan(self, patterns: tuple[str, ...]) -> Plan:
         """Return the plan in which `patterns` learn, for a board with endless memory."""
         update = dataclasses.replace(self._update, patterns=patterns)
         return plan_network(self._network, self._board, update, None, self._prefer)
-
-
-def step_seconds(plan: Plan) -> float:
-    """Return a rough estimate of the seconds of a training step, 0 where the board's clock is unknown."""
-    board = plan.board
-    if board.clock_hz is None:
-        return 0.0
-    macs = plan.macs("forward", "loss", "backward", "update")
-    core = board.isa if board.isa != "c" else "fpu"
-    return macs * INSTRUCTIONS_PER_MAC[core if board.fpu else "soft"] / board.clock_hz

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fieldtune.durations import parse_duration
 from fieldtune.errors import UserError
-from fieldtune.sizes import parse_seconds, parse_size
+from fieldtune.sizes import parse_size
 
 if TYPE_CHECKING:
     from firmware_gen.plan import Plan
@@ -43,6 +44,9 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         help="names or globs of what learns, such as 'decoder0*,ups0*:1/4'; plan and tune: auto chooses",
     )
     parser.add_argument("--ram", metavar="SIZE", help="hard limit on static RAM, such as 256K")
+    parser.add_argument(
+        "--time", metavar="DURATION", help="hard limit on the estimated time of a step, such as 400ms"
+    )
     add_prefer(parser)
     optimizer = parser.add_argument_group("optimizer")
     optimizer.add_argument(
@@ -82,9 +86,6 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 def add_search(parser: argparse.ArgumentParser) -> None:
     """Add what ``--update auto`` looks at besides the memory."""
-    parser.add_argument(
-        "--time", metavar="TIME", help="hard limit on the estimated time of a step, such as 400ms (auto)"
-    )
     parser.add_argument("--lr", type=not_negative, help="learning rate (default 0.01; adam and adamw 0.001)")
     parser.add_argument("--test", type=int, default=50, help="last frames, held out to judge by (default 50)")
 
@@ -154,7 +155,7 @@ def make_plan(args: argparse.Namespace, network: Network) -> Plan:
             "prints what to give to --update"
         )
     ram = None if args.ram is None else parse_size(args.ram)
-    return plan_network(network, load_board(args.board), _update(args), ram, args.prefer)
+    return plan_network(network, load_board(args.board), _update(args), ram, args.prefer, _seconds(args))
 
 
 def search(args: argparse.Namespace, network: Network, frames: Frames) -> Found:
@@ -170,11 +171,15 @@ def search(args: argparse.Namespace, network: Network, frames: Frames) -> Found:
         )
     board = load_board(args.board)
     ram = None if args.ram is None else parse_size(args.ram)
-    limits = Limits.of(board, ram, None if args.time is None else parse_seconds(args.time))
+    limits = Limits.of(board, ram, _seconds(args))
     training = frames[: len(frames) - args.test]
     # The search learns by plain gradient descent; a rate that suits Adam says nothing of it.
     lr = 0.01 if args.lr is None or args.optimizer != "sgd" else args.lr
     return search_update(network, board, training, _update(args), limits, lr=lr, prefer=args.prefer)
+
+
+def _seconds(args: argparse.Namespace) -> float | None:
+    return None if args.time is None else parse_duration(args.time)
 
 
 def _update(args: argparse.Namespace) -> UpdatePlan:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fieldtune.commands import options
 from fieldtune.console import detail
+from fieldtune.durations import format_duration
 from fieldtune.sizes import format_size
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ def run(args: argparse.Namespace) -> int:
     if plan.graph.trained:
         print(f"  backward     {described['macs_backward'] / 1e6:.2f} MMAC")
         print(f"  learns       {', '.join(plan.graph.trained)}")
+    if plan.seconds is not None:
+        what = "step" if plan.graph.trained else "run"
+        print(f"  time a {what:<5} {format_duration(plan.seconds)} (estimate)")
     if found is not None:
         print(found.table())
     return 0

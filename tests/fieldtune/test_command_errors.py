@@ -150,6 +150,8 @@ def tune_words(changes: Sequence[str] = (), **replaced: str) -> list[str]:
         ({"update": ","}, "nothing would learn; name layers with --update"),
         ({"ram": "8K"}, r"tiny training needs .* B .*of RAM \(arena .*--ram allows 8,192 B"),
         ({"ram": "lots"}, "'lots' is not a size"),
+        ({"time": "soon"}, "'soon' is not a duration; .* such as 400ms"),
+        ({"time": "400ms"}, "how long a step takes on native cannot be estimated.*leave out --time"),
         # numbers
         ({"lr": "-0.1"}, "--lr: -0.1 is no number from 0 up"),
         ({"lr": "nan"}, "--lr: nan is no number"),

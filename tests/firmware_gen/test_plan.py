@@ -13,7 +13,8 @@ from networks import Net
 
 from boards import Board, load_board
 from boards.building import LANGUAGE
-from fieldtune.errors import DoesNotFitError
+from fieldtune.durations import parse_duration
+from fieldtune.errors import BoardError, DoesNotFitError
 from firmware_gen.backward import training_graph
 from firmware_gen.emit import model_c
 from firmware_gen.graph import Graph
@@ -167,15 +168,60 @@ def test_a_plan_beyond_the_given_ram_is_refused_with_the_numbers(
     net: Net, native: Board, tmp_path: Path
 ) -> None:
     graph = training(net, tmp_path, UpdatePlan(("*",)))
-    need = make_plan(graph, native).ram_bytes
-    make_plan(graph, native, need)
     with pytest.raises(DoesNotFitError) as caught:
-        make_plan(graph, native, need - 1)
+        make_plan(graph, native, 4096)
     message = str(caught.value)
+    least = re.search(r"give --ram (\d+) or more", message)
+    assert least is not None
+    need = int(least[1])
+    assert make_plan(graph, native, need).ram_bytes <= need
     assert message.startswith(f"net training needs {need:,} B")
-    assert f"--ram allows {need - 1:,} B" in message
+    assert "--ram allows 4,096 B" in message
     assert re.search(r"\(arena [\d,]+, weights [\d,]+, link [\d,]+.*\)", message)
-    assert re.search(r"the peak is at \w+ \(\w+\) with [\w. ]+ [\d,]+ B", message)
+    assert re.search(r"in the way are [\w.]+ [\d,]+ B, .* at \w+ \(\w+\)", message)
+    with pytest.raises(DoesNotFitError):
+        make_plan(graph, native, need - 1)
+
+
+def test_weights_that_alone_are_beyond_the_given_ram_are_named(
+    net: Net, native: Board, tmp_path: Path
+) -> None:
+    with pytest.raises(DoesNotFitError, match=r"in the way are [\w.]*weight [\d,]+ B, ") as caught:
+        make_plan(training(net, tmp_path, UpdatePlan(("*",))), native, 2048)
+    assert " at " not in str(caught.value)
+
+
+def test_a_step_beyond_the_given_time_is_refused_with_the_slowest_layers(net: Net, tmp_path: Path) -> None:
+    board = load_board("mps2_an386")
+    graph = training(net, tmp_path, UpdatePlan(("*",)))
+    need = make_plan(graph, board).seconds
+    assert need is not None
+    with pytest.raises(DoesNotFitError) as caught:
+        make_plan(graph, board, time_limit=need / 2)
+    message = str(caught.value)
+    assert re.search(r"net training takes \d+[mu]s on mps2_an386 by estimate .* but --time allows", message)
+    assert re.search(r"in the way are \w+ \d+[mu]s, ", message)
+    least = re.search(r"give --time (\w+) or more", message)
+    assert least is not None
+    make_plan(graph, board, time_limit=parse_duration(least[1]))
+
+
+def test_without_a_clock_rate_a_time_limit_is_refused(net: Net, native: Board, tmp_path: Path) -> None:
+    with pytest.raises(BoardError, match=r"native cannot be estimated.*leave out --time"):
+        make_plan(net.graph(tmp_path), native, time_limit=1.0)
+
+
+def test_an_estimate_is_in_the_description_and_not_in_the_hash(net: Net, tmp_path: Path) -> None:
+    board = load_board("mps2_an386")
+    plan = make_plan(net.graph(tmp_path), board)
+    described = plan.describe()
+    assert described["instructions_estimate"] > described["macs_forward"]
+    assert described["time_estimate_ms"] == pytest.approx(
+        described["instructions_estimate"] / board.clock_hz * 1e3, rel=1e-2
+    )
+    faster = dataclasses.replace(plan, board=dataclasses.replace(board, clock_hz=board.clock_hz * 2))
+    assert faster.seconds == pytest.approx(plan.seconds / 2)
+    assert faster.hash() == plan.hash()
 
 
 def test_a_plan_beyond_the_board_is_refused_with_its_memory(tmp_path: Path) -> None:

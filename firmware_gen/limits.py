@@ -1,0 +1,105 @@
+"""Whether a plan keeps within the board's memory, ``--ram`` and ``--time``; if not, what is in the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from boards import Board
+from fieldtune.durations import format_duration
+from fieldtune.errors import BoardError, DoesNotFitError
+from fieldtune.sizes import format_size
+from firmware_gen.arena import peak_bytes
+from firmware_gen.schedule import layers
+from firmware_gen.step_time import instructions
+
+if TYPE_CHECKING:
+    from firmware_gen.plan import Plan
+
+NAMED = 3  # how many of what stands in the way a message names
+
+
+def allowed_ram(board: Board, ram_limit: int | None) -> int:
+    """Return the static RAM that a plan may take."""
+    have = board.main_ram.bytes - board.stack_bytes
+    return have if ram_limit is None else min(have, ram_limit)
+
+
+def check_limits(plan: Plan, ram_limit: int | None, time_limit: float | None) -> None:
+    """Refuse a plan that needs too much.
+
+    Raises:
+        DoesNotFitError: too much RAM, flash or time; the message names the least that works.
+        BoardError: a time limit on a board whose clock is not known.
+    """
+    if plan.ram_bytes > allowed_ram(plan.board, ram_limit):
+        raise DoesNotFitError(_too_large(plan, ram_limit))
+    if plan.flash["constants"] > plan.board.flash.bytes:
+        raise DoesNotFitError(
+            f"{_what(plan)} needs {format_size(plan.flash['constants'])} of flash for its weights, but "
+            f"{plan.board.id} has {format_size(plan.board.flash.bytes)}; take a smaller network or a board "
+            "with more flash"
+        )
+    if time_limit is not None:
+        _check_time(plan, time_limit)
+
+
+def _what(plan: Plan) -> str:
+    return f"{plan.graph.name} {'training' if plan.graph.trained else 'inference'}"
+
+
+def _too_large(plan: Plan, ram_limit: int | None) -> str:
+    board = plan.board
+    have, limit = allowed_ram(board, None), allowed_ram(board, ram_limit)
+    stack = format_size(board.stack_bytes)
+    allowed = f"{board.id} has {format_size(board.main_ram.bytes)}, {stack} of it for the stack"
+    remedy = f"take a board with {format_size(plan.ram_bytes + board.stack_bytes)} of RAM or more"
+    if limit < have:
+        allowed = f"--ram allows {format_size(limit)}"
+        if plan.ram_bytes <= have:
+            remedy = f"give --ram {plan.ram_bytes} or more"
+    parts = ", ".join(f"{name} {size:,}" for name, size in plan.ram.items() if size)
+    return (
+        f"{_what(plan)} needs {format_size(plan.ram_bytes)} of RAM ({parts}), but {allowed}; in the way are "
+        f"{in_the_way(plan, limit)}: train fewer or smaller layers, or {remedy}"
+    )
+
+
+def in_the_way(plan: Plan, limit: int) -> str:
+    """Return the largest of what must go: weights that alone are too much, or what is alive at the peak."""
+    if plan.ram_bytes - plan.ram["arena"] > limit:
+        constants = (plan.graph.constants[name] for name in plan.graph.trained)
+        return _largest({constant.name: constant.value.nbytes for constant in constants})
+    peak = peak_bytes(plan.buffers)
+    for index, step in enumerate(plan.steps):
+        alive = {b.name: b.bytes for b in plan.buffers if b.first <= index <= b.last}
+        if sum(alive.values()) == peak:
+            return f"{_largest(alive)} at {step.op.name} ({step.op.kind})"
+    return "inputs and labels"
+
+
+def _largest(sizes: dict[str, int]) -> str:
+    ordered = sorted(sizes.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {size:,} B" for name, size in ordered[:NAMED])
+
+
+def _check_time(plan: Plan, limit: float) -> None:
+    board, need = plan.board, plan.seconds
+    if need is None or board.clock_hz is None:
+        raise BoardError(
+            f"how long a step takes on {board.id} cannot be estimated, because the board's file gives no "
+            "clock_hz; leave out --time"
+        )
+    if need <= limit:
+        return
+    times: dict[str, float] = {}
+    for step in layers(plan.steps):
+        time = instructions(step, board) / board.clock_hz
+        times[step.op.name] = times.get(step.op.name, 0.0) + time
+    slowest = sorted(times.items(), key=lambda item: -item[1])[:NAMED]
+    named = ", ".join(f"{name} {format_duration(time)}" for name, time in slowest)
+    raise DoesNotFitError(
+        f"{_what(plan)} takes {format_duration(need)} on {board.id} by estimate "
+        f"({plan.instructions / 1e6:,.1f} M instructions, one a cycle at {board.clock_hz / 1e6:g} MHz), but "
+        f"--time allows {format_duration(limit)}; in the way are {named}: train fewer or smaller layers, "
+        f"take a faster board, or give --time {format_duration(need)} or more"
+    )

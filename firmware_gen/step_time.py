@@ -1,0 +1,88 @@
+"""How long an inference or a training step takes, told before any build: an estimate.
+
+Instructions come from multiply-accumulates and values, at rates that QEMU counted over whole networks
+(benchmarks/step_time.py compares estimate and count), and time from one instruction a cycle. A core takes
+longer where its flash is slow, and less where it issues two instructions at once: `fieldtune profile` on the
+board itself tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from boards import Board, Isa
+from boards.board import Arch
+from firmware_gen.operators import OPERATORS
+from firmware_gen.schedule import Step, layers
+
+# Operators whose output lies, as a rule, where the input is or where the parts were made.
+FREE = ("slice", "reshape", "concat")
+# Those that divide and round every value.
+QUANTIZERS = ("quantize", "quantize_gradient")
+
+
+@dataclass(frozen=True)
+class Work:
+    """Instructions of a layer with weights, for each multiply-accumulate and for each value that it makes."""
+
+    mac: float
+    value: float
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Instructions on a kind of core.
+
+    `moving`: of int8 layers on grids that move; `quantize`, `other`: of layers without weights, for each
+    value.
+    """
+
+    float32: Work
+    int8: Work
+    moving: Work
+    quantize: float
+    other: float
+
+
+RATES: Mapping[tuple[Arch, Isa], Rates] = {
+    ("arm", "dsp"): Rates(Work(1.30, 10), Work(0.93, 22), Work(0.95, 43), 40, 10),
+    ("arm", "mve"): Rates(Work(0.64, 9), Work(0.12, 9), Work(0.14, 15), 40, 10),
+    ("arm", "c"): Rates(Work(74, 75), Work(2.4, 30), Work(2.4, 60), 400, 50),
+    ("riscv", "c"): Rates(Work(1.60, 8), Work(2.70, 25), Work(2.67, 56), 30, 10),
+}
+
+
+def instructions(step: Step, board: Board) -> float:
+    """Return roughly how many instructions the layer of `step` takes, made whole; 0 on a computer."""
+    op, tensors = step.op, step.graph.tensors
+    rates = RATES.get((board.arch, board.isa))
+    if rates is None or op.kind in FREE:
+        return 0.0
+    made = sum(tensors[name].count for name in op.outputs)
+    macs = OPERATORS[op.kind].macs(op, step.graph)
+    if macs:
+        work = _work(step, rates)
+        return work.mac * macs + work.value * made
+    rate = rates.quantize if op.kind in QUANTIZERS else rates.other
+    return rate * max((made, *(tensors[name].count for name in op.inputs)))
+
+
+def seconds(count: float, board: Board) -> float | None:
+    """Return how long `count` instructions take at one a cycle, None where the clock is not known."""
+    return count / board.clock_hz if board.clock_hz and (board.arch, board.isa) in RATES else None
+
+
+def step_instructions(steps: Sequence[Step], board: Board) -> float:
+    """Return roughly how many instructions all steps take."""
+    return sum(instructions(step, board) for step in layers(steps))
+
+
+def _work(step: Step, rates: Rates) -> Work:
+    op, constants = step.op, step.graph.constants
+    if not op.constants or constants[op.constants[0]].value.dtype != np.int8:
+        return rates.float32
+    learns = not op.outputs  # gradients of int8 weights
+    return rates.moving if learns or step.graph.tensors[op.outputs[0]].range else rates.int8
