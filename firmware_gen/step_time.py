@@ -84,4 +84,5 @@ def _work(step: Step, rates: Rates) -> Work:
     op, constants = step.op, step.graph.constants
     if not op.constants or constants[op.constants[0]].value.dtype != np.int8:
         return rates.float32
-    return rates.moving if step.graph.tensors[op.outputs[0]].range else rates.int8
+    learns = not op.outputs  # gradients of int8 weights
+    return rates.moving if learns or step.graph.tensors[op.outputs[0]].range else rates.int8

@@ -19,7 +19,7 @@ from firmware_gen.weights import Weights, from_source, to_source
 if TYPE_CHECKING:
     import onnx
 
-MOVING_LAYERS = ("learning_conv2d", "moving_conv2d")
+MOVING_LAYERS = ("conv2d_i8_f32", "learning_conv2d", "moving_conv2d")
 BORDERS = ("QuantizeLinear", "DequantizeLinear")
 ZERO_POINTS = {"int8": 0, "uint8": 128, "int32": 0}  # of the file's integers where ours have 0
 
@@ -115,6 +115,24 @@ class _File:
             node.input[position] = name
         self.write(name, value)
 
+    def leave_real(self, name: str) -> bool:
+        """Remove the QuantizeLinear and DequantizeLinear that make `name`; tell whether there were such."""
+        back = self.dequantize_of(name)
+        there = None if back is None else self._makers.get(back.input[0])
+        if back is None or there is None or there.op_type != "QuantizeLinear":
+            return False
+        real = there.input[0]
+        maker = self._makers[real]
+        maker.output[list(maker.output).index(real)] = name
+        for node in self.nodes:
+            for position, read in enumerate(node.input):
+                if read == real:
+                    node.input[position] = name
+        self.nodes.remove(there)
+        self.nodes.remove(back)
+        self._makers[name] = maker
+        return True
+
     def bytes(self) -> bytes:
         """Return the file, without arrays that nothing reads any more."""
         graph = self._proto.graph
@@ -130,6 +148,9 @@ def _write_layers(file: _File, graph: Graph, weights: Weights, ranges: Mapping[s
     moving = [op for op in graph.ops if op.kind in MOVING_LAYERS and op.phase == "forward"]
     for op in moving:
         if not _write_moving(file, op, graph, weights, ranges):
+            return False
+        # What the board makes as floats at once would only be rounded and cut off on its old scale.
+        if op.kind == "conv2d_i8_f32" and not file.leave_real(graph.tensors[op.outputs[0]].source):
             return False
     done = {name for op in moving for name in op.constants}
     for name, value in weights.items():

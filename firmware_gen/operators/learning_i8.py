@@ -55,12 +55,12 @@ MOST_PIXELS = 65_535  # of a map: a sum of so many products of int8 values stays
 def learning_weight(name: str, graph: Graph, c: Emitter) -> str:
     """Return the initializers of the ft_steps_t of an int8 weight, up to how it is rounded."""
     weight = graph.constants[name]
-    attrs = next(op.attrs for op in graph.ops if name in op.constants and op.phase == "forward")
-    assert isinstance(attrs, ConvAttrs)
-    _, _, inner, outer = weight.value.shape
-    groups = attrs.groups if attrs.transposed else 1
-    scales = channel_scales(weight, groups * outer, c)
-    return f"{c.weight(name)}, {scales}, {outer}, {inner}, {inner // groups}"
+    layer = next(op for op in graph.ops if op.kind == LearningConv2d.kind and name in op.constants)
+    scales = channel_scales(weight, graph.shape(layer.outputs[0])[2], c)
+    outputs = weight.value.shape[3]
+    # Transposed groups share the rows' outputs, and one scale: see the importers.
+    assert len(weight.scales) in (1, outputs)
+    return f"{c.weight(name)}, {scales}, {outputs}"
 
 
 class LearningConv2d(MovingConv2d):
@@ -127,6 +127,7 @@ class TurningConv2d(ConvGradInput):
         weight = graph.constants[op.constants[0]]
         shape = _turned_shape(op, graph)
         rows, columns, outer, inner = shape
+        taken = weight.value.shape[2]
         given = outer if attrs.conv.transposed else outer // attrs.conv.groups
         first = attrs.channels.first
         scales = table_bytes(op, graph)
@@ -134,7 +135,7 @@ class TurningConv2d(ConvGradInput):
             f"float *const scales = (float *)(void *)(scratch_ + {scales});\n"
             f"int8_t *const turned = scratch_ + {scales + _up(4 * graph.shape(op.outputs[0])[2])};\n"
             f"const ft_steps_t weights = {{{learning_weight(weight.name, graph, c)}, 0, 0}};\n"
-            f"ft_turn_weights_i8(weights, {rows * columns}, {given}, {first}, {first + inner},\n"
+            f"ft_turn_weights_i8(weights, {rows * columns}, {taken}, {given}, {first}, {first + inner},\n"
             "    turned, scales);"
         )
 

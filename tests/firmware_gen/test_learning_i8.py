@@ -159,7 +159,7 @@ def test_gradients_are_those_of_the_network_in_float(tmp_path: Path) -> None:
     weights = {name: _real(plan, constant.name, constant.value) for name, constant in integers.items()}
     weights["low"] = net.weights["low"]
     assert len(plan.graph.trained) == 2 * len(LEARNS)
-    samples = [_sample(seed) for seed in range(5)]
+    samples = [_sample(seed) for seed in range(9)]
     truths = [net.gradients(sample["x"], sample["y.dq.label"], weights) for sample in samples[1:]]
     with open_board(plan, tmp_path / "native") as device:
         for seed, sample in enumerate(samples):
@@ -292,7 +292,7 @@ int main(void) {
     if (fread(q, 1, sizeof q, stdin) != sizeof q || fread(scales, 1, sizeof scales, stdin) != sizeof scales)
         return 1;
     while (fread(g, 1, sizeof g, stdin) == sizeof g) {
-        const ft_weights_t w = {.steps = {q, scales, CHANNELS, COUNT / CHANNELS, COUNT / CHANNELS, STOCHASTIC,
+        const ft_weights_t w = {.steps = {q, scales, CHANNELS, STOCHASTIC,
                                           ft_next_key(&generator)}};
         ft_apply_f32((ft_sink_t){.sgd = ft_sgd(&hyper, w, (ft_reals_t){NULL, NULL})}, g, COUNT, 1.0f);
         fwrite(q, 1, sizeof q, stdout);

@@ -72,13 +72,17 @@ class Chain:
     ) -> None:
         value = (random.standard_normal(dims) / np.sqrt(np.prod(dims[1:]))).astype(np.float32)
         axis = 1 if kind == "ConvTranspose" else 0
-        per_channel = attributes.get("group", 1) == 1 or axis == 0
-        self.nodes.append(integer_weight(f"{name}.weight", value, axis, self.arrays))
-        quantized = self.arrays[f"{name}.weight_quantized"]
-        scales = self.arrays[f"{name}.weight.scale"]
-        assert per_channel or scales.size == dims[1]  # of the channels of a group
         shape = [-1 if k == axis else 1 for k in range(len(dims))]
-        self.weights[name] = (quantized * scales.reshape(shape)).astype(np.float32)
+        if axis and "group" in attributes:  # int8 layers have one scale then
+            value /= np.abs(value).max(axis=(0, 2, 3), keepdims=True)
+        self.nodes.append(integer_weight(f"{name}.weight", value, axis, self.arrays))
+        scales = self.arrays[f"{name}.weight.scale"]
+        self.weights[name] = (self.arrays[f"{name}.weight_quantized"] * scales.reshape(shape)).astype(
+            np.float32
+        )
+        if axis and "group" in attributes:
+            self.arrays[f"{name}.weight.scale"] = scales[0]
+            self.arrays[f"{name}.weight.zero"] = np.int8(0)
         self.nodes.append(
             helper.make_node(kind, [x, f"{name}.weight.dq"], [f"{name}.sum"], name, **attributes)
         )
@@ -149,13 +153,14 @@ def test_gradients_are_those_of_the_layer_in_float(name: str, runs: dict[str, An
     x, label = (torch.tensor(value).double().permute(2, 0, 1)[None] for value in sample(chain))
     y = chain.forward(x, weights)
     F.mse_loss(y, label.reshape(y.shape)).backward()
+    assert [plan.graph.constants[name].dtype for name in plan.graph.trained] == ["i8"] * 3
     for k, constant in enumerate(plan.graph.trained):
         expected = weights[constant.partition(".")[0]].grad
         assert expected is not None
         found = to_source(plan.graph.constants[constant], runs["found"][LANES[0]][name][k]).ravel()
         wanted = expected.numpy().ravel()
         assert found @ wanted / np.sqrt((found @ found) * (wanted @ wanted)) > 0.97, constant
-        assert np.sqrt((found @ found) / (wanted @ wanted)) == pytest.approx(1, abs=0.05), constant
+        assert np.sqrt((found @ found) / (wanted @ wanted)) == pytest.approx(1, abs=0.15), constant
 
 
 @pytest.mark.skipif(len(LANES) == 1, reason="this computer has no vectors")

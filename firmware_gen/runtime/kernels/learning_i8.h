@@ -260,9 +260,9 @@ FT_INLINE void ft_weight_sums_i8(ft_weights_from_t w, int32_t *sums) {
  * <= i < end: turned is [taps][out][end - first]. So that its sums need one factor an output, the values get
  * scales for these, scales[n * (end - first) + i], from those of w: to be multiplied out by `channels`.
  * given: outputs of a group; a transposed layer's groups lie in `in`, and it has given = out. */
-FT_INLINE void ft_turn_weights_i8(ft_steps_t w, int taps, int given, int first, int end, int8_t *turned,
-                                  float *scales) {
-    const int in = w.rows, out = w.out, count = end - first;
+FT_INLINE void ft_turn_weights_i8(ft_steps_t w, int taps, int in, int given, int first, int end,
+                                  int8_t *turned, float *scales) {
+    const int out = w.out, count = end - first;
     for (int k = 0; k < out / given * count; k++)
         scales[k] = 0.0f;
     for (int pass = 0; pass < 2; pass++) {
@@ -271,7 +271,7 @@ FT_INLINE void ft_turn_weights_i8(ft_steps_t w, int taps, int given, int first, 
                 for (int o = 0; o < out; o++) {
                     const int at = (t * in + i) * out + o;
                     float *scale = scales + o / given * count + i - first;
-                    const float value = (float)w.q[at] * w.scales[ft_steps_channel(w, at)];
+                    const float value = (float)w.q[at] * w.scales[o];
                     const float size = value < 0.0f ? -value : value;
                     if (pass == 0)
                         *scale = size > *scale ? size : *scale;

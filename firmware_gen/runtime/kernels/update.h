@@ -15,15 +15,13 @@ typedef struct {
     uint32_t key;
 } ft_halves_t;
 
-/* Weights in int8: w = q * scales[channel]. Weights lie in rows of `out` outputs, `rows` of them a tap and
- * `group_rows` a group. A weight moves by whole steps, to the nearest (halves up) or, if `stochastic`, up
- * with the probability of what is left, so that small moves count on average; at the ends it saturates. `key`
- * is another one in each update. */
+/* Weights in int8: w = q * scales[channel], in rows of `out` channels. A weight moves by whole steps, to the
+ * nearest (halves up) or, if `stochastic`, up with the probability of what is left, so that small moves count
+ * on average; at the ends it saturates. `key` is another one in each update. */
 typedef struct {
     int8_t *q;
     const float *scales;
-    int out, rows, group_rows;
-    int stochastic;
+    int out, stochastic;
     uint32_t key;
 } ft_steps_t;
 
@@ -41,17 +39,11 @@ FT_INLINE uint32_t ft_next_key(int32_t *generator) {
     return ft_mixed(next);
 }
 
-/* The channel whose scale the weight `at` has. */
-FT_INLINE int ft_steps_channel(ft_steps_t w, int at) {
-    const int group = w.group_rows == w.rows ? 0 : at / w.out % w.rows / w.group_rows;
-    return group * w.out + at % w.out;
-}
-
 /* Moves the weight `at` by a real value. The draw belongs to the weight, not to the order of updates. */
 FT_INLINE void ft_steps_move(ft_steps_t w, int at, float move) {
     if (!(move == move)) /* no number */
         return;
-    float steps = move / w.scales[ft_steps_channel(w, at)];
+    float steps = move / w.scales[at % w.out];
     steps = steps > -256.0f ? steps : -256.0f;
     steps = steps < 256.0f ? steps : 256.0f;
     int32_t whole = (int32_t)steps;
@@ -86,7 +78,7 @@ FT_INLINE ft_vec ft_weights_load(ft_weights_t from, int at, int count) {
         return ft_reals_load((ft_reals_t){NULL, from.bf16.bits}, at, count);
     float lane[FT_LANES] = {0};
     for (int k = 0; k < count; k++)
-        lane[k] = (float)from.steps.q[at + k] * from.steps.scales[ft_steps_channel(from.steps, at + k)];
+        lane[k] = (float)from.steps.q[at + k] * from.steps.scales[(at + k) % from.steps.out];
     return ft_load(lane);
 }
 
