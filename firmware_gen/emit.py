@@ -107,13 +107,14 @@ def step_parts(plan: Plan) -> tuple[Part, ...]:
     if not plan.graph.trained:
         return ()
     parts = [Part(step.op.name, index) for index, step in enumerate(plan.steps)]
-    loss = next(index for index, step in enumerate(plan.steps) if step.op.phase == "loss")
+    # Not the loss: some gradients need nothing of it, and an order that saves memory may have them first.
+    first = next(index for index, step in enumerate(plan.steps) if step.op.phase != "forward")
     if keeps_gradients(plan.graph):
-        parts.insert(loss, Part("clear", None))
+        parts.insert(first, Part("clear", None))
     if updates_late(plan.graph):
         parts.append(Part("apply", None))
     elif CORRECTIONS in plan.graph.state:
-        parts.insert(loss, Part("advance", None))
+        parts.insert(first, Part("advance", None))
     if plan.graph.ranges:
         parts.append(Part("move_ranges", None))
     return tuple(parts)

@@ -119,7 +119,7 @@ def test_sixteen_bits_of_sequence_numbers_wrap(board_url: str) -> None:
             replies = device.link.exchange([request] * 15_000)
             assert all(reply["name"] == "image" for reply in replies)
         assert device.link.epoch > epoch
-        assert device.link.resent_frames == 0
+        assert device.link.bad_frames == 0
 
 
 def test_a_board_that_dies_is_an_error_at_once(firmware: Path) -> None:
