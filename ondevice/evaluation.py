@@ -78,10 +78,10 @@ class Evaluation:
         device.reset_weights()
         before = self._predict(device, self._held_out, "judging the untuned network")
         untuned = self._predict(device, [self._training[index] for index in some], "judging its scale")
-        knew = self._predict(device, self._source, "judging it on the source")
+        knew = self._predict(device, self._source, "judging what it knows of the source")
         device.write_tensors(weights)
         after = self._predict(device, self._held_out, "judging the tuned network")
-        knows = self._predict(device, self._source, "judging it on the source")
+        knows = self._predict(device, self._source, "judging what is left of that")
         outputs = {
             name: {
                 "before": judge.metrics(before[name]),

@@ -158,7 +158,7 @@ def _forgetting_section(results: Mapping[str, Any]) -> str:
     known = [
         column
         for column in _METRICS + _CLASS_METRICS
-        if any(number(values, column[0]) is not None for values in metrics.values())
+        if any(column[0] in values for values in metrics.values())
     ]
     frames, replayed = (
         number(found, key) or 0 for found, key in ((source, "frames"), (results, "replayed_steps"))
