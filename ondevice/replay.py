@@ -19,7 +19,7 @@ from zoo.task import Task
 
 @dataclass(frozen=True)
 class Replay:
-    """Which steps train on a source frame: a share of them, evenly spread, with 1/4 every fourth."""
+    """Which steps train on a source frame: a share of them, evenly spread; with 1/4 the 2nd, 6th, 10th ..."""
 
     share: Fraction  # above 0 and below 1
     seed: int = 0  # of the order in which source frames come
@@ -46,8 +46,11 @@ class Replay:
         return f"{self.share} of the steps, seed {self.seed}"
 
     def count(self, steps: int) -> int:
-        """Return how many of the first `steps` steps train on a source frame."""
-        return int(steps * self.share)
+        """Return how many of the first `steps` steps train on a source frame.
+
+        Half a period is ahead of the first, so that a session ends with frames of the target.
+        """
+        return int(steps * self.share + Fraction(1, 2))
 
 
 class ReplayedSamples:

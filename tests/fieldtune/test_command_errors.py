@@ -188,7 +188,7 @@ def tune_words(changes: Sequence[str] = (), **replaced: str) -> list[str]:
         ({"replay": "1/4"}, "--replay needs frames of the source domain; give them with --source"),
         ({"source": "GIVEN/frames.npz", "replay": "1"}, "--replay is '1'; give the share of steps"),
         ({"source": "GIVEN/frames.npz", "replay": "some"}, "--replay is 'some'; give the share of steps"),
-        ({"source": "GIVEN/frames.npz", "replay": "1/6"}, "--replay 1/6 of --steps 5 is no step"),
+        ({"source": "GIVEN/frames.npz", "replay": "1/11"}, "--replay 1/11 of --steps 5 is no step"),
         # the folder
         ({"o": "GIVEN/a_file"}, "cannot use .*a_file as a session's folder: File exists"),
         ({"o": "GIVEN/a_file/below"}, "cannot use .*below as a session's folder: Not a directory"),

@@ -36,12 +36,16 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def elf(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    plan = plan_network(load_network(given / "tiny.onnx"), load_board("native"), parse_update(UPDATE))
-    project = tmp_path_factory.mktemp("firmware") / "project"
+def built(model: Path, update: str, project: Path) -> Path:
+    """The firmware of a model for board `native`."""
+    plan = plan_network(load_network(model), load_board("native"), parse_update(update))
     write_project(plan, project)
     return boards.build(project, plan.board).elf
+
+
+@pytest.fixture(scope="module")
+def elf(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(given / "tiny.onnx", UPDATE, tmp_path_factory.mktemp("firmware") / "project")
 
 
 @pytest.fixture
@@ -219,9 +223,11 @@ def test_replay_forgets_less_of_the_rendered_source_domain(
     }
     words = ["tune", str(model), "--json", *(word for pair in chosen.items() for word in pair)]
     found = {}
-    for name, replay in (("without", ()), ("with", ("--replay", "1/3"))):
-        assert main([*words, *replay, "-o", str(tmp_path / name)]) == 0
-        found[name] = json.loads(capsys.readouterr().out)
+    with boards.start(built(model, chosen["--update"], tmp_path / "project"), load_board("native")) as board:
+        for name, replay in (("without", ()), ("with", ("--replay", "1/3"))):
+            assert main([*words, *replay, "--port", board.url, "-o", str(tmp_path / name)]) == 0
+            found[name] = json.loads(capsys.readouterr().out)
+    for name in found:
         assert found[name]["after"]["rmse"] < found[name]["before"]["rmse"]
         assert found[name]["source"]["frames"] == 8
         page = (tmp_path / name / "report.html").read_text()

@@ -81,13 +81,20 @@ def test_replayed_steps_are_evenly_spread(share: Fraction, first: int, length: i
     replay = Replay(share)
     within = replay.count(first + length) - replay.count(first)
     assert abs(within - length * share) < 1
+    assert abs(replay.count(length) - length * share) <= Fraction(1, 2)
+
+
+@given(SHARES.filter(lambda share: share <= Fraction(1, 2)), st.integers(1, 20))
+def test_a_session_ends_with_a_frame_of_the_target(share: Fraction, rounds: int) -> None:
+    replay, steps = Replay(share), rounds * share.denominator
+    assert replay.count(steps) == replay.count(steps - 1)
 
 
 def test_every_fourth_step_takes_a_source_frame_and_the_target_keeps_its_order(
     case: Case, undisturbed: Path
 ) -> None:
     target = sent_frames(case, undisturbed, FRAMES[: len(FRAMES) - HELD_OUT])
-    assert [k for k, index in enumerate(target) if index is None] == list(range(3, STEPS, 4))
+    assert [k for k, index in enumerate(target) if index is None] == list(range(1, STEPS, 4))
     order = [index for index in target if index is not None]
     sighted = [k for k in range(len(FRAMES) - HELD_OUT) if k != 4]
     assert order == (sighted * 2)[: len(order)]
@@ -205,7 +212,7 @@ def test_a_session_resumes_only_with_the_replay_it_was_made_with(case: Case, und
         (SOURCE[:4], {"replay": QUARTER}, "source data set has 4 frames and --test 4 holds out all of them"),
         (SOURCE[:0], {}, "the source data set has no frames"),
         (SOURCE, {"test": 0}, "--source frames are only judged, but --test 0 judges none"),
-        (SOURCE, {"replay": QUARTER, "steps": 2}, "--replay 1/4 of --steps 2 is no step"),
+        (SOURCE, {"replay": Replay(Fraction(1, 5)), "steps": 2}, "--replay 1/5 of --steps 2 is no step"),
         (
             without(SOURCE, "depth", "tof"),
             {},
