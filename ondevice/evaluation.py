@@ -1,4 +1,4 @@
-"""How good the network is on held-out frames, beside what is had without it."""
+"""How good the network is on held-out frames, beside what is had without it, and what it forgets."""
 
 from __future__ import annotations
 
@@ -29,22 +29,42 @@ SHOWN_FRAMES = 5  # held-out frames that the report shows
 
 
 class Evaluation:
-    """Compares the network before and after on the held-out frames, in every output."""
+    """Compares the network before and after on frames that it has not learned from, in every output."""
 
-    def __init__(self, task: Task, graph: Graph, training: Frames, held_out: Frames) -> None:
+    def __init__(
+        self,
+        task: Task,
+        graph: Graph,
+        training: Frames,
+        held_out: Frames,
+        source: Frames | None = None,
+    ) -> None:
         """Collect the truth of the frames, so that what cannot be judged is refused before it is trained.
 
+        Args:
+            task: what inputs and outputs mean.
+            graph: the network.
+            training: the target's frames that are not held out.
+            held_out: the target's frames to judge by.
+            source: frames of the domain that the network was trained on, to judge by what it forgets.
+
         Raises:
-            DataError: the held-out frames do not say what an output should be.
+            DataError: the held-out or the source frames do not say what an output should be.
         """
         self._task, self._graph = task, graph
         self._training, self._held_out = training, held_out
         self._judges = {spec.name: Judge.of(spec, held_out, graph) for spec in task.outputs}
+        self._source: Frames = Frames.of([]) if source is None else source
+        self._source_judges = (
+            {spec.name: Judge.of(spec, source, graph, "source") for spec in task.outputs} if source else {}
+        )
 
     def run(
         self, device: Device, weights: Mapping[str, NDArray[Any]], seen: Sequence[int]
     ) -> tuple[dict[str, Any], Predictions | None]:
         """Return ``before``, ``after`` and ``baselines`` (of the first output, and of each in ``outputs``).
+
+        With source frames there is ``source`` as well: the same without baselines, and how many ``frames``.
 
         Args:
             device: a board with the plan's firmware; it is left with `weights`.
@@ -58,8 +78,10 @@ class Evaluation:
         device.reset_weights()
         before = self._predict(device, self._held_out, "judging the untuned network")
         untuned = self._predict(device, [self._training[index] for index in some], "judging its scale")
+        knew = self._predict(device, self._source, "judging what it knows of the source")
         device.write_tensors(weights)
         after = self._predict(device, self._held_out, "judging the tuned network")
+        knows = self._predict(device, self._source, "judging what is left of that")
         outputs = {
             name: {
                 "before": judge.metrics(before[name]),
@@ -70,7 +92,18 @@ class Evaluation:
             }
             for name, judge in self._judges.items()
         }
-        return {**outputs[self._task.outputs[0].name], "outputs": outputs}, self._shown(before, after)
+        judged = {**outputs[self._task.outputs[0].name], "outputs": outputs, **self._forgotten(knew, knows)}
+        return judged, self._shown(before, after)
+
+    def _forgotten(self, before: Mapping[str, Maps], after: Mapping[str, Maps]) -> dict[str, Any]:
+        if not self._source_judges:
+            return {}
+        outputs = {
+            name: {"before": judge.metrics(before[name]), "after": judge.metrics(after[name])}
+            for name, judge in self._source_judges.items()
+        }
+        first = outputs[self._task.outputs[0].name]
+        return {"source": {"frames": len(self._source), **first, "outputs": outputs}}
 
     def _predict(self, device: Device, frames: Sequence[Frame], what: str) -> dict[str, Maps]:
         """Return each output over all frames, (frames, height, width, channels)."""
@@ -98,7 +131,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Judge:
-    """Judges one output on the held-out frames.
+    """Judges one output on frames that the network does not learn from.
 
     Depth is judged in metres against the true depth, or what the ToF zones saw where a data set has no truth.
     """
@@ -108,8 +141,8 @@ class Judge:
     known: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, spec: OutputSpec, frames: Frames, graph: Graph) -> Judge:
-        """Collect the truth of `frames`.
+    def of(cls, spec: OutputSpec, frames: Frames, graph: Graph, role: str = "held-out") -> Judge:
+        """Collect the truth of `frames`, which messages call by their `role`.
 
         Raises:
             DataError: none of them says what the output should be.
@@ -125,7 +158,7 @@ class Judge:
             truth, known = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
         if not known.any():
             raise DataError(
-                f"none of the {len(frames)} held-out frames has a known value for output {spec.name}; "
+                f"none of the {len(frames)} {role} frames has a known value for output {spec.name}; "
                 "hold out others with --test"
             )
         return cls(spec, truth, known)

@@ -5,7 +5,7 @@ files give the same bytes.
 """
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ from zoo.metrics import depth_metrics
 
 _MOST_FRAMES = 5
 _METRICS = (("rmse", "RMSE [m]", min), ("abs_rel", "abs. rel. error", min), ("delta1", "δ1", max))
+_CLASS_METRICS = (("accuracy", "Accuracy", max), ("miou", "Mean IoU", max))
+_STATES = {"before": "Untuned network", "after": "Tuned on the board"}
 _BASELINES = {"mean_map": "Mean depth map", "scale_only": "Untuned, scale corrected"}
 
 
@@ -64,6 +66,7 @@ def _page(session: Session) -> str:
     head = f"{_lead(config, results)}\n{_tiles(results, plan, curve)}"
     sections = (
         _metrics_section(results),
+        _forgetting_section(results),
         _frames_section(session.predictions()),
         _loss_section(curve),
         memory_section(plan),
@@ -91,15 +94,23 @@ def _lead(config: Mapping[str, Any], results: Mapping[str, Any]) -> str:
         if steps is not None:
             says = f"It learned for {steps:,.0f} training steps on the board."
         return f'<p class="lead">{says}{learning}</p>'
-    verb = "fell" if after < before else "rose" if after > before else "stayed, going"
-    says = f"On held-out frames the depth error {verb} from <strong>{metres(before)}</strong> "
+    says = (
+        f"On held-out frames the depth error {_verb(before, after)} from <strong>{metres(before)}</strong> "
+    )
     says += f"to <strong>{metres(after)}</strong> RMSE"
     says += f" in {steps:,.0f} training steps on the board." if steps is not None else "."
     if mean:
         side = "below" if after < mean else "above"
         change = percent(abs(1 - after / mean))
         says += f" That is <strong>{change} {side}</strong> the mean depth map’s {metres(mean)}."
+    knew, knows = (number(results, "source", state, "rmse") for state in _STATES)
+    if knew is not None and knows is not None:
+        says += f" On the source domain it {_verb(knew, knows)} from {metres(knew)} to {metres(knows)}."
     return f'<p class="lead">{says}{learning}</p>'
+
+
+def _verb(before: float, after: float) -> str:
+    return "fell" if after < before else "rose" if after > before else "stayed, going"
 
 
 def _tiles(results: Mapping[str, Any], plan: Mapping[str, Any], curve: Curve) -> str:
@@ -125,22 +136,56 @@ def _tiles(results: Mapping[str, Any], plan: Mapping[str, Any], curve: Curve) ->
 
 def _metrics_section(results: Mapping[str, Any]) -> str:
     baselines = results.get("baselines") or {}
-    names = {"before": "Untuned network", "after": "Tuned on the board"}
-    metrics = {label: results[key] for key, label in names.items() if results.get(key)}
-    tuned = list(metrics).index(names["after"]) if names["after"] in metrics else -1
+    metrics = {label: results[key] for key, label in _STATES.items() if results.get(key)}
+    tuned = list(metrics).index(_STATES["after"]) if _STATES["after"] in metrics else -1
     metrics |= {_BASELINES.get(name, words(name)): values for name, values in baselines.items()}
     if not metrics:
         return section("Accuracy", absent("metrics", "results.json is not there or holds none"))
-    columns = [_metric_column([number(m, key) for m in metrics.values()], best) for key, _, best in _METRICS]
-    rows = [(escape(name), *(column[k] for column in columns)) for k, name in enumerate(metrics)]
     caption = (
         "Over all known pixels of the held-out frames. RMSE and relative error: lower is better. "
         f"δ1, the share of pixels within 25{NBSP}% of the truth: higher is better. "
         "The best of each column is bold."
     )
-    return section(
-        "Accuracy", table(("Depth from", *(label for _, label, _ in _METRICS)), rows, caption, tuned)
+    return section("Accuracy", _metric_table("Depth from", metrics, _METRICS, caption, tuned))
+
+
+def _forgetting_section(results: Mapping[str, Any]) -> str:
+    """Return what the network lost of the domain that it was trained on; nothing where nobody looked."""
+    source = results.get("source") or {}
+    metrics = {label: source[key] for key, label in _STATES.items() if source.get(key)}
+    if not metrics:
+        return ""
+    known = [
+        column
+        for column in _METRICS + _CLASS_METRICS
+        if any(column[0] in values for values in metrics.values())
+    ]
+    frames, replayed = (
+        number(found, key) or 0 for found, key in ((source, "frames"), (results, "replayed_steps"))
     )
+    caption = f"Over {frames:,.0f} frames of the domain that the network was trained on. "
+    if replayed:
+        steps = number(results, "steps") or 0
+        caption += (
+            f"{replayed:,.0f} of {steps:,.0f} steps trained on other frames of that domain; "
+            "the loss curve has these steps, too."
+        )
+    else:
+        caption += "No step trained on that domain (--replay)."
+    return section("Forgetting", _metric_table("Source domain", metrics, known, caption))
+
+
+def _metric_table(
+    title: str,
+    metrics: Mapping[str, Mapping[str, Any]],
+    columns: Sequence[tuple[str, str, Any]],
+    caption: str,
+    marked: int = -1,
+) -> str:
+    """Return a table of metrics, a row for each name; a column is (key, label, which is best: min or max)."""
+    cells = [_metric_column([number(m, key) for m in metrics.values()], best) for key, _, best in columns]
+    rows = [(escape(name), *(column[k] for column in cells)) for k, name in enumerate(metrics)]
+    return table((title, *(label for _, label, _ in columns)), rows, caption, marked)
 
 
 def _metric_column(values: list[float | None], best: Any) -> list[str]:

@@ -18,6 +18,7 @@ from fieldtune.errors import DataError, LinkError, UserError
 from ondevice.device import Device, Hyper
 from ondevice.learning_rate import Schedule
 from ondevice.link import RefusedError
+from ondevice.replay import Replay, ReplayedSamples
 from ondevice.session import Session
 from ondevice.training_data import Sample, TrainingSamples
 from zoo.frames import Frames
@@ -34,14 +35,15 @@ class TuneOptions:
     """How a session trains."""
 
     steps: int
-    test: int  # the last frames of the data set, never trained on
+    test: int  # the last frames of each data set, never trained on
     hyper: Hyper
     shuffle_seed: int | None = None
     checkpoint_every: int = 25  # steps
     port: str | None = None  # a board that runs the firmware already
     schedule: Schedule = field(default_factory=Schedule)  # of the learning rate
+    replay: Replay | None = None  # of source frames
 
-    def check(self, frames: Frames) -> None:
+    def check(self, frames: Frames, source: Frames | None = None) -> None:
         """Raise UserError or DataError when the options do not go together with the data."""
         if self.steps < 1:
             raise UserError(f"--steps is {self.steps}; give at least 1")
@@ -62,6 +64,28 @@ class TuneOptions:
                 f"the data set has {len(frames)} frames and --test {self.test} holds out all of them; "
                 "give fewer held-out frames"
             )
+        self._check_source(source)
+
+    def _check_source(self, source: Frames | None) -> None:
+        if source is not None and not source:
+            raise DataError("the source data set has no frames; give one that has, or leave out --source")
+        if self.replay is None:
+            if source is not None and not self.test:
+                raise UserError(
+                    "--source frames are only judged, but --test 0 judges none; "
+                    "give --test 1 or more, or replay some with --replay"
+                )
+        elif source is None:
+            raise UserError("--replay needs frames of the source domain; give them with --source")
+        elif not self.replay.count(self.steps):
+            raise UserError(
+                f"--replay {self.replay.share} of --steps {self.steps} is no step; give more of either"
+            )
+        elif len(source) <= self.test:
+            raise DataError(
+                f"the source data set has {len(source)} frames and --test {self.test} holds out all of "
+                "them, so that none can be replayed; give fewer held-out frames"
+            )
 
     def config(self) -> dict[str, Any]:
         """Return what a resumed session must have been made with."""
@@ -72,6 +96,7 @@ class TuneOptions:
             "schedule": str(self.schedule),
             "warmup": self.schedule.warmup,
             "shuffle_seed": self.shuffle_seed,
+            "replay": None if self.replay is None else str(self.replay),
         }
 
     def hyper_at(self, step: int) -> Hyper:
@@ -88,7 +113,7 @@ class Trainer:
     """Trains on the board from the session's checkpoint, or from the initial weights.
 
     Attributes:
-        seen: index of the frame of every step so far, from the session's first.
+        seen: index of the target frame of every step so far that had one, from the session's first.
     """
 
     def __init__(self, device: Device, session: Session, task: Task, options: TuneOptions) -> None:
@@ -103,7 +128,7 @@ class Trainer:
         # A firmware that was started from here does not come back by itself.
         self._patience = RECONNECT_SECONDS if options.port else 0.0
 
-    def run(self, samples: TrainingSamples) -> dict[str, NDArray[Any]]:
+    def run(self, samples: TrainingSamples | ReplayedSamples) -> dict[str, NDArray[Any]]:
         """Train from where the session stands to its last step; return what learned: weights and ranges.
 
         Raises:
@@ -115,7 +140,8 @@ class Trainer:
         period = math.ceil(self._checkpoint_every / self._accumulate) * self._accumulate
         walk = enumerate(itertools.islice(samples, self._steps))
         for step, (index, sample) in progress(walk, "training", self._steps):
-            self.seen.append(index)
+            if index is not None:
+                self.seen.append(index)
             if step < start:
                 continue  # a resumed session walks the same frames up to its checkpoint
             self._train_on(step, sample)

@@ -62,10 +62,18 @@ class TrainingSamples:
     Frames without a valid label are passed over and listed in `skipped`.
     """
 
-    def __init__(self, frames: Frames, task: Task, graph: Graph, shuffle_seed: int | None = None) -> None:
-        """Use `frames` (none of them held out); a seed shuffles each round anew."""
+    def __init__(
+        self,
+        frames: Frames,
+        task: Task,
+        graph: Graph,
+        shuffle_seed: int | None = None,
+        role: str = "training",
+    ) -> None:
+        """Use `frames` (none of them held out); a seed shuffles each round anew; messages name the role."""
         self._frames, self._task, self._graph = frames, task, graph
         self._seed = shuffle_seed
+        self._role = role
         self.skipped: set[str] = set()
 
     def __iter__(self) -> Iterator[tuple[int, Sample]]:
@@ -86,7 +94,7 @@ class TrainingSamples:
                     yield index, ready
             if empty:
                 raise DataError(
-                    f"none of the {len(self._frames)} training frames has a valid label; "
+                    f"none of the {len(self._frames)} {self._role} frames has a valid label; "
                     "check the sensor's status codes, its range and the geometry (docs/your_data.md)"
                 )
 

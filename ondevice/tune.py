@@ -15,6 +15,7 @@ from firmware_gen.tuned_onnx import write_tuned_onnx
 from firmware_gen.weights import to_source
 from ondevice.device import Device
 from ondevice.evaluation import Evaluation
+from ondevice.replay import ReplayedSamples, source_samples
 from ondevice.session import Session
 from ondevice.training import Trainer, TuneOptions
 from ondevice.training_data import TrainingSamples
@@ -27,21 +28,32 @@ __all__ = ["TuneOptions", "tune"]
 
 
 def tune(
-    network: Network, plan: Plan, frames: Frames, session: Session, options: TuneOptions
+    network: Network,
+    plan: Plan,
+    frames: Frames,
+    session: Session,
+    options: TuneOptions,
+    source: Frames | None = None,
 ) -> dict[str, Any]:
     """Train on the board, judge on the held-out frames, leave everything in the session; return its results.
 
-    The data are looked at before anything is built.
+    The data are looked at before anything is built. Frames of the domain that the network was trained on,
+    `source`, are judged as well, and replayed as the options say.
 
     Raises:
         UserError: what its message says (BoardError, DataError, LinkError); the session can be resumed.
     """
-    options.check(frames)
+    options.check(frames, source)
     task = network.needed_task()
-    split = len(frames) - options.test
-    samples = TrainingSamples(frames[:split], task, plan.graph, options.shuffle_seed)
+    training, held_out = _split(frames, options.test)
+    replayable, judged_source = _split(source, options.test) if source is not None else (None, None)
+    samples: TrainingSamples | ReplayedSamples
+    samples = TrainingSamples(training, task, plan.graph, options.shuffle_seed)
+    if options.replay and replayable is not None:
+        replayed = source_samples(replayable, task, plan.graph, options.replay.seed)
+        samples = ReplayedSamples(samples, replayed, options.replay)
     samples.check()
-    evaluation = Evaluation(task, plan.graph, frames[:split], frames[split:]) if options.test else None
+    evaluation = Evaluation(task, plan.graph, training, held_out, judged_source) if options.test else None
     session.save_plan({**plan.describe(), "plan_hash": plan.hash()})
     with open_board(plan, session.path / "firmware", options.port, session.log) as device:
         trainer = Trainer(device, session, task, options)
@@ -54,9 +66,15 @@ def tune(
                 judged, shown = evaluation.run(judge, weights, trainer.seen)
             if shown:
                 session.save_predictions(shown.rgb, shown.truth, shown.before, shown.after)
-    return _finish(
-        session, {"steps": options.steps, **judged, **used, "skipped_frames": len(samples.skipped)}
-    )
+    replayed_steps = options.replay.count(options.steps) if options.replay else 0
+    counts = {"replayed_steps": replayed_steps, "skipped_frames": len(samples.skipped)}
+    return _finish(session, {"steps": options.steps, **judged, **used, **counts})
+
+
+def _split(frames: Frames, test: int) -> tuple[Frames, Frames]:
+    """Return the frames to train on, and the last `test`, to judge by."""
+    cut = max(0, len(frames) - test)
+    return frames[:cut], frames[cut:]
 
 
 def _memory_used(device: Device, session: Session) -> dict[str, int]:

@@ -57,7 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--warmup", type=options.positive, default=0, help="updates in which the learning rate rises"
     )
     parser.add_argument("--shuffle", action="store_true", help="mix the frames instead of keeping file order")
-    parser.add_argument("--seed", type=int, default=0, help="of --shuffle (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of --shuffle and --replay (default 0)")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        metavar="FRAMES",
+        help="frames of the domain the network was trained on, as --data: what does it forget?",
+    )
+    parser.add_argument(
+        "--replay", metavar="SHARE", help="of the steps, such as 1/4, that train on --source frames instead"
+    )
     parser.add_argument(
         "-o", "--out", type=Path, metavar="DIR", help="session folder (default: sessions/...)"
     )
@@ -70,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check everything that can be checked, then train."""
     from ondevice.learning_rate import Schedule
+    from ondevice.replay import Replay
     from ondevice.tune import TuneOptions
     from zoo.frames import open_frames
 
@@ -77,17 +87,21 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--resume needs the session's folder; give it with -o")
     network = options.load_model(args)
     frames = open_frames(args.data)
+    source = None if args.source is None else open_frames(args.source)
     seed = args.seed if args.shuffle else None
     schedule = Schedule.parse(args.schedule, args.warmup)
-    tuning = TuneOptions(args.steps, args.test, _hyper(args), seed, port=args.port, schedule=schedule)
-    origin = {"data": str(args.data)}
+    replay = None if args.replay is None else Replay.parse(args.replay, args.seed)
+    tuning = TuneOptions(
+        args.steps, args.test, _hyper(args), seed, port=args.port, schedule=schedule, replay=replay
+    )
+    origin = {"data": str(args.data), "source": None if args.source is None else str(args.source)}
     if args.update == options.AUTO:
-        tuning.check(frames)
+        tuning.check(frames, source)
         origin["searched"] = _searched(args, network, frames)
     plan = options.make_plan(args, network)
     if not plan.graph.trained:
         raise UserError("nothing would learn; name layers with --update, such as --update 'decoder0*,ups0*'")
-    results = tune_in_session(network, plan, frames, tuning, args.out, origin, args.resume)
+    results = tune_in_session(network, plan, frames, tuning, args.out, origin, args.resume, source)
     print_results(results, as_json=args.json)
     return 0
 
@@ -129,12 +143,13 @@ def tune_in_session(
     out: Path | None,
     origin: dict[str, Any],
     resume: bool = False,
+    source: Frames | None = None,
 ) -> dict[str, Any]:
     """Open or create the session's folder and tune in it; `origin` says where the data came from."""
     from ondevice.session import Session
     from ondevice.tune import tune
 
-    tuning.check(frames)
+    tuning.check(frames, source)
     config = {
         "model": network.graph.name,
         "board": plan.board.id,
@@ -155,7 +170,7 @@ def tune_in_session(
     )
     say(f"session {folder}")
     with _ends_in_a_sentence(folder, removable), session:
-        return tune(network, plan, frames, session, tuning)
+        return tune(network, plan, frames, session, tuning, source)
 
 
 def _default_folder(model: str, board: str) -> Path:
@@ -191,10 +206,16 @@ def print_results(results: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(results, indent=1))
         return
-    for output, found in results["outputs"].items():
-        print(f"{output}:")
-        rows = {"untuned": found["before"], "tuned": found["after"], **found["baselines"]}
+    _print_outputs(results["outputs"])
+    if "source" in results:
+        _print_outputs(results["source"]["outputs"], " on the source domain")
+    print(f"{results['steps']} steps in {results['seconds']:.1f} s; report: {results['report']}")
+
+
+def _print_outputs(outputs: dict[str, Any], where: str = "") -> None:
+    for output, found in outputs.items():
+        print(f"{output}{where}:")
+        rows = {"untuned": found["before"], "tuned": found["after"], **found.get("baselines", {})}
         for name, metrics in rows.items():
             values = (f"{key} {'-' if value is None else f'{value:.3f}'}" for key, value in metrics.items())
             print(f"  {name.replace('_', ' '):<12} {'  '.join(values)}")
-    print(f"{results['steps']} steps in {results['seconds']:.1f} s; report: {results['report']}")

@@ -183,6 +183,12 @@ def tune_words(changes: Sequence[str] = (), **replaced: str) -> list[str]:
         ({"steps": "0"}, "--steps: 0 is no number from 1 up"),
         ({"test": "8"}, "the data set has 8 frames and --test 8 holds out all of them"),
         ({"test": "-1"}, "--test is -1; give 0 or more"),
+        # the source domain
+        ({"source": "none.npz"}, "there is no data set at none.npz"),
+        ({"replay": "1/4"}, "--replay needs frames of the source domain; give them with --source"),
+        ({"source": "GIVEN/frames.npz", "replay": "1"}, "--replay is '1'; give the share of steps"),
+        ({"source": "GIVEN/frames.npz", "replay": "some"}, "--replay is 'some'; give the share of steps"),
+        ({"source": "GIVEN/frames.npz", "replay": "1/11"}, "--replay 1/11 of --steps 5 is no step"),
         # the folder
         ({"o": "GIVEN/a_file"}, "cannot use .*a_file as a session's folder: File exists"),
         ({"o": "GIVEN/a_file/below"}, "cannot use .*below as a session's folder: Not a directory"),

@@ -22,6 +22,7 @@ from firmware_gen.project import load_network, plan_network, write_project
 from firmware_gen.update import parse_update
 from ondevice.session import Session
 from zoo.loaders.npz import write_npz
+from zoo.scenes import render
 
 ROOT = Path(__file__).parents[2]
 UPDATE = "dec*,depth"
@@ -35,12 +36,16 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def elf(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    plan = plan_network(load_network(given / "tiny.onnx"), load_board("native"), parse_update(UPDATE))
-    project = tmp_path_factory.mktemp("firmware") / "project"
+def built(model: Path, update: str, project: Path) -> Path:
+    """The firmware of a model for board `native`."""
+    plan = plan_network(load_network(model), load_board("native"), parse_update(update))
     write_project(plan, project)
     return boards.build(project, plan.board).elf
+
+
+@pytest.fixture(scope="module")
+def elf(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(given / "tiny.onnx", UPDATE, tmp_path_factory.mktemp("firmware") / "project")
 
 
 @pytest.fixture
@@ -195,6 +200,56 @@ def test_messages_of_a_compiler_that_failed_stay(
     found = re.search(r"out of sorts; all messages are in (.*)", capsys.readouterr().err)
     assert found
     assert "out of sorts" in Path(found[1]).read_text()
+
+
+# --- what is forgotten
+
+
+def test_replay_forgets_less_of_the_rendered_source_domain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ROOT / "zoo" / "weights" / "upydnet_rendered.onnx"
+    rooms, lofts = render("room", 0, 32), render("loft", 1000, 32)
+    write_npz(tmp_path / "rooms.npz", rooms, rooms.geometry)
+    write_npz(tmp_path / "lofts.npz", lofts, lofts.geometry)
+    chosen = {
+        "--board": "native",
+        "--data": str(tmp_path / "rooms.npz"),
+        "--source": str(tmp_path / "lofts.npz"),
+        "--update": "decoder0*,ups0*",
+        "--lr": "0.05",
+        "--steps": "24",
+        "--test": "8",
+    }
+    words = ["tune", str(model), "--json", *(word for pair in chosen.items() for word in pair)]
+    found = {}
+    with boards.start(built(model, chosen["--update"], tmp_path / "project"), load_board("native")) as board:
+        for name, replay in (("without", ()), ("with", ("--replay", "1/3"))):
+            assert main([*words, *replay, "--port", board.url, "-o", str(tmp_path / name)]) == 0
+            found[name] = json.loads(capsys.readouterr().out)
+    for name in found:
+        assert found[name]["after"]["rmse"] < found[name]["before"]["rmse"]
+        assert found[name]["source"]["frames"] == 8
+        page = (tmp_path / name / "report.html").read_text()
+        for when in ("before", "after"):
+            assert set(found[name]["source"][when]) == {"rmse", "abs_rel", "delta1"}
+            assert f">{found[name]['source'][when]['rmse']:.3f}</" in page
+    assert (found["without"]["replayed_steps"], found["with"]["replayed_steps"]) == (0, 8)
+    before, forgotten = (found["without"]["source"][when]["rmse"] for when in ("before", "after"))
+    assert found["with"]["source"]["before"]["rmse"] == before
+    assert before < found["with"]["source"]["after"]["rmse"] < forgotten
+
+
+def test_people_read_what_became_of_the_source(
+    words: Callable[..., list[str]], given: Path, port: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("--port", port, "--source", str(given / "frames.npz"), "--replay", "0.2")
+    assert main(words(*more)) == 0
+    own, source = capsys.readouterr().out.split("depth on the source domain:")
+    assert len(re.findall(r"^ *(?:un)?tuned +rmse \d+\.\d\d\d", own, re.MULTILINE)) == 2
+    assert len(re.findall(r"^ *(?:un)?tuned +rmse \d+\.\d\d\d", source, re.MULTILINE)) == 2
+    assert main(words("--port", port, "--resume")) == 2
+    assert "was made with replay = '1/5 of the steps, seed 0', not None" in capsys.readouterr().err
 
 
 # --- what ends the process

@@ -58,6 +58,42 @@ def test_every_metric_is_in_the_table_and_the_best_is_bold(finished: Path, tmp_p
     assert bold == ["0.355", "0.165", "0.735"]
 
 
+@pytest.mark.parametrize(
+    ("replayed", "says"),
+    [(30, "30 of 120 steps trained on other frames of that domain"), (0, "No step trained on that domain")],
+)
+def test_what_is_forgotten_of_the_source_is_said(tmp_path: Path, replayed: int, says: str) -> None:
+    source = {
+        "frames": 50,
+        "before": {"rmse": 1.234, "abs_rel": 0.321, "delta1": 0.876},
+        "after": {"rmse": 2.345, "abs_rel": 0.432, "delta1": 0.765},
+    }
+    with Session.create(tmp_path / "s", CONFIG) as session:
+        session.finish({**RESULTS, "source": source, "replayed_steps": replayed})
+    html = write_report(tmp_path / "s").read_text()
+    text = Page(html).text
+    assert "Forgetting" in text
+    assert "On the source domain it rose from 1.234 m to 2.345 m" in text
+    assert "Over 50 frames of the domain that the network was trained on" in text
+    assert says in text
+    for value in ("1.234", "0.321", "0.876", "2.345", "0.432", "0.765"):
+        assert f">{value}</" in html
+
+
+def test_a_classifier_forgets_in_its_own_metrics(tmp_path: Path) -> None:
+    metrics = {"before": {"accuracy": 0.91, "miou": 0.83}, "after": {"accuracy": 0.62, "miou": 0.41}}
+    with Session.create(tmp_path / "s", CONFIG) as session:
+        session.finish({"source": {"frames": 9, **metrics}})
+    text = page(tmp_path / "s", tmp_path / "r.html").text
+    assert "Source domainAccuracyMean IoU" in text
+    for value in ("0.910", "0.830", "0.620", "0.410"):
+        assert value in text
+
+
+def test_a_session_without_source_frames_says_nothing_of_forgetting(finished: Path, tmp_path: Path) -> None:
+    assert "Forgetting" not in page(finished, tmp_path / "r.html").text
+
+
 def test_memory_link_and_configuration_are_said(finished: Path, tmp_path: Path) -> None:
     text = page(finished, tmp_path / "r.html").text
     memory = plan()

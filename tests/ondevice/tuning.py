@@ -83,6 +83,7 @@ class Case:
         port: str | None = None,
         events: Mapping[int, Callable[[], None]] | None = None,
         frames: Frames = FRAMES,
+        source: Frames | None = None,
         **changes: Any,
     ) -> dict[str, Any]:
         """Begin or resume the session in `folder`."""
@@ -98,7 +99,7 @@ class Case:
         session = (EventfulSession.resume if begun else EventfulSession.create)(folder, config)
         session.events = events or {}
         with session:
-            return tune(self.network, self.plan, frames, session, options)
+            return tune(self.network, self.plan, frames, session, options, source)
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -113,6 +114,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         "steps": curve.step.tolist(),
         "samples": [(step, _bits(sample)) for step, sample in session.samples()],
         "metrics": results["outputs"],
+        "source": results.get("source"),
     }
 
 
