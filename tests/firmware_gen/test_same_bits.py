@@ -70,7 +70,7 @@ def small_on_native(small: Work, tmp_path_factory: pytest.TempPathFactory) -> Se
     "name",
     [
         "mps2_an386",
-        "qemu_riscv32",
+        pytest.param("qemu_riscv32", marks=pytest.mark.long),
         pytest.param("mps2_an500", marks=pytest.mark.long),
         pytest.param("mps2_an505", marks=pytest.mark.long),
         pytest.param("mps3_an547", marks=pytest.mark.long),
