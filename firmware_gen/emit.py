@@ -109,6 +109,12 @@ def step_parts(plan: Plan) -> tuple[Part, ...]:
     parts = [Part(step.op.name, index) for index, step in enumerate(plan.steps)]
     # Not the loss: some gradients need nothing of it, and an order that saves memory may have them first.
     first = next(index for index, step in enumerate(plan.steps) if step.op.phase != "forward")
+    while (
+        first
+        and plan.steps[first].chain is not None
+        and plan.steps[first - 1].chain == plan.steps[first].chain
+    ):
+        first -= 1  # the bands of a chain stay together
     if keeps_gradients(plan.graph):
         parts.insert(first, Part("clear", None))
     if updates_late(plan.graph):
