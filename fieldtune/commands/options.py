@@ -46,7 +46,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--latents",
         metavar="LAYER",
-        help="below all that learns: --replay keeps source frames as int8 activations there, and starts there",
+        help="below all that learns: --replay keeps source frames as int8 activations there and starts there",
     )
     parser.add_argument("--ram", metavar="SIZE", help="hard limit on static RAM, such as 256K")
     parser.add_argument(
