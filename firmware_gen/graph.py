@@ -168,6 +168,12 @@ class Graph:
         makers = (k for k, op in enumerate(self.ops) if not set(op.outputs).isdisjoint(self.latents))
         return 1 + max(makers, default=-1)
 
+    @property
+    def inputs_above(self) -> tuple[str, ...]:
+        """The inputs that a step from the latents reads as well."""
+        read = {name for op in self.ops[self.latent_ops :] for name in op.inputs}
+        return tuple(name for name in self.inputs if name in read)
+
     def with_ops(self, ops: Iterable[Op], **changes: object) -> Graph:
         """Return a copy with other operators; tensors and constants that none uses any more are dropped."""
         graph = dataclasses.replace(self, ops=tuple(ops), **changes)  # type: ignore[arg-type]

@@ -118,7 +118,7 @@ class Plan:
         return {
             "layer": graph.ops[graph.latent_ops - 1].name,
             "tensors": list(graph.latents),
-            "bytes": sum(graph.tensors[name].bytes for name in graph.latents),
+            "bytes": sum(graph.tensors[name].bytes for name in (*graph.latents, *graph.inputs_above)),
             "frame_bytes": sum(graph.tensors[name].bytes for name in graph.inputs),
             "first_part": begin,
             "macs": _macs(self.steps[begin:]),

@@ -68,8 +68,8 @@ _OF_FLOATS = (".low", ".scale")  # arrays of one float a channel beside a latent
 
 def _read_above(sample: Sample, graph: Graph) -> Sample:
     """Return what a step from latents reads of a sample besides: labels, masks, perhaps an input."""
-    read = {name for op in graph.ops[graph.latent_ops :] for name in op.inputs}
-    return {name: array for name, array in sample.items() if name in read}
+    replaced = set(graph.inputs) - set(graph.inputs_above)
+    return {name: array for name, array in sample.items() if name not in replaced}
 
 
 def _packed(latents: Mapping[str, NDArray[Any]]) -> Arrays:

@@ -41,13 +41,15 @@ def tiny(folder: Path, update: UpdatePlan, heads: tuple[str, ...] = ("depth",), 
 
 
 def branches(folder: Path) -> Graph:
-    """input0 -> first -> one (learns), and first -> second -> two (learns)."""
+    """input0 -> first -> one (learns), first -> second -> two (learns), and input1 -> three (learns)."""
     net = Net(seed=4)
     first = net.conv(net.input(3, 12, 12), 4, (3, 3), pads=(1, 1, 1, 1), name="first")
     net.loss(net.conv(first, 2, stride=(2, 2), name="one"), "mse")
     second = net.conv(first, 16, (3, 3), pads=(1, 1, 1, 1), name="second")
     net.loss(net.conv(second, 2, stride=(2, 2), name="two"), "mse")
-    return lighten(training_graph(net.graph(folder), tuple(net.losses), UpdatePlan(("one", "two"))))
+    net.loss(net.conv(net.input(2, 3, 3), 2, name="three"), "mse")
+    update = UpdatePlan(("one", "two", "three"))
+    return lighten(training_graph(net.graph(folder), tuple(net.losses), update))
 
 
 def int8(folder: Path) -> Graph:
@@ -95,8 +97,8 @@ def learned(plan: Plan, elf: Path, frames: Collection[int] = range(STEPS)) -> Ar
             if step not in frames:
                 maker.put_sample({name: sample[name] for name in plan.graph.inputs})
                 maker.run_inference(0, plan.latent_step)
-                labels = {name: sample[name] for name in (*plan.graph.labels, *plan.graph.masks)}
-                sample = {**maker.read_role("latent"), **labels}
+                others = (*plan.graph.inputs_above, *plan.graph.labels, *plan.graph.masks)
+                sample = {**maker.read_role("latent"), **{name: sample[name] for name in others}}
             learner.put_sample(sample)
             losses += learner.step(step, 0 if step in frames else plan.latent_step).losses
         return left(learner, losses)
@@ -164,6 +166,8 @@ def test_what_makes_latents_comes_before_all_else(tmp_path: Path) -> None:
     assert [op.name for op in graph.ops[:4]] == ["first", "one", "second", "two"]
     plan = plan_of(graph, "second")
     assert [step.op.name for step in plan.steps[: plan.latent_step]] == ["first", "second"]
+    assert plan.graph.inputs_above == ("input1",)
+    assert plan.describe()["latents"]["bytes"] == 4 * (12 * 12 * (4 + 16) + 3 * 3 * 2)
     elf = built(plan, tmp_path / "project")
     assert_equal(learned(plan, elf, frames=[]), learned(plan, elf))
 
