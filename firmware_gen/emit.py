@@ -420,9 +420,11 @@ class _Model:
             yield f"FT_STEP {name}(void) {{\n    for (int k = 0; k < {count}; k++)\n"
             yield f"        {function}(&ranges[k], range_rules[k]);\n}}\n\n"
 
-    def _begin_ranges(self) -> Iterator[str]:
+    def _begin_ranges(self, *starts: int) -> Iterator[str]:
+        """Yield the call before the first step, 0, and the other `starts`."""
         if self._graph.ranges:
-            yield "    if (first == 0)\n        begin_ranges();\n"
+            begins = " || ".join(f"first == {start}" for start in sorted({0, *starts}))
+            yield f"    if ({begins})\n        begin_ranges();\n"
 
     def _training(self) -> Iterator[str]:
         if self._kept:
@@ -436,7 +438,7 @@ class _Model:
         yield from self._switch(step_parts(self._plan))
         yield "}\n\n"
         yield "static void step(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses) {\n"
-        yield from self._begin_ranges()
+        yield from self._begin_ranges(self._plan.latent_step)
         yield f"    for (uint32_t k = first; k < end && k < {len(step_parts(self._plan))}; k++)\n"
         yield "        part(k, hyper, losses);\n}\n\n"
 
@@ -525,6 +527,7 @@ class _Model:
             ("FT_LABEL", graph.labels),
             ("FT_MASK", graph.masks),
             ("FT_OUTPUT", graph.outputs),
+            ("FT_LATENT", graph.latents),
         ):
             for name in names:
                 tensor = graph.tensors[name]

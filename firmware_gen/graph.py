@@ -160,6 +160,19 @@ class Graph:
     optimizer: Optimizer = "sgd"
     state: Mapping[str, Tensor] = field(default_factory=dict)  # what gradients and optimizer keep over a step
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    latents: tuple[str, ...] = ()  # tensors that a training step can start from instead of `inputs`
+
+    @property
+    def latent_ops(self) -> int:
+        """How many operators, the first ones, are left out when a step starts from the latents."""
+        makers = (k for k, op in enumerate(self.ops) if not set(op.outputs).isdisjoint(self.latents))
+        return 1 + max(makers, default=-1)
+
+    @property
+    def inputs_above(self) -> tuple[str, ...]:
+        """The inputs that a step from the latents reads as well."""
+        read = {name for op in self.ops[self.latent_ops :] for name in op.inputs}
+        return tuple(name for name in self.inputs if name in read)
 
     def with_ops(self, ops: Iterable[Op], **changes: object) -> Graph:
         """Return a copy with other operators; tensors and constants that none uses any more are dropped."""

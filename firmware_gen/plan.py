@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,13 +57,15 @@ class Plan:
         """All static RAM of the firmware; the stack comes on top."""
         return sum(self.ram.values())
 
+    @property
+    def latent_step(self) -> int:
+        """Index of the step, and of the training step's part, that the host begins with from latents."""
+        left_out = {op.outputs[0] for op in self.graph.ops[: self.graph.latent_ops]}
+        return sum(not left_out.isdisjoint(step.op.outputs) for step in self.steps)
+
     def macs(self, *phases: str) -> int:
         """Return the multiply-accumulates of one step in these phases."""
-        return sum(
-            OPERATORS[step.op.kind].macs(step.op, self.graph)
-            for step in layers(self.steps)
-            if step.op.phase in phases
-        )
+        return _macs(step for step in self.steps if step.op.phase in phases)
 
     @property
     def instructions(self) -> float:
@@ -108,6 +110,19 @@ class Plan:
             "steps": [_described(step) for step in self.steps],
             "weights": [self._weight(name) for name in self.graph.trained],
             "model_hash": self.graph.fingerprint(),
+            **({"latents": self._latents()} if self.graph.latents else {}),
+        }
+
+    def _latents(self) -> dict[str, Any]:
+        graph, begin = self.graph, self.latent_step
+        return {
+            "layer": graph.ops[graph.latent_ops - 1].name,
+            "tensors": list(graph.latents),
+            "bytes": sum(graph.tensors[name].bytes for name in (*graph.latents, *graph.inputs_above)),
+            "frame_bytes": sum(graph.tensors[name].bytes for name in graph.inputs),
+            "first_part": begin,
+            "macs": _macs(self.steps[begin:]),
+            "instructions_estimate": round(step_instructions(self.steps[begin:], self.board)),
         }
 
     def _weight(self, name: str) -> dict[str, Any]:
@@ -173,6 +188,10 @@ def plan_schedule(board: Board, steps: tuple[Step, ...], storage: Storage, prefe
     ram = _static_ram(graph, board, extent(storage.buffers, offsets))
     views, buffers, rolls = storage.views, storage.buffers, storage.rolls
     return Plan(board, graph, steps, views, buffers, rolls, offsets, ram, flash, prefer)
+
+
+def _macs(steps: Iterable[Step]) -> int:
+    return sum(OPERATORS[step.op.kind].macs(step.op, step.graph) for step in layers(steps))
 
 
 def _described(step: Step) -> str:

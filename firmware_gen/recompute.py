@@ -117,7 +117,7 @@ def _sources(graph: Graph, name: str, alive: Collection[str]) -> list[Op] | None
     """Return the layers that make `name` from tensors that are `alive`; None if that is not possible."""
     wanted = {name}
     found: list[Op] = []
-    for op in reversed(graph.ops):
+    for op in reversed(graph.ops[graph.latent_ops :]):  # a step from latents runs nothing below them
         if op.phase != "forward" or op.outputs[0] not in wanted:
             continue
         if len(op.outputs) > 1:

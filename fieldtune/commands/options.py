@@ -43,6 +43,11 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         metavar="LAYERS",
         help="names or globs of what learns, such as 'decoder0*,ups0*:1/4'; plan and tune: auto chooses",
     )
+    parser.add_argument(
+        "--latents",
+        metavar="LAYER",
+        help="below all that learns: --replay keeps source frames as int8 activations there and starts there",
+    )
     parser.add_argument("--ram", metavar="SIZE", help="hard limit on static RAM, such as 256K")
     parser.add_argument(
         "--time", metavar="DURATION", help="hard limit on the estimated time of a step, such as 400ms"
@@ -155,7 +160,8 @@ def make_plan(args: argparse.Namespace, network: Network) -> Plan:
             "prints what to give to --update"
         )
     ram = None if args.ram is None else parse_size(args.ram)
-    return plan_network(network, load_board(args.board), _update(args), ram, args.prefer, _seconds(args))
+    board, update = load_board(args.board), _update(args)
+    return plan_network(network, board, update, ram, args.prefer, _seconds(args), args.latents)
 
 
 def search(args: argparse.Namespace, network: Network, frames: Frames) -> Found:

@@ -185,6 +185,7 @@ def tune_words(changes: Sequence[str] = (), **replaced: str) -> list[str]:
         ({"test": "-1"}, "--test is -1; give 0 or more"),
         # the source domain
         ({"source": "none.npz"}, "there is no data set at none.npz"),
+        ({"latents": "enc0"}, "--latents is how source frames are kept for --replay; give --replay SHARE as"),
         ({"replay": "1/4"}, "--replay needs frames of the source domain; give them with --source"),
         ({"source": "GIVEN/frames.npz", "replay": "1"}, "--replay is '1'; give the share of steps"),
         ({"source": "GIVEN/frames.npz", "replay": "some"}, "--replay is 'some'; give the share of steps"),
