@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from fieldtune.errors import FieldtuneError
 
 Shape = tuple[int, int, int]
-DType = Literal["f32", "u8", "i8", "i32", "bits", "bf16"]
+DType = Literal["f32", "u8", "i8", "i32", "bits", "bf16", "i16"]
 Optimizer = Literal["sgd", "adam", "adamw"]
 Real = Literal["f32", "bf16"]  # types of what is real in memory
+Gradients = Literal["int8", "int16", "f32"]
 Phase = Literal["forward", "loss", "backward", "update"]
 Array = NDArray[np.float32]
 
-ITEM_BITS: Mapping[str, int] = {"f32": 32, "i32": 32, "u8": 8, "i8": 8, "bits": 1, "bf16": 16}
+ITEM_BITS: Mapping[str, int] = {"f32": 32, "i32": 32, "u8": 8, "i8": 8, "bits": 1, "bf16": 16, "i16": 16}
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ class Graph:
     masks: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()  # constants that learn
     weights: Real = "f32"  # how those of float layers lie in RAM
+    gradients: Gradients = "int8"  # that pass through int8 layers
     optimizer: Optimizer = "sgd"
     state: Mapping[str, Tensor] = field(default_factory=dict)  # what gradients and optimizer keep over a step
     ranges: Mapping[str, Range] = field(default_factory=dict)

@@ -110,6 +110,11 @@ class Move(Operator):
         return "\n".join(_copy(step, c, x, y, block) for block in self.blocks(step.op, step.graph))
 
 
+def handed_on(name: str, dy: str, shape: Shape) -> Op:
+    """Return the operator that makes the gradient `dy` of one map that of another one of the same `shape`."""
+    return Op("slice", name, (dy,), (), Channels(0, shape[2]))
+
+
 def moved_back(name: str, dy: str, blocks: Iterable[Block]) -> Op:
     """Return the operator that brings the gradient `dy` of what `blocks` moved back to where it came from."""
     return Op("move_back", name, (dy,), (), MoveBack(tuple(block.inverse for block in blocks)))

@@ -83,7 +83,7 @@ class LearningConv2d(MovingConv2d):
         if tape.learns(weight):
             if tape.wants(x):
                 grad = ConvGradAttrs(linear, Channels(0, tape.graph.shape(x)[2]))
-                tape.contribute_i8(x, Op("turning_conv2d", op.name, (dy,), (), grad, (weight,)))
+                tape.contribute_integers(x, Op("turning_conv2d", op.name, (dy,), (), grad, (weight,)))
             tape.update(Op("conv_update_i8", op.name, (x, dy), (), linear, (weight,)))
         elif tape.wants(x):
             contribute_to_input(op, dy, tape)

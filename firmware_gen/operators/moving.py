@@ -20,8 +20,8 @@ from firmware_gen.c_text import c_float
 from firmware_gen.graph import Constant, Graph, Op
 from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve
 from firmware_gen.operators.activation import activation_gradient, bits_reach
-from firmware_gen.operators.base import Emitter, Operator, Rows, Tape
-from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, conv_reach, forward_literal
+from firmware_gen.operators.base import Channels, Emitter, Operator, Rows, Tape
+from firmware_gen.operators.conv2d import ConvAttrs, ConvGradAttrs, conv_macs, conv_reach, forward_literal
 from firmware_gen.operators.conv2d_i8 import real_weight
 from firmware_gen.operators.conv_parts import ConvPart, split, splits
 from firmware_gen.window import LINEAR, Activation
@@ -64,7 +64,8 @@ class MovingConv2d(Operator):
         if tape.wants(x):
             contribute_to_input(op, dy, tape)
         for bias in filter(tape.learns, op.constants[1:]):
-            tape.update(Op("bias_update_i8", op.name, (dy,), (), None, (bias,)))
+            kind = "bias_update" if tape.gradients == "f32" else "bias_update_i8"
+            tape.update(Op(kind, op.name, (dy,), (), None, (bias,)))
 
     def emit(self, step: Step, c: Emitter) -> str:
         op, attrs, graph = step.op, _attrs(step.op), step.graph
@@ -84,11 +85,19 @@ class MovingConv2d(Operator):
 
 
 def contribute_to_input(op: Op, dy: str, tape: Tape) -> None:
-    """Carry the gradient `dy` of a layer's sums back to its input, through frozen weights."""
-    attrs = _attrs(op)
-    weight = tape.constant(turned(tape.graph.constants[op.constants[0]], attrs))
-    opposite = replace(attrs, transposed=not attrs.transposed, activation=LINEAR)
-    tape.contribute_i8(op.inputs[0], Op("moving_conv2d", op.name, (dy,), (), opposite, (weight,)))
+    """Carry the gradient `dy` of a layer's sums back to its input, through frozen weights.
+
+    A float gradient meets the weights in real values.
+    """
+    x, weight = op.inputs[0], tape.graph.constants[op.constants[0]]
+    linear = replace(_attrs(op), activation=LINEAR)
+    if tape.gradients == "f32":
+        reals = Constant(f"{weight.name}.back", real_weight(weight, linear).astype(np.float32))
+        grad = ConvGradAttrs(linear, Channels(0, tape.graph.shape(x)[2]))
+        tape.contribute(x, Op("conv_grad_input", op.name, (dy,), (), grad, (tape.constant(reals),)))
+        return
+    opposite, back = replace(linear, transposed=not linear.transposed), tape.constant(turned(weight, linear))
+    tape.contribute_integers(x, Op("moving_conv2d", op.name, (dy,), (), opposite, (back,)))
 
 
 def gradient_of_sums(op: Op, activation: Activation, tape: Tape) -> str:
@@ -99,6 +108,8 @@ def gradient_of_sums(op: Op, activation: Activation, tape: Tape) -> str:
         return dy
     if not activation.slope_is_bit:
         raise ModelError(f"layer '{op.name}' passes no gradient on: its activation has no bit for it")
+    if tape.gradients == "f32":
+        return activation_gradient(op.name, y, activation, tape)
     return tape.add(Op("mask_gradient", op.name, (dy, y), (), activation), like=y)
 
 
@@ -119,6 +130,13 @@ def moving_layer(calls: Sequence[str], weight: Constant, step: Step, c: Emitter)
         f"{guess}" + "\n".join(calls) + "\n"
         f"ft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
     )
+
+
+def integers(dy: str, name: str, tape: Tape) -> str:
+    """Return the float gradient `dy` in the type of those that pass through int8 layers."""
+    if tape.gradients == "f32":
+        return dy
+    return tape.add_integers(Op("quantize_gradient", name, (dy,), ()), like=dy)
 
 
 class Conv2dI8F32(Operator):
@@ -144,7 +162,7 @@ class Conv2dI8F32(Operator):
         if attrs.activation != LINEAR:
             dy = activation_gradient(op.name, y, attrs.activation, tape)
         if tape.wants(x):
-            contribute_to_input(op, tape.add_i8(Op("quantize_gradient", op.name, (dy,), ()), like=y), tape)
+            contribute_to_input(op, integers(dy, op.name, tape), tape)
         for bias in filter(tape.learns, op.constants[1:]):
             tape.update(Op("bias_update", op.name, (dy,), (), None, (bias,)))
 

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from firmware_gen.graph import Op
-from firmware_gen.operators.base import Channels, Emitter, Operator, Tape
-from firmware_gen.window import Activation
+from firmware_gen.operators.base import Emitter, Operator, Tape
+from firmware_gen.operators.layout import handed_on
+from firmware_gen.operators.moving import gradient_of_sums
+from firmware_gen.operators.pool import Spread
+from firmware_gen.window import LINEAR, Activation
 
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
@@ -35,13 +38,10 @@ class MovingAdd(Operator):
         return (0, 1)
 
     def backward(self, op: Op, tape: Tape) -> None:
-        y, dy = op.outputs[0], tape.gradient(op.outputs[0])
-        if _add_attrs(op).relu:
-            dy = tape.add(Op("mask_gradient", op.name, (dy, y), (), RELU), like=y)
-        channels = Channels(0, tape.graph.shape(y)[2])
+        dy = gradient_of_sums(op, RELU if _add_attrs(op).relu else LINEAR, tape)
         for x in op.inputs:
             if tape.wants(x):
-                tape.contribute(x, Op("slice", op.name, (dy,), (), channels))
+                tape.contribute(x, handed_on(op.name, dy, tape.graph.shape(x)))
 
     def emit(self, step: Step, c: Emitter) -> str:
         (a, b), y = step.op.inputs, step.op.outputs[0]
@@ -66,9 +66,15 @@ class MovingMean(Operator):
     kind = "moving_mean"
 
     def backward(self, op: Op, tape: Tape) -> None:
-        x = op.inputs[0]
-        if tape.wants(x):
-            tape.contribute_i8(x, Op("mean_gradient", op.name, (tape.gradient(op.outputs[0]),), ()))
+        x, y = op.inputs[0], op.outputs[0]
+        if not tape.wants(x):
+            return
+        dy = tape.gradient(y)
+        if tape.gradients == "f32":
+            count = tape.graph.tensors[x].count // tape.graph.tensors[y].count
+            tape.contribute(x, Op("sum_grad", op.name, (dy,), (), Spread(count)))
+        else:
+            tape.contribute_integers(x, Op("mean_gradient", op.name, (dy,), ()))
 
     def emit(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]

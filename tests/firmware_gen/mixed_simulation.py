@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from firmware_gen.graph import Constant, Range
+from firmware_gen.graph import Constant, Graph, Range
 from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.window import LINEAR, Activation
 
@@ -36,6 +36,15 @@ def grid_of(moving: Range) -> Grid:
         return Grid(high / f32(127))
     scale = (high - low) / f32(255)
     return Grid(scale, int(np.clip(_away(f32(-128) - low / scale), -128, 127)), -128)
+
+
+def grid_on(graph: Graph, name: str) -> Grid:
+    """Return the grid of an int8 tensor before the first step."""
+    tensor = graph.tensors[name]
+    if tensor.range:
+        return grid_of(graph.ranges[tensor.range])
+    assert tensor.quantization is not None
+    return Grid(f32(tensor.quantization.scale), tensor.quantization.zero_point, -128)
 
 
 def quantize(x: Tensor, grid: Grid) -> Tensor:
@@ -78,20 +87,31 @@ def conv_to_float(
     q: Tensor, x: Grid, weight: Constant, bias: Tensor | None, attrs: ConvAttrs, size: tuple[int, int]
 ) -> Tensor:
     """Return the real values of a convolution whose output is not quantized."""
-    w = torch.tensor(weight.value.astype(np.int64)).permute(3, 2, 0, 1)
-    sums = _sums((q - x.zero).double(), w.double(), attrs, size)
-    scales = torch.tensor(weight.scales, dtype=torch.float64).expand(len(sums)) * float(x.scale)
-    y = sums * scales[:, None, None]
-    if bias is not None:
-        y = y + bias.double()[:, None, None]
-    match attrs.activation.kind:
+    return activated(real_conv((q - x.zero) * float(x.scale), weight, bias, attrs, size), attrs.activation)
+
+
+def activated(y: Tensor, activation: Activation) -> Tensor:
+    """Return real values after an activation."""
+    match activation.kind:
         case "relu":
             return F.relu(y)
         case "leaky_relu":
-            return F.leaky_relu(y, attrs.activation.a)
+            return F.leaky_relu(y, activation.a)
         case "clip":
-            return y.clamp(attrs.activation.a, attrs.activation.b)
+            return y.clamp(activation.a, activation.b)
     return y
+
+
+def real_conv(
+    x: Tensor, weight: Constant | Tensor, bias: Tensor | None, attrs: ConvAttrs, size: tuple[int, int]
+) -> Tensor:
+    """Return the real sums of a convolution of real values; a weight that learns is a tensor."""
+    value = torch.tensor(weight.value) if isinstance(weight, Constant) else weight
+    sums = _sums(x.double(), value.double().permute(3, 2, 0, 1), attrs, size)
+    if isinstance(weight, Constant) and weight.scales:
+        scales = torch.tensor(weight.scales, dtype=torch.float64).expand(len(sums))
+        sums = sums * scales[:, None, None]
+    return sums if bias is None else sums + bias.double().ravel()[:, None, None]
 
 
 def carried_back(weight: Constant, attrs: ConvAttrs) -> tuple[Constant, ConvAttrs]:
