@@ -36,6 +36,7 @@ from firmware_gen.update import (
 # Chosen on the reference network.
 GRADIENT_HEADROOM, GRADIENT_RATE = 1.5, 0.1
 GRADIENT_TYPES: Mapping[Gradients, DType] = {"int8": "i8", "int16": "i16", "f32": "f32"}
+LARGEST = {"i8": 127, "i16": 32767}
 LABEL_OF_PIXEL = ("cross_entropy",)  # losses whose label is one class a pixel
 
 
@@ -218,7 +219,7 @@ class _Tape:
 
     def add_integers(self, op: Op, like: str) -> str:
         name = f"grad.{op.name}.{len(self._ops)}"
-        self._ranges[name] = Range(0.0, 0.0, GRADIENT_HEADROOM, GRADIENT_RATE, symmetric=True)
+        self._ranges[name] = Range(0.0, 0.0, GRADIENT_HEADROOM, GRADIENT_RATE, LARGEST[self.gradients])
         self._tensors[name] = Tensor(name, self._tensors[like].shape, self.gradients, range=name)
         return self._append(op, name)
 

@@ -42,14 +42,15 @@ class Quantization:
 class Range:
     """A range of real values that moves while the network learns: see kernels/moving.h.
 
-    `low` <= 0 <= `high` are where it begins; both 0: found in the first step. A gradient's is symmetric.
+    `low` <= 0 <= `high` are where it begins; both 0: found in the first step. A gradient's is symmetric: its
+    integers reach from -`symmetric` to `symmetric` and have zero point 0. Of activations that is 0.
     """
 
     low: float
     high: float
     headroom: float
     rate: float
-    symmetric: bool = False
+    symmetric: int = 0
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     )
     optimizer.add_argument(
         "--gradients",
-        choices=("int8", "f32"),
+        choices=("int8", "int16", "f32"),
         default="int8",
         help="type of gradients that pass through int8 layers (default int8)",
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from firmware_gen.storage import View
 
 Triple = tuple[int, int, int]
-C_TYPES = {"f32": "float", "i32": "int32_t", "i8": "int8_t", "u8": "uint8_t"}
+C_TYPES = {"f32": "float", "i32": "int32_t", "i16": "int16_t", "i8": "int8_t", "u8": "uint8_t"}
 
 
 @dataclass(frozen=True)

@@ -299,4 +299,5 @@ class BiasUpdateI8(BiasUpdate):
     def emit(self, step: Step, c: Emitter) -> str:
         dy, name = step.op.inputs[0], step.op.constants[0]
         declaration, sink = c.sink(name)
-        return f"{declaration}ft_bias_grad_i8({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)}.scale,\n    {sink});"
+        kernel = f"ft_bias_grad_{step.graph.tensors[dy].dtype}"
+        return f"{declaration}{kernel}({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)}.scale,\n    {sink});"

@@ -46,12 +46,17 @@ class MovingAdd(Operator):
     def emit(self, step: Step, c: Emitter) -> str:
         (a, b), y = step.op.inputs, step.op.outputs[0]
         guess = ""
-        if step.graph.ranges[step.graph.tensors[y].range].symmetric:
-            guess = f"ft_range_guess({c.range(y)}, 127.0f * ({c.grid(a)}.scale + {c.grid(b)}.scale));\n"
+        most = step.graph.ranges[step.graph.tensors[y].range].symmetric
+        if most:
+            reach = f"{most}.0f * ({c.grid(a)}.scale + {c.grid(b)}.scale)"
+            guess = f"ft_range_guess({c.range(y)}, {c.range_rule(y)}, {reach});\n"
+        dtype, rest = step.graph.tensors[y].dtype, ""
+        if dtype == "i8":
+            rest = f" {c.range_rule(y)}, {int(_add_attrs(step.op).relu)},"
         return (
-            f"{guess}ft_moving_add_i8({c.pointer(a)}, {c.map(a)}, {c.grid(a)},\n"
+            f"{guess}ft_moving_add_{dtype}({c.pointer(a)}, {c.map(a)}, {c.grid(a)},\n"
             f"    {c.pointer(b)}, {c.map(b)}, {c.grid(b)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {c.range(y)}, {c.range_rule(y)}, {int(_add_attrs(step.op).relu)}, {c.rows(step)});"
+            f"    {c.range(y)},{rest} {c.rows(step)});"
         )
 
 
@@ -93,6 +98,6 @@ class MeanGradient(Operator):
         dy, dx = step.op.inputs[0], step.op.outputs[0]
         count = step.graph.tensors[dx].count // step.graph.tensors[dy].count
         return (
-            f"ft_mean_gradient_i8({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)},\n"
+            f"ft_mean_gradient_{step.graph.tensors[dx].dtype}({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)},\n"
             f"    {c.pointer(dx)}, {c.map(dx)}, {c.range(dx)}, {count});"
         )

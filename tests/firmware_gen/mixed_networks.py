@@ -155,7 +155,7 @@ def observable(graph: Graph) -> Graph:
         dataclasses.replace(op, phase="forward") for op in graph.ops if op.phase not in ("loss", "update")
     ]
     late = [dataclasses.replace(loss, outputs=("idle",)), *(op for op in graph.ops if op.phase == "update")]
-    seen = [op.outputs[0] for op in early if graph.tensors[op.outputs[0]].dtype in ("f32", "i8")]
+    seen = [op.outputs[0] for op in early if graph.tensors[op.outputs[0]].dtype != "bits"]
     ranges = {
         name: dataclasses.replace(moving, low=-KNOWN, high=KNOWN) if moving.symmetric else moving
         for name, moving in graph.ranges.items()

@@ -22,18 +22,19 @@ f32 = np.float32
 
 @dataclass(frozen=True)
 class Grid:
-    """value = scale * (q - zero), lowest <= q <= 127."""
+    """value = scale * (q - zero), lowest <= q <= highest."""
 
     scale: np.float32
     zero: int = 0
     lowest: int = -127
+    highest: int = 127
 
 
 def grid_of(moving: Range) -> Grid:
     """Return the grid that a range gives, headroom included."""
     low, high = (f32(end) * f32(moving.headroom) for end in (moving.low, moving.high))
     if moving.symmetric:
-        return Grid(high / f32(127))
+        return gradient_grid(high, moving.symmetric)
     scale = (high - low) / f32(255)
     return Grid(scale, int(np.clip(_away(f32(-128) - low / scale), -128, 127)), -128)
 
@@ -50,12 +51,17 @@ def grid_on(graph: Graph, name: str) -> Grid:
 def quantize(x: Tensor, grid: Grid) -> Tensor:
     """Return the nearest integers, halves to the even one."""
     steps = torch.round(x / torch.tensor(grid.scale)).to(torch.int64)
-    return (steps + grid.zero).clamp(-128, 127)
+    return (steps + grid.zero).clamp(grid.lowest, grid.highest)
 
 
-def exact_gradient_grid(dy: Tensor) -> Grid:
-    """Return the grid that just holds a float gradient, which may be 0 everywhere."""
-    return Grid(max(f32(dy.abs().max().item()) / f32(127), f32(1e-30)))
+def gradient_grid(largest: np.float32, highest: int) -> Grid:
+    """Return the grid of a gradient whose largest integer, `highest`, means `largest`, which may be 0."""
+    return Grid(max(largest / f32(highest), f32(1e-30)), 0, -highest, highest)
+
+
+def exact_gradient_grid(dy: Tensor, highest: int) -> Grid:
+    """Return the grid that just holds a float gradient."""
+    return gradient_grid(f32(dy.abs().max().item()), highest)
 
 
 def conv(
@@ -151,7 +157,7 @@ def masked(dy: Tensor, y: Tensor, grid: Grid, activation: Activation) -> Tensor:
 def rescaled(q: Tensor, x: Grid, y: Grid) -> Tensor:
     """Return the same values on another grid."""
     steps = _away(((q - x.zero).numpy().astype(f32) * x.scale) / y.scale)
-    return (torch.tensor(steps).to(torch.int64) + y.zero).clamp(-128, 127)
+    return (torch.tensor(steps).to(torch.int64) + y.zero).clamp(y.lowest, y.highest)
 
 
 def added(a: Tensor, a_grid: Grid, b: Tensor, b_grid: Grid, y: Grid, relu: bool) -> Tensor:
@@ -160,7 +166,7 @@ def added(a: Tensor, a_grid: Grid, b: Tensor, b_grid: Grid, y: Grid, relu: bool)
         b_grid.scale
     )
     steps = torch.floor(total / float(y.scale) + 0.5).to(torch.int64)
-    return (steps + y.zero).clamp(y.zero if relu else y.lowest, 127)
+    return (steps + y.zero).clamp(y.zero if relu else y.lowest, y.highest)
 
 
 def averaged(q: Tensor, x: Grid, y: Grid) -> Tensor:
@@ -198,7 +204,7 @@ def _limits(activation: Activation, y: Grid) -> tuple[int, int]:
     if activation.kind == "clip":
         low, high = (int(_away(f32(end) / y.scale)) + y.zero for end in (activation.a, activation.b))
         return max(low, -128), min(high, 127)
-    return y.lowest, 127
+    return y.lowest, y.highest
 
 
 def _scaled(acc: Tensor, factor: np.float32) -> Tensor:

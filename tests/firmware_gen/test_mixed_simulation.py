@@ -1,7 +1,7 @@
 """Operators on moving grids against a simulation in PyTorch, over random networks, integer by integer."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from boards import load_board
 from firmware_gen.backward import LossSpec, training_graph
-from firmware_gen.graph import Constant, Graph, Op
+from firmware_gen.graph import Constant, Gradients, Graph, Op
 from firmware_gen.operators.base import Channels
 from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.operators.moving_sums import MovingAddAttrs
@@ -25,7 +25,7 @@ from firmware_gen.plan import make_plan
 from firmware_gen.update import parse_update
 from firmware_gen.window import Activation
 
-NETWORKS = 20
+NETWORKS: dict[Gradients, int] = {"int8": 20, "int16": 12}
 EXACT = ("quantize", "quantize_gradient", "moving_conv2d", "rescale", "mean_gradient")
 FLOAT = (
     "conv2d",
@@ -68,18 +68,20 @@ def compare(graph: Graph, values: dict[str, NDArray[Any]], differences: Differen
     """Run every operator of the simulation on what the firmware's operator has read; return the grids."""
     maps = {name: torch.tensor(value).permute(2, 0, 1) for name, value in values.items()}
     maps = {
-        name: value.to(torch.int64) if value.dtype == torch.int8 else value for name, value in maps.items()
+        name: value if value.dtype == torch.float32 else value.to(torch.int64) for name, value in maps.items()
     }
-    grids = {name: grid_on(graph, name) for name, tensor in graph.tensors.items() if tensor.dtype == "i8"}
+    grids = {
+        name: grid_on(graph, name) for name, tensor in graph.tensors.items() if tensor.dtype in ("i8", "i16")
+    }
     for op in graph.ops:
         if op.phase != "forward" or op.kind in FLOAT:
             continue
         (x, *others), y = op.inputs, op.outputs[0]
         if op.kind == "quantize_gradient":
-            _settle(graph, grids, y, exact_gradient_grid(maps[x]))
+            _settle(graph, grids, y, exact_gradient_grid(maps[x], grids[y].highest))
         if op.kind == "mean_gradient":
             count = graph.tensors[y].count // graph.tensors[x].count
-            _settle(graph, grids, y, Grid(grids[x].scale / np.float32(count)))
+            _settle(graph, grids, y, replace(grids[x], scale=grids[x].scale / np.float32(count)))
         match op.kind, op.attrs:
             case "quantize" | "quantize_gradient", _:
                 made = simulation.quantize(maps[x], grids[y])
@@ -144,10 +146,11 @@ def _write(fleet: Fleet, number: int, sample: dict[str, NDArray[np.float32]]) ->
         fleet.write(number, name, value)
 
 
-def test_the_firmware_stores_the_integers_of_the_simulation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gradients", NETWORKS)
+def test_the_firmware_stores_the_integers_of_the_simulation(gradients: Gradients, tmp_path: Path) -> None:
     graphs, plans = [], []
-    for seed in range(NETWORKS):
-        patterns = parse_update("head,a.bias", keep_gradients=True)
+    for seed in range(NETWORKS[gradients]):
+        patterns = parse_update("head,a.bias", keep_gradients=True, gradients=gradients)
         learning = lighten(training_graph(Net(seed).graph(), (LossSpec("y", "mse"),), patterns))
         graphs.append(observable(learning))
         plans.append(make_plan(graphs[-1], load_board("native")))
