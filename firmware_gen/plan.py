@@ -96,6 +96,7 @@ class Plan:
             "flash": dict(self.flash),
             "trained": list(self.graph.trained),
             "optimizer": self.graph.optimizer if self.graph.trained else None,
+            "gradients": self.graph.gradients if self.graph.trained else None,
             "tensors": [
                 {
                     "name": buffer.name,
