@@ -12,7 +12,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from fieldtune.errors import ModelError
-from firmware_gen.graph import Constant, DType, Graph, Op, Range, Shape, Tensor, check
+from firmware_gen.graph import Constant, DType, Graph, Op, Range, Shape, Tensor, check, gradient_name
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Channels
 from firmware_gen.operators.layout import OneLayer, channel_block, moved_back
@@ -24,7 +24,6 @@ from firmware_gen.passes.split_channels import split_channels
 from firmware_gen.passes.thaw import thaw
 from firmware_gen.update import (
     UpdatePlan,
-    gradient_name,
     named_parameters,
     optimizer_state,
     trained_constants,

@@ -14,13 +14,13 @@ from boards import Isa
 from firmware_gen.band_table import BandTable, band_tables
 from firmware_gen.bf16 import to_bf16
 from firmware_gen.c_text import Names, c_float, c_initializers, c_name, c_string
-from firmware_gen.graph import Op, Range, Tensor
+from firmware_gen.graph import Op, Range, Tensor, gradient_name
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.learning_i8 import learning_weight
 from firmware_gen.plan import GUARD_BYTES, Plan, keeps_gradients, static_bytes, updates_late
 from firmware_gen.schedule import Chain, Step
 from firmware_gen.storage import Roll, element_bytes
-from firmware_gen.update import CORRECTIONS, GENERATOR, gradient_name
+from firmware_gen.update import CORRECTIONS, GENERATOR
 
 KERNELS = (
     "conv2d",
@@ -224,11 +224,12 @@ class _Model:
         self._constants[identifier] = f"static const {c_type} {identifier}[{len(rows)}] = {{\n{body}}};\n"
         return identifier
 
-    def sink(self, constant: str) -> tuple[str, str]:
+    def sink(self, constant: str, step: Step) -> tuple[str, str]:
         if self._late:
             g = self._gradient(constant)
             zeros = "" if self._kept else f"memset({g}, 0, {self._gradient_bytes(constant)});\n"
-            return zeros, f"(ft_sink_t){{.g = {g}}}"
+            first = "if (y0 == 0)\n    " if zeros and step.chain is not None else ""
+            return f"{first}{zeros}", f"(ft_sink_t){{.g = {g}}}"
         return self._update(constant)
 
     # The file, part by part.

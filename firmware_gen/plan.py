@@ -13,7 +13,7 @@ from firmware_gen.arena import Buffer, extent, place
 from firmware_gen.band_table import band_tables
 from firmware_gen.choose_chains import narrow, peak_in_chains
 from firmware_gen.flash import code_estimate, constant_bytes
-from firmware_gen.graph import Graph, Tensor
+from firmware_gen.graph import Graph, Tensor, gradient_name
 from firmware_gen.limits import allowed_ram, check_limits
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Prefer
@@ -24,7 +24,6 @@ from firmware_gen.recompute import recomputed
 from firmware_gen.schedule import Step, layers, whole_layers
 from firmware_gen.step_time import seconds, step_instructions
 from firmware_gen.storage import Roll, Storage, View, choose_storage
-from firmware_gen.update import gradient_name
 
 GUARD_BYTES = 16  # on both sides of the arena; what ft_model_t.intact looks at
 RANGE_BYTES = 24  # ft_moving_range_t

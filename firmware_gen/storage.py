@@ -243,7 +243,7 @@ def _roll(chain: Chain, names: list[str], row: int) -> Roll:
     firsts = [min(rows) for rows in zip(*(chain.needed[name] for name in names), strict=True)][:-1]
     return Roll(
         chain,
-        tuple(index for index, op in enumerate(chain.ops) if op.outputs[0] in names),
+        tuple(index for index, op in enumerate(chain.ops) if set(op.outputs[:1]) & set(names)),
         tuple(firsts),
         tuple(
             end - first if first > before else 0

@@ -75,11 +75,6 @@ def parse_update(
     return UpdatePlan(patterns, momentum, keep_gradients, optimizer, state, weights, rounding, clip_norm)
 
 
-def gradient_name(constant: str) -> str:
-    """Return the name of the gradient of a constant, where it is kept for longer than a layer's update."""
-    return f"gradient.{constant}"
-
-
 def optimizer_state(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> dict[str, Tensor]:
     """Return the tensors that outlive a step, by name: ``velocity.ups0.tconv.bias``, ``corrections``."""
     names = [(f"{kind}.{name}", name, dtype) for kind, dtype in plan.kept().items() for name in trained]
