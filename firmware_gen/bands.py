@@ -33,6 +33,10 @@ class Bands:
         self._reaches = [_reaches(op, graph) for op in graph.ops]
         self._last_reader = {x: index for index, op in enumerate(graph.ops) for x in op.inputs}
 
+    def banded(self, index: int) -> bool:
+        """Tell whether the operator at `index` can be a member of a chain."""
+        return self._reaches[index] is not None
+
     def chain(self, start: int, end: int, height: int) -> Chain | None:
         """Return the chain of the operators from `start` to before `end`.
 

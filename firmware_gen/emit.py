@@ -225,12 +225,15 @@ class _Model:
         return identifier
 
     def sink(self, constant: str, step: Step) -> tuple[str, str]:
-        if self._late:
-            g = self._gradient(constant)
-            zeros = "" if self._kept else f"memset({g}, 0, {self._gradient_bytes(constant)});\n"
-            first = "if (y0 == 0)\n    " if zeros and step.chain is not None else ""
-            return f"{first}{zeros}", f"(ft_sink_t){{.g = {g}}}"
-        return self._update(constant)
+        if not self._late:
+            return self._update(constant)
+        if self._kept:
+            return "", f"(ft_sink_t){{.g = {self._state_name(gradient_name(constant))}}}"
+        (total,) = step.op.outputs
+        g = self.pointer(total)
+        first = "" if step.chain is None else "if (y0 == 0)\n    "
+        zeros = f"{first}memset({g}, 0, {self._graph.tensors[total].bytes});\n"
+        return zeros, f"(ft_sink_t){{.g = {g}}}"
 
     # The file, part by part.
 
@@ -282,12 +285,12 @@ class _Model:
         return f"const ft_adam_t adam = {adam};\n", "(ft_sink_t){.adam = &adam}"
 
     def _gradient(self, constant: str) -> str:
-        """Return the C pointer to a gradient, which waits for all others or for further samples."""
+        """Return the ft_reals_t of a gradient, which waits for all others or for further samples."""
         name = gradient_name(constant)
-        return self._state_name(name) if self._kept else self.pointer(name)
-
-    def _gradient_bytes(self, constant: str) -> int:
-        return self._graph.tensors[gradient_name(constant)].bytes
+        if self._kept:
+            return f"(ft_reals_t){{{self._state_name(name)}, NULL}}"
+        narrow, g = self._graph.tensors[name].dtype == "bf16", self.pointer(name)
+        return f"(ft_reals_t){{{f'NULL, {g}' if narrow else f'{g}, NULL'}}}"
 
     def _weights(self, constant: str) -> str:
         """Return the ft_weights_t of a constant that learns."""

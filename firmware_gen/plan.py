@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from firmware_gen.passes.scratch import with_scratch
 from firmware_gen.protocol import MAX_LOSSES, link_ram_bytes
 from firmware_gen.recompute import recomputed
 from firmware_gen.schedule import Step, layers, whole_layers
+from firmware_gen.stages import in_stages
 from firmware_gen.step_time import seconds, step_instructions
 from firmware_gen.storage import Roll, Storage, View, choose_storage
 
@@ -155,7 +156,7 @@ def make_plan(
         BoardError: there is a time limit, but the board's clock is not known.
     """
     room = allowed_ram(board, ram_limit) - sum(_static_ram(graph, board, 0).values())
-    steps, storage = _schedule(least_alive(graph), board, room)
+    steps, storage = _schedule(graph, board, room)
     plan = plan_schedule(board, steps, storage, prefer)
     check_limits(plan, ram_limit, time_limit)
     return plan
@@ -182,18 +183,31 @@ def _described(step: Step) -> str:
 def _schedule(graph: Graph, board: Board, room: int) -> tuple[tuple[Step, ...], Storage]:
     """Return the first that has its arena in `room` bytes, else what needs the fewest.
 
-    Whole layers; some of them in bands; the same with some of what the backward pass reads made again.
+    Whole layers; some of them in bands; the same with some of what the backward pass reads made again; the
+    backward pass in stages.
     """
-    steps = whole_layers(with_scratch(graph, board))
-    storage = choose_storage(steps)
-    if _arena(storage) <= room:
-        return steps, storage
+    least: tuple[tuple[Step, ...], Storage] | None = None
+    for found in _schedules(graph, board, room):
+        if least is None or _arena(found[1]) < _arena(least[1]):
+            least = found
+        if _arena(least[1]) <= room:
+            break
+    assert least is not None
+    return least
+
+
+def _schedules(graph: Graph, board: Board, room: int) -> Iterator[tuple[tuple[Step, ...], Storage]]:
+    """Yield schedules, each for the case that those before need more than `room` bytes."""
+    ordered = least_alive(graph)
+    steps = whole_layers(with_scratch(ordered, board))
+    yield steps, choose_storage(steps)
     banded = narrow(steps[0].graph, room)
-    others = [with_scratch(other, board) for other in recomputed(graph)]
-    if _arena(banded[1]) <= room or not others:
-        return banded
-    best = min(others, key=lambda other: peak_in_chains(other, banded[0]))
-    return min(banded, narrow(best, room), key=lambda found: _arena(found[1]))
+    yield banded
+    others = [with_scratch(other, board) for other in recomputed(ordered)]
+    if others:
+        yield narrow(min(others, key=lambda other: peak_in_chains(other, banded[0])), room)
+    if updates_late(graph):
+        yield in_stages(graph, board, room)
 
 
 def _arena(storage: Storage) -> int:

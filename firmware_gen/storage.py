@@ -136,9 +136,11 @@ class _Assignment:
         for name in (*graph.inputs, *graph.labels, *graph.masks):
             self._views[name] = self._own(name)
         for index, step in enumerate(self._layers):
-            for name in (*step.op.outputs, *step.op.scratch):
+            for name in step.op.outputs:
                 if name not in self._views:
                     self._views[name] = self._place(name, step, index)
+            for name in step.op.scratch:
+                self._views[name] = self._own(self._largest_scratch(step.chain) if step.chain else name)
         members: dict[str, list[str]] = {}
         for name, view in self._views.items():
             members.setdefault(view.buffer, []).append(name)
@@ -151,14 +153,23 @@ class _Assignment:
             return self._part(name)
         if op.inputs and op.outputs[:1] == (name,):
             shared = OPERATORS[op.kind].view(op, self._graph, self._views[op.inputs[0]])
-            # The host reads outputs, and knows nothing of strides.
-            if shared is not None and (name not in self._graph.outputs or self._dense(name, shared)):
+            # The host reads outputs, and knows nothing of strides. What outlives a chain must not keep more.
+            if (
+                shared is not None
+                and (name not in self._graph.outputs or self._dense(name, shared))
+                and not _outlives(name, op.inputs[0], step)
+            ):
                 return shared
         if op.outputs[:1] == (name,):
             for k in OPERATORS[op.kind].overwrites(op):
                 if self._may_take_over(op.inputs[k], name, step, index):
                     return self._views[op.inputs[k]]
         return self._own(name)
+
+    def _largest_scratch(self, chain: Chain) -> str:
+        """Return what all operators of the chain work in: they take turns."""
+        names = [name for op in chain.ops for name in op.scratch]
+        return max(names, key=lambda name: self._graph.tensors[name].bytes)
 
     def _own(self, name: str) -> View:
         _, width, channels = self._graph.shape(name)
@@ -254,6 +265,12 @@ def _roll(chain: Chain, names: list[str], row: int) -> Roll:
     )
 
 
+def _outlives(name: str, source: str, step: Step) -> bool:
+    """Tell whether `source` exists in bands only, and `name`, which `step` makes of it, whole."""
+    rolling = step.chain.rolling if step.chain is not None else ()
+    return source in rolling and name not in rolling
+
+
 def _read_later(tensor: str, elsewhere: bool, step: Step) -> bool:
     """Tell whether a later band of the chain of `step` reads rows of `tensor` that `step` has then written.
 
@@ -288,9 +305,10 @@ def _lifetimes(steps: tuple[Step, ...]) -> tuple[dict[str, int], dict[str, int]]
     for name in graph.outputs:
         last[name] = max(last[name], end)
     # Gradients that are clipped as one wait for the last of them.
+    read = {name for op in graph.ops for name in op.inputs}
     for step in steps:
         if step.op.phase == "update":
-            last |= dict.fromkeys(step.op.outputs, len(steps) - 1)
+            last |= dict.fromkeys(set(step.op.outputs) - read, len(steps) - 1)
     return first, last
 
 

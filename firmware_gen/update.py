@@ -41,7 +41,7 @@ class UpdatePlan:
     momentum: bool = False  # of sgd: a velocity for every weight that learns
     keep_gradients: bool = False  # over several steps, for the mean over their samples
     optimizer: Optimizer = "sgd"
-    state: Real = "f32"  # how velocity and first moment are stored
+    state: Real = "f32"  # how velocity, first moment and gradients that wait for the norm are stored
     weights: WeightType = "f32"  # bf16: of float layers, but not their biases; int8: of int8 layers
     rounding: Rounding = "stochastic"  # of weights that are not in f32
     clip_norm: bool = False  # the step's whole gradient is there before any weight changes

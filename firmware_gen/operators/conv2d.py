@@ -328,3 +328,14 @@ class BiasUpdate(Operator):
         dy, name = step.op.inputs[0], step.op.constants[0]
         declaration, sink = c.sink(name, step)
         return f"{declaration}ft_bias_grad_f32({c.pointer(dy)}, {c.map(dy)},\n    {sink}, {c.rows(step)});"
+
+
+class RoundGradient(Operator):
+    """The gradient of a weight in bf16, in which it waits for the norm of all."""
+
+    kind = "round_gradient"
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        total, rounded = step.op.inputs[0], step.op.outputs[0]
+        count = step.graph.tensors[total].count
+        return f"ft_round_bf16({c.pointer(total)}, {c.pointer(rounded)}, {count});"

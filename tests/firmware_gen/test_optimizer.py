@@ -88,6 +88,8 @@ RULES = (
     Rule(optimizer="adamw", weight_decay=0.1, clip_norm=0.3, accumulate=3, kept=True),
     Rule(momentum=0.9, weight_decay=0.1, state="bf16"),
     Rule(momentum=0.9, weight_decay=0.1, state="bf16", kept=True),
+    Rule(clip_norm=0.3, state="bf16"),
+    Rule(clip_norm=0.3, optimizer="adam", state="bf16"),
     Rule(optimizer="adam", state="bf16"),
     Rule(optimizer="adamw", weight_decay=0.1, state="bf16", accumulate=2, kept=True),
 )
@@ -116,6 +118,14 @@ def round_state(optimizer: torch.optim.Optimizer) -> None:
     for state in optimizer.state.values():
         for name in state.keys() & {"momentum_buffer", "exp_avg"}:
             state[name] = state[name].float().bfloat16().double()
+
+
+def round_gradients(weights: Iterable[torch.Tensor]) -> None:
+    """Round gradients of weights to bf16, in which they wait for the norm; those of biases stay."""
+    for weight in weights:
+        if weight.ndim > 1:
+            assert weight.grad is not None
+            weight.grad = weight.grad.float().bfloat16().double()
 
 
 def samples() -> list[tuple[Array, Array]]:
@@ -160,6 +170,8 @@ def test_weights_after_several_steps_equal_torch(
         output = predict(torch.tensor(image).double(), weights)
         (F.mse_loss(output, torch.tensor(target).double()) / rule.accumulate).backward()
         if count % rule.accumulate == 0:
+            if rule.clip_norm > 0 and rule.state == "bf16" and not rule.kept:
+                round_gradients(weights.values())
             if rule.clip_norm > 0:
                 torch.nn.utils.clip_grad_norm_(weights.values(), rule.clip_norm)
             optimizer.step()
