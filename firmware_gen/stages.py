@@ -1,10 +1,10 @@
 """The backward pass in stages, each of which makes what it reads a second time, in bands.
 
-Checkpointing (Chen et al. 2016) for the case that weights change only when a step ends, because gradients wait
-for their norm or for further samples: then any layer of the forward pass can run again at any time, with the
-same bits. A stage runs the layers that it needs again and then its part of the backward pass, all of them in
-one chain of row bands, so that nothing of what they make for each other exists whole. From stage to stage go
-gradients, and what is kept of the forward pass.
+Checkpointing (Chen et al. 2016) for the case that weights change only when a step ends, because gradients
+wait for their norm or for further samples: then any layer of the forward pass can run again at any time, with
+the same bits. A stage runs the layers that it needs again and then its part of the backward pass, all of them
+in one chain of row bands, so that nothing of what they make for each other exists whole. From stage to stage
+go gradients, and what is kept of the forward pass.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from boards import Board
-from firmware_gen.arena import alive_bytes, extent, place
+from firmware_gen.arena import alive_bytes, extent, peak_bytes, place
 from firmware_gen.bands import Bands
 from firmware_gen.graph import Graph, Op, check
 from firmware_gen.passes.scratch import with_scratch
@@ -24,6 +24,7 @@ from firmware_gen.schedule import Chain, Step
 from firmware_gen.storage import Storage, assign, choose_storage, parts_of_layers
 
 LEAST_LAYERS = 2  # of a chain
+FORWARD = 0  # number of the forward pass; stages count from 1
 
 
 @dataclass(frozen=True)
@@ -106,21 +107,26 @@ class _Choice:
         return choose_storage(self.steps)
 
     @cached_property
-    def extent(self) -> int:
-        """Bytes of the arena."""
-        return extent(self.storage.buffers, place(self.storage.buffers))
+    def least(self) -> int:
+        """The most bytes that are alive when storage is shared as well as can be."""
+        return peak_bytes(self.storage.buffers)
+
+    def fits(self, room: int) -> bool:
+        """Tell whether the arena has `room` bytes at most."""
+        buffers = self.storage.buffers
+        return self.least <= room and extent(buffers, place(buffers)) <= room
 
     @property
     def worst(self) -> int:
-        """Number of the stage with the highest peak; 0: the forward pass."""
+        """Number of the stage with the highest peak, from 1 on, or `FORWARD`."""
         return self.peaks.index(max(self.peaks))
 
 
 def in_stages(graph: Graph, board: Board, room: int) -> tuple[tuple[Step, ...], Storage]:
     """Return a schedule in stages and its storage, whose arena needs `room` bytes, else the fewest found.
 
-    Greedy: the stage with the highest peak is cut where that helps most, and where no cut helps, a tensor more
-    is kept.
+    Greedy: the stage with the highest peak is cut where that helps most; where no cut helps, one tensor more
+    is kept, or one less. Once it fits, all is kept that has room.
     """
     return _Search(graph, board, room).run()
 
@@ -134,27 +140,38 @@ class _Search:
 
     def run(self) -> tuple[tuple[Step, ...], Storage]:
         best = least = self._choice(Staging(kept=frozenset(self._graph.outputs)))
-        while least.extent > self._room:
+        while not least.fits(self._room):
             found = self._better(best, self._cut(best)) or self._better(best, self._keep(best))
             if found is None:
-                break
+                return least.steps, least.storage
             best = found
-            least = min(least, best, key=lambda choice: choice.extent)
-        return least.steps, least.storage
+            least = min(least, best, key=lambda choice: choice.least)
+        lightest = self._lightened(least)
+        return lightest.steps, lightest.storage
+
+    def _lightened(self, best: _Choice) -> _Choice:
+        """Return a choice that fits as well and makes less again; what was made last, behind most, first."""
+        for op in reversed(self._graph.ops[: self._begin]):
+            if op.phase == "forward" and op.outputs[0] not in best.staging.kept:
+                kept = best.staging.kept | {op.outputs[0]}
+                option = self._choice(dataclasses.replace(best.staging, kept=kept))
+                if max(option.peaks) <= self._room and option.fits(self._room):
+                    best = option
+        return best
 
     def _better(self, best: _Choice, options: Iterable[Staging]) -> _Choice | None:
-        found = min(
-            (self._choice(option) for option in options), key=lambda choice: choice.cost, default=best
-        )
+        """Return the cheapest of the options, None if none is cheaper than `best`."""
+        choices = (self._choice(option) for option in options)
+        found = min(choices, key=lambda choice: choice.cost, default=best)
         return found if found.cost < best.cost else None
 
     def _cut(self, best: _Choice) -> Iterator[Staging]:
         """Yield what comes of cutting the worst stage behind each of its layers."""
-        borders = [self._begin, *sorted(best.staging.cuts), len(self._graph.ops)]
-        if best.worst == 0:
+        if best.worst == FORWARD:
             return
-        first, end = borders[best.worst - 1 : best.worst + 1]
         ops = self._graph.ops
+        borders = [self._begin, *sorted(best.staging.cuts), len(ops)]
+        first, end = borders[best.worst - 1 : best.worst + 1]
         for at in range(first + 1, end):
             if ops[at - 1].phase == "update" and ops[at].phase != "update":
                 yield dataclasses.replace(best.staging, cuts=best.staging.cuts | {at})

@@ -6,6 +6,7 @@ tensor a view into one of them.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -75,9 +76,11 @@ def choose_storage(steps: tuple[Step, ...]) -> Storage:
     graph = steps[0].graph
     inside = parts_of_layers(graph)
     parts = [part for part in _concat_parts(graph) if part not in inside]
+    assignment = _Assignment(steps)
 
+    @functools.cache
     def cost(direct: frozenset[Part]) -> tuple[int, int]:
-        storage = assign(steps, inside | direct)
+        storage = assignment.storage(inside | direct)
         return peak_bytes(storage.buffers), copied_bytes(storage, graph)
 
     if len(parts) <= EXHAUSTIVE_PARTS:
@@ -88,7 +91,7 @@ def choose_storage(steps: tuple[Step, ...]) -> Storage:
         best = frozenset()
         for part in parts:
             best = min((best, best | {part}), key=cost)
-    return assign(steps, inside | best)
+    return assignment.storage(inside | best)
 
 
 def parts_of_layers(graph: Graph) -> frozenset[Part]:
@@ -119,20 +122,24 @@ def _concat_parts(graph: Graph) -> list[Part]:
 
 def assign(steps: tuple[Step, ...], direct: frozenset[Part]) -> Storage:
     """Return views and buffers when the parts in `direct` are written straight into their concatenation."""
-    return _Assignment(steps, direct).storage()
+    return _Assignment(steps).storage(direct)
 
 
 class _Assignment:
-    def __init__(self, steps: tuple[Step, ...], direct: frozenset[Part]) -> None:
-        self._steps = steps
+    """Assigns views to the tensors of a schedule."""
+
+    def __init__(self, steps: tuple[Step, ...]) -> None:
         self._graph = steps[0].graph
-        self._whole = dict(direct)
+        self._whole: dict[str, str] = {}
         self._views: dict[str, View] = {}
         self._layers = layers(steps)
+        self._lifetimes = _lifetimes(steps)
         self._last = _lifetimes(whole_layers(self._graph))[1]  # counts layers: who comes after whom
 
-    def storage(self) -> Storage:
+    def storage(self, direct: frozenset[Part]) -> Storage:
+        """Return the storage when the parts in `direct` are written straight into their concatenation."""
         graph = self._graph
+        self._whole, self._views = dict(direct), {}
         for name in (*graph.inputs, *graph.labels, *graph.masks):
             self._views[name] = self._own(name)
         for index, step in enumerate(self._layers):
@@ -238,7 +245,7 @@ class _Assignment:
         return found
 
     def _buffers(self, members: Mapping[str, list[str]], rolls: Mapping[str, Roll]) -> Iterable[Buffer]:
-        firsts, lasts = _lifetimes(self._steps)
+        firsts, lasts = self._lifetimes
         for root, names in members.items():
             tensor = self._graph.tensors[root]
             bytes_ = tensor.bytes
