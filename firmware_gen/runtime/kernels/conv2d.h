@@ -253,10 +253,9 @@ FT_INLINE void ft_conv_tap_grad_w_f32(const float *x, ft_map_t xm, const float *
 FT_INLINE void ft_conv_grad_w_f32(const float *x, ft_map_t xm, const float *dy, ft_map_t dym, ft_sink_t to,
                                   ft_conv_t conv, int transposed, int y0, int y1) {
     const int width = conv.window.kernel_x;
-    _Pragma("GCC unroll 1") for (int ky = 0; ky < conv.window.kernel_y;
-                                 ky++) _Pragma("GCC unroll 1") for (int kx = 0; kx < width; kx++)
-        ft_conv_tap_grad_w_f32(x, xm, dy, dym, to, (ky * width + kx) * conv.w_tap, conv, ky, kx, transposed,
-                               y0, y1);
+    _Pragma("GCC unroll 1") for (int ky = 0; ky < conv.window.kernel_y; ky++)
+        _Pragma("GCC unroll 1") for (int kx = 0; kx < width; kx++) ft_conv_tap_grad_w_f32(
+            x, xm, dy, dym, to, (ky * width + kx) * conv.w_tap, conv, ky, kx, transposed, y0, y1);
 }
 
 /* The weight gradients of a convolution with input x and output gradient dy, of rows y0..y1 of dy, go to the
