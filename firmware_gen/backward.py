@@ -13,7 +13,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fieldtune.errors import ModelError, UserError
-from firmware_gen.graph import Constant, DType, Gradients, Graph, Op, Range, Shape, Tensor, check
+from firmware_gen.graph import (
+    Constant,
+    DType,
+    Gradients,
+    Graph,
+    Op,
+    Range,
+    Shape,
+    Tensor,
+    check,
+    gradient_name,
+)
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Channels
 from firmware_gen.operators.layout import OneLayer, channel_block, moved_back
@@ -25,7 +36,6 @@ from firmware_gen.passes.split_channels import split_channels
 from firmware_gen.passes.thaw import thaw
 from firmware_gen.update import (
     UpdatePlan,
-    gradient_name,
     named_parameters,
     optimizer_state,
     trained_constants,
@@ -231,12 +241,19 @@ class _Tape:
         return constant.name
 
     def update(self, op: Op) -> None:
-        if self._plan.clip_norm and not self._plan.keep_gradients:
-            (constant,) = op.constants
-            name = gradient_name(constant)
-            self._tensors[name] = Tensor(name, self._constants[constant].shape)
-            op = dataclasses.replace(op, outputs=(name,))
-        self._updates.append(dataclasses.replace(op, phase="update"))
+        op = dataclasses.replace(op, phase="update")
+        if not self._plan.clip_norm or self._plan.keep_gradients:
+            self._updates.append(op)
+            return
+        (constant,) = op.constants
+        name, shape = gradient_name(constant), self._constants[constant].shape
+        narrow = self._plan.state == "bf16" and self._constants[constant].value.ndim == 4
+        total = f"{name}.sum" if narrow else name
+        self._tensors[total] = Tensor(total, shape)
+        self._updates.append(dataclasses.replace(op, outputs=(total,)))
+        if narrow:
+            self._tensors[name] = Tensor(name, shape, "bf16")
+            self._updates.append(Op("round_gradient", op.name, (total,), (name,), phase="update"))
 
     def save(self, op: Op, name: str, count: int, dtype: DType) -> str:
         self._tensors[name] = Tensor(name, (1, 1, count), dtype)

@@ -34,6 +34,10 @@ class Bands:
         self._reaches = [_reaches(op, graph) for op in graph.ops]
         self._last_reader = {x: index for index, op in enumerate(graph.ops) for x in op.inputs}
 
+    def banded(self, index: int) -> bool:
+        """Tell whether the operator at `index` can be a member of a chain."""
+        return self._reaches[index] is not None
+
     def chain(self, start: int, end: int, height: int) -> Chain | None:
         """Return the chain of the operators from `start` to before `end`.
 
@@ -47,7 +51,7 @@ class Bands:
         known = [reaches for reaches in self._reaches[start:end] if reaches is not None]
         if len(known) < len(ops):
             return None
-        rows = [self.graph.shape(op.outputs[0])[0] for op in ops]
+        rows = [self._height(op) for op in ops]
         if max(rows) <= height:
             return None
         pace = [-(-height * count // max(rows)) for count in rows]
@@ -70,12 +74,16 @@ class Bands:
             at = chain.start + len(chain.ops)
         return (*steps, *whole[at:])
 
+    def _height(self, op: Op) -> int:
+        return OPERATORS[op.kind].height(op, self.graph)
+
     def _rolling(self, ops: Sequence[Op], end: int) -> frozenset[str]:
         """Return the tensors that are made among `ops`, which end before `end`, and read only there."""
         return frozenset(
             op.outputs[0]
             for op in ops
-            if op.outputs[0] not in self.graph.outputs
+            if not OPERATORS[op.kind].accumulates
+            and op.outputs[0] not in self.graph.outputs
             and self._last_reader.get(op.outputs[0], end) < end
             and self.graph.tensors[op.outputs[0]].dtype != "bits"  # rows need not begin on a byte
         )
@@ -88,22 +96,23 @@ class Bands:
         An operator makes what those behind it need. One whose output nothing in the chain reads makes all
         that it can from what the others need, so that nothing waits for it.
         """
-        makers = {op.outputs[0] for op in ops}
-        wanted: dict[str, list[int]] = {ops[-1].outputs[0]: last}
+        makers = {y for op in ops for y in op.outputs[:1]}
+        wanted: dict[str, list[int]] = {}
         ends: list[list[int]] = []
         for op, reaches in zip(reversed(ops), reversed(known), strict=True):
-            y = op.outputs[0]
-            rows = self.graph.shape(y)[0]
+            rows = self._height(op)
             sources = [(x, reach) for x, reach in zip(op.inputs, reaches, strict=True) if x in makers]
-            made = wanted.get(y)
-            if made is None and all(x in wanted for x, _ in sources):
+            made = wanted.get(op.outputs[0]) if ends and op.outputs else None
+            if not ends:
+                made = last
+            elif made is None and all(x in wanted for x, _ in sources):
                 made = [
                     max(n for n in range(rows + 1) if all(r.ends[n] <= wanted[x][band] for x, r in sources))
                     for band in range(len(last))
                 ]
             elif made is None:
                 made = [-(-rows * end // last[-1]) for end in last]
-            if any(name not in rolling for name in op.outputs):
+            if not rolling.issuperset(op.outputs) or not op.outputs:
                 made = [*made[:-1], rows]
             for x, reach in sources:
                 others = wanted.get(x, [0] * len(made))
@@ -133,10 +142,10 @@ class Bands:
             Region(x, (reach.lows[rows[0]], reach.ends[rows[1]]), (0, self.graph.shape(x)[2]))
             for x, reach in zip(op.inputs, reaches, strict=True)
         )
-        y, *others = op.outputs
-        made = Region(y, rows, (0, self.graph.shape(y)[2]))
-        rest = (whole_region(self.graph, name) for name in (*others, *op.scratch))
-        return Step(op, self.graph, rows, reads, (made, *rest), chain, band)
+        banded = 0 if OPERATORS[op.kind].accumulates else 1
+        made = (Region(y, rows, (0, self.graph.shape(y)[2])) for y in op.outputs[:banded])
+        rest = (whole_region(self.graph, name) for name in (*op.outputs[banded:], *op.scratch))
+        return Step(op, self.graph, rows, reads, (*made, *rest), chain, band)
 
 
 def _paced(
@@ -145,31 +154,30 @@ def _paced(
     targets: Iterable[tuple[int, ...]],
     pace: Sequence[int],
 ) -> list[tuple[int, ...]]:
-    """Return `targets` in as many bands as it takes when an operator makes `pace` rows in each at most.
+    """Return `targets` in as many bands as it takes when an operator goes over `pace` rows in each at most.
 
     A row of the last output may need several rows of the first one, at the upper border most of all: made at
     once, they would fill the rolling buffers.
     """
-    made = {op.outputs[0]: 0 for op in ops}
+    makers = {y: index for index, op in enumerate(ops) for y in op.outputs[:1]}
+    made = [0] * len(ops)
     ends: list[tuple[int, ...]] = []
     for target in targets:
-        while tuple(made.values()) != target:
-            for op, reaches, goal, most in zip(ops, known, target, pace, strict=True):
-                y = op.outputs[0]
-                sources = [(made[x], r.ends) for x, r in zip(op.inputs, reaches, strict=True) if x in made]
-                goal = min(goal, made[y] + most)
-                while made[y] < goal and all(needed[made[y] + 1] <= there for there, needed in sources):
-                    made[y] += 1
-            ends.append(tuple(made.values()))
+        while tuple(made) != target:
+            for index, (op, reaches) in enumerate(zip(ops, known, strict=True)):
+                inputs = zip(op.inputs, reaches, strict=True)
+                sources = [(made[makers[x]], reach.ends) for x, reach in inputs if x in makers]
+                goal = min(target[index], made[index] + pace[index])
+                while made[index] < goal and all(needed[made[index] + 1] <= rows for rows, needed in sources):
+                    made[index] += 1
+            ends.append(tuple(made))
     return ends
 
 
 def _reaches(op: Op, graph: Graph) -> tuple[_Reach, ...] | None:
     """Return the reach into every input, None when the operator makes its output only as a whole."""
-    if not op.outputs:
-        return None
     found = []
-    rows = graph.shape(op.outputs[0])[0]
+    rows = OPERATORS[op.kind].height(op, graph)
     for k, x in enumerate(op.inputs):
         read = [OPERATORS[op.kind].reach(op, graph, k, row) for row in range(rows)]
         known = [each for each in read if each is not None]

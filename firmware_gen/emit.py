@@ -14,13 +14,13 @@ from boards import Isa
 from firmware_gen.band_table import BandTable, band_tables
 from firmware_gen.bf16 import to_bf16
 from firmware_gen.c_text import Names, c_float, c_initializers, c_name, c_string
-from firmware_gen.graph import Op, Range, Tensor
+from firmware_gen.graph import Op, Range, Tensor, gradient_name
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.learning_i8 import learning_weight
 from firmware_gen.plan import GUARD_BYTES, Plan, keeps_gradients, static_bytes, updates_late
 from firmware_gen.schedule import Chain, Step
 from firmware_gen.storage import Roll, element_bytes
-from firmware_gen.update import CORRECTIONS, GENERATOR, gradient_name
+from firmware_gen.update import CORRECTIONS, GENERATOR
 
 KERNELS = (
     "conv2d",
@@ -227,12 +227,16 @@ class _Model:
         self._constants[identifier] = f"static const {c_type} {identifier}[{len(rows)}] = {{\n{body}}};\n"
         return identifier
 
-    def sink(self, constant: str) -> tuple[str, str]:
-        if self._late:
-            g = self._gradient(constant)
-            zeros = "" if self._kept else f"memset({g}, 0, {self._gradient_bytes(constant)});\n"
-            return zeros, f"(ft_sink_t){{.g = {g}}}"
-        return self._update(constant)
+    def sink(self, constant: str, step: Step) -> tuple[str, str]:
+        if not self._late:
+            return self._update(constant)
+        if self._kept:
+            return "", f"(ft_sink_t){{.g = {self._state_name(gradient_name(constant))}}}"
+        (total,) = step.op.outputs
+        g = self.pointer(total)
+        first = "" if step.chain is None else "if (y0 == 0)\n    "
+        zeros = f"{first}memset({g}, 0, {self._graph.tensors[total].bytes});\n"
+        return zeros, f"(ft_sink_t){{.g = {g}}}"
 
     # The file, part by part.
 
@@ -284,12 +288,12 @@ class _Model:
         return f"const ft_adam_t adam = {adam};\n", "(ft_sink_t){.adam = &adam}"
 
     def _gradient(self, constant: str) -> str:
-        """Return the C pointer to a gradient, which waits for all others or for further samples."""
+        """Return the ft_reals_t of a gradient, which waits for all others or for further samples."""
         name = gradient_name(constant)
-        return self._state_name(name) if self._kept else self.pointer(name)
-
-    def _gradient_bytes(self, constant: str) -> int:
-        return self._graph.tensors[gradient_name(constant)].bytes
+        if self._kept:
+            return f"(ft_reals_t){{{self._state_name(name)}, NULL}}"
+        narrow, g = self._graph.tensors[name].dtype == "bf16", self.pointer(name)
+        return f"(ft_reals_t){{{f'NULL, {g}' if narrow else f'{g}, NULL'}}}"
 
     def _weights(self, constant: str) -> str:
         """Return the ft_weights_t of a constant that learns."""

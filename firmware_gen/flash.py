@@ -88,5 +88,5 @@ class _Constants:
         self.sizes[name] = TABLE_ROW_BYTES[c_type] * len(rows)
         return name
 
-    def sink(self, constant: str) -> tuple[str, str]:
+    def sink(self, constant: str, step: Step) -> tuple[str, str]:
         return "", constant

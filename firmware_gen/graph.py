@@ -229,6 +229,11 @@ class Graph:
         return zlib.crc32(digest.digest())
 
 
+def gradient_name(constant: str) -> str:
+    """Return the name of the gradient of a constant, where it is kept for longer than a layer's update."""
+    return f"gradient.{constant}"
+
+
 def check(graph: Graph) -> Graph:
     """Return `graph` if every name is defined before it is used, once; every pass must keep this so.
 

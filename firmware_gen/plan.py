@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from firmware_gen.arena import Buffer, alive_bytes, extent, place
 from firmware_gen.band_table import band_tables
 from firmware_gen.choose_chains import narrow, peak_in_chains
 from firmware_gen.flash import code_estimate, constant_bytes
-from firmware_gen.graph import Graph, Tensor
+from firmware_gen.graph import Graph, Tensor, gradient_name
 from firmware_gen.limits import allowed_ram, check_limits
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Prefer
@@ -22,9 +22,11 @@ from firmware_gen.passes.scratch import with_scratch
 from firmware_gen.protocol import MAX_LOSSES, link_ram_bytes
 from firmware_gen.recompute import bridges, rebuild, recomputed
 from firmware_gen.schedule import Step, layers, whole_layers
+from firmware_gen.stages import in_stages
 from firmware_gen.step_time import seconds, step_instructions
 from firmware_gen.storage import Roll, Storage, View, choose_storage
-from firmware_gen.update import gradient_name
+
+_Schedule = tuple[tuple[Step, ...], Storage]
 
 GUARD_BYTES = 16  # on both sides of the arena; what ft_model_t.intact looks at
 RANGE_BYTES = 24  # ft_moving_range_t
@@ -172,7 +174,7 @@ def make_plan(
         BoardError: there is a time limit, but the board's clock is not known.
     """
     room = allowed_ram(board, ram_limit) - sum(_static_ram(graph, board, 0).values())
-    steps, storage = _schedule(least_alive(graph), board, room)
+    steps, storage = _schedule(graph, board, room)
     plan = plan_schedule(board, steps, storage, prefer)
     check_limits(plan, ram_limit, time_limit)
     return plan
@@ -200,28 +202,44 @@ def _described(step: Step) -> str:
     return f"{step.op.name} {step.op.kind}{rows}"
 
 
-def _schedule(graph: Graph, board: Board, room: int) -> tuple[tuple[Step, ...], Storage]:
+def _schedule(graph: Graph, board: Board, room: int) -> _Schedule:
     """Return the first that has its arena in `room` bytes, else what needs the fewest.
 
     Whole layers; some of them in bands; the same with some of what the backward pass reads made again; the
-    same with the skip connections made again that are alive where memory peaks.
+    same with the skip connections made again that are alive where memory peaks; the backward pass in stages.
     """
-    steps = whole_layers(with_scratch(graph, board))
-    storage = choose_storage(steps)
-    if _arena(storage) <= room:
-        return steps, storage
-    found = narrow(steps[0].graph, room)
-    others = [with_scratch(other, board) for other in recomputed(graph)]
-    if _arena(found[1]) > room and others:
-        best = min(others, key=lambda other: peak_in_chains(other, found[0]))
-        found = min(found, narrow(best, room), key=lambda found: _arena(found[1]))
-    for name in bridges(found[0][0].graph):
-        if _arena(found[1]) <= room:
+    least: _Schedule | None = None
+    for found in _schedules(graph, board, room):
+        least = found if least is None else _smaller(least, found)
+        if _arena(least[1]) <= room:
             break
-        if name in _alive_at_peak(*found):
-            rebuilt = with_scratch(rebuild(found[0][0].graph, name), board)
-            found = min(found, narrow(rebuilt, room), key=lambda found: _arena(found[1]))
-    return found
+    assert least is not None
+    return least
+
+
+def _schedules(graph: Graph, board: Board, room: int) -> Iterator[_Schedule]:
+    """Yield schedules, each for the case that those before need more than `room` bytes."""
+    ordered = least_alive(graph)
+    steps = whole_layers(with_scratch(ordered, board))
+    yield steps, choose_storage(steps)
+    least = narrow(steps[0].graph, room)
+    yield least
+    others = [with_scratch(other, board) for other in recomputed(ordered)]
+    if others:
+        again = narrow(min(others, key=lambda other: peak_in_chains(other, least[0])), room)
+        yield again
+        least = _smaller(least, again)
+    for name in bridges(least[0][0].graph):
+        if name in _alive_at_peak(*least):
+            rebuilt = narrow(with_scratch(rebuild(least[0][0].graph, name), board), room)
+            yield rebuilt
+            least = _smaller(least, rebuilt)
+    if updates_late(graph):
+        yield in_stages(graph, board, room)
+
+
+def _smaller(a: _Schedule, b: _Schedule) -> _Schedule:
+    return min(a, b, key=lambda found: _arena(found[1]))
 
 
 def _alive_at_peak(steps: tuple[Step, ...], storage: Storage) -> set[str]:

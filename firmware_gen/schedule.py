@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from firmware_gen.graph import Graph, Op
+from firmware_gen.operators import OPERATORS
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Chain:
     Attributes:
         start: index of the first one in the graph.
         height: rows of a band in the tallest output.
-        ends: for each band, for each operator: how many rows of its first output have then been made.
+        ends: for each band, for each operator: over how many of its rows it has then gone.
         lows: for an operator's index in the chain and a tensor that it reads: for each band the first row
             that it reads in this band or a later one; one more entry, the tensor's height, for the end.
         rolling: the tensors that nothing outside of the chain needs.
@@ -57,7 +58,7 @@ class Chain:
     def made(self) -> Mapping[str, tuple[int, ...]]:
         """How many rows of each first output exist before each band, and behind the last one."""
         columns = zip(self.ops, zip(*self.ends, strict=True), strict=True)
-        return {op.outputs[0]: (0, *ends) for op, ends in columns}
+        return {op.outputs[0]: (0, *ends) for op, ends in columns if op.outputs}
 
     @cached_property
     def needed(self) -> Mapping[str, tuple[int, ...]]:
@@ -71,7 +72,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel call; `rows` are the rows of the first output that it makes.
+    """One kernel call; `rows` are those that it makes of its first output, or adds up.
 
     In a chain the rows may be none: then it reads and writes nothing.
     """
@@ -102,7 +103,7 @@ def whole_region(graph: Graph, name: str) -> Region:
 
 
 def _whole(op: Op, graph: Graph) -> Step:
-    rows = (0, graph.shape(op.outputs[0])[0]) if op.outputs else (0, 0)
+    rows = (0, OPERATORS[op.kind].height(op, graph))
     return Step(
         op,
         graph,

@@ -6,6 +6,7 @@ tensor a view into one of them.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -75,9 +76,11 @@ def choose_storage(steps: tuple[Step, ...]) -> Storage:
     graph = steps[0].graph
     inside = parts_of_layers(graph)
     parts = [part for part in _concat_parts(graph) if part not in inside]
+    assignment = _Assignment(steps)
 
+    @functools.cache
     def cost(direct: frozenset[Part]) -> tuple[int, int]:
-        storage = assign(steps, inside | direct)
+        storage = assignment.storage(inside | direct)
         return peak_bytes(storage.buffers), copied_bytes(storage, graph)
 
     if len(parts) <= EXHAUSTIVE_PARTS:
@@ -88,7 +91,7 @@ def choose_storage(steps: tuple[Step, ...]) -> Storage:
         best = frozenset()
         for part in parts:
             best = min((best, best | {part}), key=cost)
-    return assign(steps, inside | best)
+    return assignment.storage(inside | best)
 
 
 def parts_of_layers(graph: Graph) -> frozenset[Part]:
@@ -124,27 +127,33 @@ def _seen_by_host(graph: Graph) -> set[str]:
 
 def assign(steps: tuple[Step, ...], direct: frozenset[Part]) -> Storage:
     """Return views and buffers when the parts in `direct` are written straight into their concatenation."""
-    return _Assignment(steps, direct).storage()
+    return _Assignment(steps).storage(direct)
 
 
 class _Assignment:
-    def __init__(self, steps: tuple[Step, ...], direct: frozenset[Part]) -> None:
-        self._steps = steps
+    """Assigns views to the tensors of a schedule."""
+
+    def __init__(self, steps: tuple[Step, ...]) -> None:
         self._graph = steps[0].graph
         self._by_host = _seen_by_host(self._graph)
-        self._whole = dict(direct)
+        self._whole: dict[str, str] = {}
         self._views: dict[str, View] = {}
         self._layers = layers(steps)
+        self._lifetimes = _lifetimes(steps)
         self._last = _lifetimes(whole_layers(self._graph))[1]  # counts layers: who comes after whom
 
-    def storage(self) -> Storage:
+    def storage(self, direct: frozenset[Part]) -> Storage:
+        """Return the storage when the parts in `direct` are written straight into their concatenation."""
         graph = self._graph
+        self._whole, self._views = dict(direct), {}
         for name in (*graph.inputs, *graph.labels, *graph.masks):
             self._views[name] = self._own(name)
         for index, step in enumerate(self._layers):
-            for name in (*step.op.outputs, *step.op.scratch):
+            for name in step.op.outputs:
                 if name not in self._views:
                     self._views[name] = self._place(name, step, index)
+            for name in step.op.scratch:
+                self._views[name] = self._own(self._largest_scratch(step.chain) if step.chain else name)
         members: dict[str, list[str]] = {}
         for name, view in self._views.items():
             members.setdefault(view.buffer, []).append(name)
@@ -157,13 +166,23 @@ class _Assignment:
             return self._part(name)
         if op.inputs and op.outputs[:1] == (name,):
             shared = OPERATORS[op.kind].view(op, self._graph, self._views[op.inputs[0]])
-            if shared is not None and (name not in self._by_host or self._dense(name, shared)):
+            # What outlives a chain must not keep more.
+            if (
+                shared is not None
+                and (name not in self._by_host or self._dense(name, shared))
+                and not _outlives(name, op.inputs[0], step)
+            ):
                 return shared
         if op.outputs[:1] == (name,):
             for k in OPERATORS[op.kind].overwrites(op):
                 if self._may_take_over(op.inputs[k], name, step, index):
                     return self._views[op.inputs[k]]
         return self._own(name)
+
+    def _largest_scratch(self, chain: Chain) -> str:
+        """Return what all operators of the chain work in: they take turns."""
+        names = [name for op in chain.ops for name in op.scratch]
+        return max(names, key=lambda name: self._graph.tensors[name].bytes)
 
     def _own(self, name: str) -> View:
         _, width, channels = self._graph.shape(name)
@@ -232,7 +251,7 @@ class _Assignment:
         return found
 
     def _buffers(self, members: Mapping[str, list[str]], rolls: Mapping[str, Roll]) -> Iterable[Buffer]:
-        firsts, lasts = _lifetimes(self._steps)
+        firsts, lasts = self._lifetimes
         for root, names in members.items():
             tensor = self._graph.tensors[root]
             bytes_ = tensor.bytes
@@ -248,7 +267,7 @@ def _roll(chain: Chain, names: list[str], row: int) -> Roll:
     firsts = [min(rows) for rows in zip(*(chain.needed[name] for name in names), strict=True)][:-1]
     return Roll(
         chain,
-        tuple(index for index, op in enumerate(chain.ops) if op.outputs[0] in names),
+        tuple(index for index, op in enumerate(chain.ops) if set(op.outputs[:1]) & set(names)),
         tuple(firsts),
         tuple(
             end - first if first > before else 0
@@ -257,6 +276,12 @@ def _roll(chain: Chain, names: list[str], row: int) -> Roll:
         max(end - first for first, end in zip(firsts, made[1:], strict=True)),
         row,
     )
+
+
+def _outlives(name: str, source: str, step: Step) -> bool:
+    """Tell whether `source` exists in bands only, and `name`, which `step` makes of it, whole."""
+    rolling = step.chain.rolling if step.chain is not None else ()
+    return source in rolling and name not in rolling
 
 
 def _read_later(tensor: str, elsewhere: bool, step: Step) -> bool:
@@ -293,9 +318,10 @@ def _lifetimes(steps: tuple[Step, ...]) -> tuple[dict[str, int], dict[str, int]]
     for name in graph.outputs:
         last[name] = max(last[name], end)
     # Gradients that are clipped as one wait for the last of them.
+    read = {name for op in graph.ops for name in op.inputs}
     for step in steps:
         if step.op.phase == "update":
-            last |= dict.fromkeys(step.op.outputs, len(steps) - 1)
+            last |= dict.fromkeys(set(step.op.outputs) - read, len(steps) - 1)
     return first, last
 
 

@@ -41,7 +41,7 @@ class UpdatePlan:
     momentum: bool = False  # of sgd: a velocity for every weight that learns
     keep_gradients: bool = False  # over several steps, for the mean over their samples
     optimizer: Optimizer = "sgd"
-    state: Real = "f32"  # how velocity and first moment are stored
+    state: Real = "f32"  # how velocity, first moment and gradients that wait for the norm are stored
     weights: WeightType = "f32"  # bf16: of float layers, but not their biases; int8: of int8 layers
     rounding: Rounding = "stochastic"  # of weights that are not in f32
     clip_norm: bool = False  # the step's whole gradient is there before any weight changes
@@ -77,11 +77,6 @@ def parse_update(
     return UpdatePlan(
         patterns, momentum, keep_gradients, optimizer, state, weights, rounding, clip_norm, gradients
     )
-
-
-def gradient_name(constant: str) -> str:
-    """Return the name of the gradient of a constant, where it is kept for longer than a layer's update."""
-    return f"gradient.{constant}"
 
 
 def optimizer_state(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         "--state",
         choices=("f32", "bf16"),
         default="f32",
-        help="how velocity or first moment are stored (default f32)",
+        help="how velocity, first moment and gradients that wait for --clip-norm are stored (default f32)",
     )
     optimizer.add_argument(
         "--weights",
@@ -199,8 +199,12 @@ def _update(args: argparse.Namespace) -> UpdatePlan:
 
     if args.optimizer != "sgd" and args.momentum > 0:
         raise UserError(f"--momentum is for sgd; --optimizer {args.optimizer} has beta1 in its place")
-    if args.optimizer == "sgd" and args.momentum == 0 and args.state != "f32":
-        raise UserError("--state is how a velocity is stored, but sgd has none without --momentum; add that")
+    stores = args.optimizer != "sgd" or args.momentum > 0 or (args.clip_norm > 0 and args.accumulate == 1)
+    if not stores and args.state != "f32":
+        raise UserError(
+            "--state is how a velocity is stored, or gradients that wait for --clip-norm, but this sgd has "
+            "neither; add --momentum or --clip-norm"
+        )
     if args.rounding != "stochastic" and args.weights == "f32":
         raise UserError("--rounding is for weights in bf16 or int8; add --weights bf16 or int8")
     return parse_update(

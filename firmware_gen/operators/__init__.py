@@ -2,7 +2,7 @@
 
 from firmware_gen.operators.activation import ActivationBits, ActivationGrad, ActivationOp
 from firmware_gen.operators.base import Operator
-from firmware_gen.operators.conv2d import BiasUpdate, Conv2d, ConvGradInput, ConvUpdate
+from firmware_gen.operators.conv2d import BiasUpdate, Conv2d, ConvGradInput, ConvUpdate, RoundGradient
 from firmware_gen.operators.conv2d_i8 import Conv2dI8
 from firmware_gen.operators.elementwise import (
     Add,
@@ -120,6 +120,7 @@ OPERATORS: dict[str, Operator] = {
         Resize(),
         ResizeGrad(),
         ResizeI8(),
+        RoundGradient(),
         Slice(),
         Softmax(),
         SoftmaxGrad(),

@@ -108,8 +108,8 @@ class Emitter(Protocol):
     def table(self, name: str, c_type: str, rows: Sequence[str]) -> str:
         """Return the name of a constant table with these initializers."""
 
-    def sink(self, constant: str) -> tuple[str, str]:
-        """Return the declaration that the ft_sink_t for gradients of `constant` needs, if any, and that."""
+    def sink(self, constant: str, step: Step) -> tuple[str, str]:
+        """Return what the ft_sink_t for the gradients of `constant` in `step` needs before it, and that."""
 
 
 class Operator:
@@ -118,6 +118,7 @@ class Operator:
     kind: ClassVar[str]
     learns: ClassVar[bool] = False  # its parameters have gradients
     row_by_row: ClassVar[bool] = False  # a row of the output is made from the same row of each input
+    accumulates: ClassVar[bool] = False  # sums over rows, to what is there: it has no rows of its own
 
     def macs(self, op: Op, graph: Graph) -> int:
         """Return the multiply-accumulates, taps in the padding counted as in the literature."""
@@ -127,8 +128,12 @@ class Operator:
         """Return the constants that the network's author would count: weights and biases, no tables."""
         return ()
 
+    def height(self, op: Op, graph: Graph) -> int:
+        """Return the number of rows that the operator goes over: those of its first output, as a rule."""
+        return graph.shape(op.outputs[0])[0] if op.outputs else 0
+
     def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
-        """Return which rows of input `k` go into row `row` of the first output; empty ranges are allowed.
+        """Return which rows of input `k` are read for row `row` of :meth:`height`; empty ranges are allowed.
 
         None: the operator makes its output only as a whole. An operator that answers otherwise makes in
         :meth:`emit` no other rows than `Emitter.rows`, and in further outputs what belongs to these rows.

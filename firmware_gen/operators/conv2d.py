@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from boards import Isa
-from firmware_gen.graph import Graph, Op
+from firmware_gen.graph import Graph, Op, gradient_name
 from firmware_gen.operators.activation import activation_gradient
 from firmware_gen.operators.base import Channels, Emitter, Operator, Rows, Tape
 from firmware_gen.window import LINEAR, Activation, Window
@@ -269,26 +269,46 @@ class ConvGradInput(Operator):
         return _Gather(kernel, conv, taken, given, strides, f"{weight}{offset}", start, start_map).c(step, c)
 
 
+def _is_kept(op: Op, graph: Graph) -> bool:
+    """Tell whether the gradients of an update are added up in memory, where rows may come one by one."""
+    return bool(op.outputs) or gradient_name(op.constants[0]) in graph.state
+
+
 class ConvUpdate(Operator):
-    """Weight gradients: added to the kept gradients, or applied at once; inputs x, dy."""
+    """Weight gradients: added to the kept gradients, or applied at once; inputs x, dy.
+
+    Goes over the rows of the map that the window steps over: dy of a convolution, x of a transposed one.
+    """
 
     kind = "conv_update"
+    accumulates = True
+
+    def height(self, op: Op, graph: Graph) -> int:
+        return graph.shape(op.inputs[0] if _attrs(op).transposed else op.inputs[1])[0]
+
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        if not _is_kept(op, graph):
+            return None
+        transposed = _attrs(op).transposed
+        if transposed == (k == 0):
+            return row, row + 1
+        return _attrs(op).window.rows_below(row, graph.shape(op.inputs[k])[0])
 
     def macs(self, op: Op, graph: Graph) -> int:
         attrs = _attrs(op)
-        height, width, _ = graph.shape(op.inputs[0] if attrs.transposed else op.inputs[1])
-        return int(graph.constants[op.constants[0]].value.size) * height * width
+        _, width, _ = graph.shape(op.inputs[0] if attrs.transposed else op.inputs[1])
+        return self.height(op, graph) * width * int(graph.constants[op.constants[0]].value.size)
 
     def emit(self, step: Step, c: Emitter) -> str:
         op, attrs = step.op, _attrs(step.op)
         x, dy = op.inputs
         name = op.constants[0]
         kernel = "ft_conv2d_transpose_grad_w_f32" if attrs.transposed else "ft_conv2d_grad_w_f32"
-        declaration, sink = c.sink(name)
+        declaration, sink = c.sink(name, step)
         return (
             f"{declaration}{kernel}({c.pointer(x)}, {c.map(x)}, {c.pointer(dy)}, {c.map(dy)},\n"
             f"    {sink},\n"
-            f"    {forward_literal(attrs, step.graph.constants[name].value.shape)});"
+            f"    {forward_literal(attrs, step.graph.constants[name].value.shape)}, {c.rows(step)});"
         )
 
 
@@ -296,8 +316,26 @@ class BiasUpdate(Operator):
     """Bias gradient: added to the kept one, or applied at once."""
 
     kind = "bias_update"
+    accumulates = True
+
+    def height(self, op: Op, graph: Graph) -> int:
+        return graph.shape(op.inputs[0])[0]
+
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        return (row, row + 1) if _is_kept(op, graph) else None
 
     def emit(self, step: Step, c: Emitter) -> str:
         dy, name = step.op.inputs[0], step.op.constants[0]
-        declaration, sink = c.sink(name)
-        return f"{declaration}ft_bias_grad_f32({c.pointer(dy)}, {c.map(dy)},\n    {sink});"
+        declaration, sink = c.sink(name, step)
+        return f"{declaration}ft_bias_grad_f32({c.pointer(dy)}, {c.map(dy)},\n    {sink}, {c.rows(step)});"
+
+
+class RoundGradient(Operator):
+    """The gradient of a weight in bf16, in which it waits for the norm of all."""
+
+    kind = "round_gradient"
+
+    def emit(self, step: Step, c: Emitter) -> str:
+        total, rounded = step.op.inputs[0], step.op.outputs[0]
+        count = step.graph.tensors[total].count
+        return f"ft_round_bf16({c.pointer(total)}, {c.pointer(rounded)}, {count});"

@@ -243,6 +243,9 @@ class ConvUpdateI8(ConvUpdate):
 
     kind = "conv_update_i8"
 
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        return None
+
     def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
         dots = _dots(op, graph, isa)
         return 0 if dots is None else dots.scratch
@@ -253,7 +256,7 @@ class ConvUpdateI8(ConvUpdate):
         assert isinstance(attrs, ConvAttrs)
         x, dy = op.inputs
         name = op.constants[0]
-        declaration, sink = c.sink(name)
+        declaration, sink = c.sink(name, step)
         literal = forward_literal(attrs, graph.constants[name].value.shape)
         dots = _dots(op, graph, c.isa)
         kernel, rest = "ft_conv2d_grad_w_i8", ""
@@ -296,8 +299,11 @@ class BiasUpdateI8(BiasUpdate):
 
     kind = "bias_update_i8"
 
+    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        return None
+
     def emit(self, step: Step, c: Emitter) -> str:
         dy, name = step.op.inputs[0], step.op.constants[0]
-        declaration, sink = c.sink(name)
+        declaration, sink = c.sink(name, step)
         kernel = f"ft_bias_grad_{step.graph.tensors[dy].dtype}"
         return f"{declaration}{kernel}({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)}.scale,\n    {sink});"

@@ -161,7 +161,7 @@ def tune_words(changes: Sequence[str] = (), **replaced: str) -> list[str]:
         ({"weight-decay": "inf"}, "--weight-decay: inf"),
         ({"optimizer": "rmsprop"}, "--optimizer: invalid choice: 'rmsprop'"),
         ({"state": "f16"}, "--state: invalid choice: 'f16'"),
-        ({"state": "bf16"}, "--state is how a velocity is stored, but sgd has none without --momentum"),
+        ({"state": "bf16"}, "--state is how a velocity is stored, or gradients that wait for --clip-norm"),
         ({"weights": "int4"}, "--weights: invalid choice: 'int4'"),
         (
             {"weights": "int8"},

@@ -72,6 +72,9 @@ class MemoryModel:
             assert (found == expected).all(), f"rows of {region.tensor} have been overwritten"
         if step.rows[0] == step.rows[1]:
             return
+        if OPERATORS[step.op.kind].accumulates:
+            self._accumulate(step)
+            return
         y, *others = step.op.outputs
         rows = slice(*step.rows)
         if self._graph.tensors[y].dtype == "bits":
@@ -91,6 +94,13 @@ class MemoryModel:
                 source = source[:, :, step.op.attrs.first : step.op.attrs.end]
             self._memory[where[:, :, first : first + count]] = self._memory[source]
             first += count
+
+    def _accumulate(self, step: Step) -> None:
+        """Add some rows to outputs that are there, but for those of the first rows."""
+        for name in (*step.op.outputs, *step.op.scratch):
+            if step.rows[0] and name in step.op.outputs:
+                self.assert_holds(name)
+            self._write(name)
 
     def _is_copied(self, op: Op) -> bool:
         return op.kind in ("concat", "slice")

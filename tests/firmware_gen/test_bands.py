@@ -1,5 +1,6 @@
 """Chains of layers that run in bands of rows: the bits of whole layers, in less memory."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from test_operators import FAMILIES
 from boards import load_board
 from firmware_gen.backward import training_graph
 from firmware_gen.bands import Bands
-from firmware_gen.graph import Graph
+from firmware_gen.graph import Graph, Op
 from firmware_gen.passes import lighten
 from firmware_gen.plan import Plan, plan_schedule
 from firmware_gen.schedule import Chain, whole_layers
@@ -28,9 +29,13 @@ MANY = settings(SHORT, max_examples=60)
 NETWORKS = st.one_of(*(strategy for family in FAMILIES.values() for strategy in family))
 
 
-def training(case: Case, folder: Path, name: str = "net") -> Graph:
+KEPT = UpdatePlan(keep_gradients=True)
+CLIPPED = UpdatePlan(clip_norm=True, state="bf16")
+
+
+def training(case: Case, folder: Path, name: str = "net", update: UpdatePlan = KEPT) -> Graph:
     graph = case.net.graph(folder, name)
-    update = UpdatePlan(case.patterns, keep_gradients=True)
+    update = dataclasses.replace(update, patterns=case.patterns)
     return lighten(training_graph(graph, tuple(case.net.losses), update))
 
 
@@ -148,15 +153,27 @@ def check(case: Case, random: np.random.Generator, folder: Path) -> None:
         inference.assert_holds(name)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_outputs_losses_and_gradients_have_the_bits_of_whole_layers(seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seed", "update"), [(0, KEPT), (1, CLIPPED)], ids=("kept", "clipped"))
+def test_outputs_losses_and_gradients_have_the_bits_of_whole_layers(
+    seed: int, update: UpdatePlan, tmp_path: Path
+) -> None:
     random = np.random.default_rng(seed)
-    assert_same_bits([deep(random) for _ in range(6)], random, tmp_path)
+    cases = [deep(random) for _ in range(6)]
+    graphs = [training(case, tmp_path, f"net{k}", update) for k, case in enumerate(cases)]
+    others = [banded(graph, drawn_chains(graph, random)) for graph in graphs]
+    assert any(op.phase == "update" for plan in others for op in _in_chains(plan))
+    assert_same_bits(cases, [*map(whole, graphs)], others, tmp_path)
 
 
-def assert_same_bits(cases: Sequence[Case], random: np.random.Generator, folder: Path) -> None:
-    graphs = [training(case, folder, f"net{k}") for k, case in enumerate(cases)]
-    plans = [plan for graph in graphs for plan in (whole(graph), banded(graph, drawn_chains(graph, random)))]
+def _in_chains(plan: Plan) -> list[Op]:
+    return [step.op for step in plan.steps if step.chain]
+
+
+def assert_same_bits(
+    cases: Sequence[Case], expected: Sequence[Plan], found: Sequence[Plan], folder: Path
+) -> None:
+    """Run both plans of each case and compare inference, losses, gradients and weights."""
+    plans = [plan for pair in zip(expected, found, strict=True) for plan in pair]
     fleet = Fleet(plans)
     asked = [answers(fleet, k, cases[k // 2].net, plan) for k, plan in enumerate(plans)]
     values = fleet.run(fleet.build(folder, lanes_here()[0]))
@@ -181,5 +198,5 @@ def answers(fleet: Fleet, model: int, net: Net, plan: Plan) -> list[int]:
         fleet.write(model, f"{name}.label", hwc(net.labels[name]))
         fleet.write(model, f"{name}.mask", hwc(net.masks[name]))
     losses = fleet.step(model)
-    gradients = [fleet.read(model, f"gradient.{name}") for name in plan.graph.trained]
-    return [*outputs, losses, *gradients, fleet.intact(model)]
+    learned = [fleet.read(model, f"{kind}{x}") for x in plan.graph.trained for kind in ("gradient.", "")]
+    return [*outputs, losses, *learned, fleet.intact(model)]

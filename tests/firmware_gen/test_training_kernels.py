@@ -20,7 +20,7 @@ STEPS = 2
 BOARDS = ("mps2_an386", "mps3_an547", "qemu_riscv32")
 UPDATES = {
     "at once": UpdatePlan(("*",), momentum=True),
-    "clipped as one": UpdatePlan(("*",), clip_norm=True, weights="bf16"),
+    "clipped as one": UpdatePlan(("*",), clip_norm=True, weights="bf16", state="bf16"),
     "kept gradients": UpdatePlan(("*",), keep_gradients=True),
     "velocities in bf16": UpdatePlan(("*",), momentum=True, state="bf16"),
     "weights and velocities in bf16": UpdatePlan(("*",), momentum=True, state="bf16", weights="bf16"),

@@ -46,6 +46,12 @@ FT_INLINE void ft_reals_store(ft_reals_t to, int at, ft_vec v, int count) {
         to.bf16[at + k] = ft_float_to_bf16(lane[k]);
 }
 
+/* y = x, rounded; they do not overlap. */
+FT_INLINE void ft_round_bf16(const float *x, uint16_t *y, int count) {
+    for (int k = 0; k < count; k++)
+        y[k] = ft_float_to_bf16(x[k]);
+}
+
 /* Floats of a weight, or of `out` of its output channels, for the kernels: y[(t * in + i) * out + o] =
  * w[t * w_tap + i * w_in + o * w_out]. */
 FT_INLINE void ft_widen(const uint16_t *w, float *y, int taps, int w_tap, int in, int w_in, int out,

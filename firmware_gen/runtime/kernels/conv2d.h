@@ -208,12 +208,13 @@ FT_INLINE void ft_conv_grad_w_rows_f32(const float *x, int x_row, int x_pixel, c
     }
 }
 
-/* The weight gradients of one tap, summed over the map that the window steps over (dy of a convolution, x of
- * a transposed one), which go to the place `at` of the sink.
+/* The weight gradients of one tap, summed over the rows y0..y1 of the map that the window steps over (dy of a
+ * convolution, x of a transposed one), which go to the place `at` of the sink.
  *
  * Convolution: weights are [tap][in][groups * out]. Transposed: [tap][groups * in][out]. */
 FT_INLINE void ft_conv_tap_grad_w_f32(const float *x, ft_map_t xm, const float *dy, ft_map_t dym,
-                                      ft_sink_t to, int at, ft_conv_t conv, int ky, int kx, int transposed) {
+                                      ft_sink_t to, int at, ft_conv_t conv, int ky, int kx, int transposed,
+                                      int y0, int y1) {
     const ft_window_t win = conv.window;
     const ft_map_t near = transposed ? xm : dym, far = transposed ? dym : xm;
     ft_range_t ys = ft_positions(ky, win.stride_y, win.pad_y, win.dilation_y, far.h, near.h);
@@ -223,9 +224,11 @@ FT_INLINE void ft_conv_tap_grad_w_f32(const float *x, ft_map_t xm, const float *
     const int far_row = win.stride_y * far.row, far_pixel = win.stride_x * far.pixel;
     const int x_row = transposed ? xm.row : far_row, x_pixel = transposed ? xm.pixel : far_pixel;
     const int dy_row = transposed ? far_row : dym.row, dy_pixel = transposed ? far_pixel : dym.pixel;
+    ys.from = ys.from > y0 ? ys.from : y0;
+    ys.to = ys.to < y1 ? ys.to : y1;
     if (ft_is_pointwise(win) && ft_is_one_run(xm) && ft_is_one_run(dym)) {
-        xs.to *= ys.to;
-        ys.to = 1;
+        xs = (ft_range_t){ys.from * xs.to, ys.to * xs.to};
+        ys = (ft_range_t){0, 1};
     }
     if (ft_is_depthwise(conv)) {
         ft_depthwise_grad_w_f32(x + (transposed ? 0 : offset), x_row, x_pixel, dy + (transposed ? offset : 0),
@@ -248,31 +251,33 @@ FT_INLINE void ft_conv_tap_grad_w_f32(const float *x, ft_map_t xm, const float *
 }
 
 FT_INLINE void ft_conv_grad_w_f32(const float *x, ft_map_t xm, const float *dy, ft_map_t dym, ft_sink_t to,
-                                  ft_conv_t conv, int transposed) {
+                                  ft_conv_t conv, int transposed, int y0, int y1) {
     const int width = conv.window.kernel_x;
-    _Pragma("GCC unroll 1") for (int ky = 0; ky < conv.window.kernel_y;
-                                 ky++) _Pragma("GCC unroll 1") for (int kx = 0; kx < width; kx++)
-        ft_conv_tap_grad_w_f32(x, xm, dy, dym, to, (ky * width + kx) * conv.w_tap, conv, ky, kx, transposed);
+    _Pragma("GCC unroll 1") for (int ky = 0; ky < conv.window.kernel_y; ky++)
+        _Pragma("GCC unroll 1") for (int kx = 0; kx < width; kx++) ft_conv_tap_grad_w_f32(
+            x, xm, dy, dym, to, (ky * width + kx) * conv.w_tap, conv, ky, kx, transposed, y0, y1);
 }
 
-/* The weight gradients of a convolution with input x and output gradient dy go to the sink. No scratch. */
+/* The weight gradients of a convolution with input x and output gradient dy, of rows y0..y1 of dy, go to the
+ * sink. Where that adds to g, rows may come in several calls, ascending: the same sums. No scratch. */
 FT_INLINE void ft_conv2d_grad_w_f32(const float *x, ft_map_t xm, const float *dy, ft_map_t dym, ft_sink_t to,
-                                    ft_conv_t conv) {
-    ft_conv_grad_w_f32(x, xm, dy, dym, to, conv, 0);
+                                    ft_conv_t conv, int y0, int y1) {
+    ft_conv_grad_w_f32(x, xm, dy, dym, to, conv, 0, y0, y1);
 }
 
+/* The same of a transposed convolution, of rows y0..y1 of x. */
 FT_INLINE void ft_conv2d_transpose_grad_w_f32(const float *x, ft_map_t xm, const float *dy, ft_map_t dym,
-                                              ft_sink_t to, ft_conv_t conv) {
-    ft_conv_grad_w_f32(x, xm, dy, dym, to, conv, 1);
+                                              ft_sink_t to, ft_conv_t conv, int y0, int y1) {
+    ft_conv_grad_w_f32(x, xm, dy, dym, to, conv, 1, y0, y1);
 }
 
 /* The bias gradients of `vectors` vectors of channels from `at` on. */
 FT_INLINE void ft_bias_grad_block_f32(const float *dy, ft_map_t dym, ft_sink_t to, int at, int vectors,
-                                      int count) {
+                                      int count, int y0, int y1) {
     ft_vec acc[FT_SINGLE];
     FT_EACH(v, vectors)
         acc[v] = to.g ? ft_gather(to.g + at + v * FT_LANES, 1, count) : ft_splat(0.0f);
-    for (int row = 0; row < dym.h; row++) {
+    for (int row = y0; row < y1; row++) {
         const float *d = dy + row * dym.row + at;
         _Pragma("GCC unroll 1") for (int col = 0; col < dym.w; col++) {
             FT_EACH(v, vectors)
@@ -284,16 +289,17 @@ FT_INLINE void ft_bias_grad_block_f32(const float *dy, ft_map_t dym, ft_sink_t t
         ft_sink_finish(to, at + v * FT_LANES, acc[v], count);
 }
 
-/* The bias gradients, sums of dy pixel by pixel, go to the sink. No scratch. */
-FT_INLINE void ft_bias_grad_f32(const float *dy, ft_map_t dym, ft_sink_t to) {
+/* The bias gradients, sums of rows y0..y1 of dy pixel by pixel, go to the sink, as weight gradients do. No
+ * scratch. */
+FT_INLINE void ft_bias_grad_f32(const float *dy, ft_map_t dym, ft_sink_t to, int y0, int y1) {
     for (int c = 0; c < dym.c;) {
         const int left = dym.c - c;
         if (left >= FT_SINGLE * FT_LANES) {
-            ft_bias_grad_block_f32(dy, dym, to, c, FT_SINGLE, FT_LANES);
+            ft_bias_grad_block_f32(dy, dym, to, c, FT_SINGLE, FT_LANES, y0, y1);
             c += FT_SINGLE * FT_LANES;
         } else {
             const int count = left >= FT_LANES ? FT_LANES : left;
-            ft_bias_grad_block_f32(dy, dym, to, c, 1, count);
+            ft_bias_grad_block_f32(dy, dym, to, c, 1, count, y0, y1);
             c += count;
         }
     }
