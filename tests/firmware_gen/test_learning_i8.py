@@ -10,9 +10,10 @@ from fleet import Lanes, compile_program, lanes_here
 from numpy.typing import NDArray
 from qdq_models import Scale
 from qdq_networks import Array, Found, Join, Layer, QdqNetwork, assert_equal, learned, opened
+from quick_board import quick_board
 
 import boards
-from boards import load_board
+from boards import Board, load_board
 from fieldtune.errors import UserError
 from firmware_gen.backward import LossSpec, training_graph
 from firmware_gen.graph import Constant, Graph
@@ -26,7 +27,8 @@ from firmware_gen.weights import to_source
 from ondevice.device import Hyper
 from ondevice.workbench import open_board
 
-BOARDS = ("mps2_an386", "mps2_an500", "mps3_an547", "qemu_riscv32")
+M7 = pytest.param("mps2_an500", marks=pytest.mark.long)  # the code of the M4, in another order
+BOARDS = ("native", "mps2_an386", M7, "mps3_an547", "qemu_riscv32")
 QUANTIZED = "_quantized"  # ends the file's name of an integer weight
 LEARNS = ("head", "thin", "up", "mix", "y")
 
@@ -49,9 +51,13 @@ def network() -> QdqNetwork:
     return QdqNetwork(parts, size=10, seed=11)
 
 
-def _plan(graph: Graph, board: str = "native", rounding: Rounding = "stochastic", **changes: Any) -> Plan:
+def _plan(
+    graph: Graph, board: Board | None = None, rounding: Rounding = "stochastic", **changes: Any
+) -> Plan:
+    """Return the plan for `board`, a quickly built `native` if None."""
     update = UpdatePlan(LEARNS, weights="int8", rounding=rounding, **changes)
-    return make_plan(lighten(training_graph(graph, (LossSpec("y.dq", "mse"),), update)), load_board(board))
+    learning = lighten(training_graph(graph, (LossSpec("y.dq", "mse"),), update))
+    return make_plan(learning, board or quick_board("native"))
 
 
 def _real(plan: Plan, name: str, value: NDArray[Any]) -> Array:
@@ -92,15 +98,15 @@ def test_gradients_are_those_of_the_network_in_float(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("board", BOARDS)
 def test_every_board_gives_the_bits_of_native(board: str, native: Found, tmp_path: Path) -> None:
-    assert_equal(native, _learned(board, tmp_path))
+    assert_equal(native, _learned(load_board(board), tmp_path))
 
 
 @pytest.fixture(scope="module")
 def native(tmp_path_factory: pytest.TempPathFactory) -> Found:
-    return _learned("native", tmp_path_factory.mktemp("native"))
+    return _learned(quick_board("native"), tmp_path_factory.mktemp("native"))
 
 
-def _learned(board: str, folder: Path) -> Found:
+def _learned(board: Board, folder: Path) -> Found:
     net = network()
     plan = _plan(net.graph(folder), board, momentum=True)
     return learned(net, plan, folder, momentum=0.5, scales=(1, 1, 1, 1))
@@ -167,7 +173,7 @@ def test_a_board_that_gets_weights_state_and_ranges_goes_on_with_the_same_bits(t
 def test_the_plan_counts_the_bytes_that_the_linker_places(tmp_path: Path) -> None:
     graph = network().graph(tmp_path)
     for name in ("mps2_an386", "mps3_an547"):
-        plan = _plan(graph, name, momentum=True)
+        plan = _plan(graph, load_board(name), momentum=True)
         write_project(plan, tmp_path / name)
         assert boards.build(tmp_path / name, plan.board).ram_bytes == plan.ram_bytes
 

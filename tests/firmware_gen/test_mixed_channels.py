@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from qdq_models import Scale
 from qdq_networks import Array, Found, Join, Layer, QdqNetwork, assert_equal, learned, opened
+from quick_board import quick_board
 
 from boards import load_board
 from firmware_gen.backward import LossSpec, training_graph
@@ -19,7 +20,8 @@ from firmware_gen.storage import choose_storage
 from firmware_gen.update import UpdatePlan
 from ondevice.workbench import open_board
 
-BOARDS = ("mps2_an386", "mps2_an500", "mps3_an547", "qemu_riscv32")
+M7 = pytest.param("mps2_an500", marks=pytest.mark.long)  # the code of the M4, in another order
+BOARDS = ("mps2_an386", M7, "mps3_an547", "qemu_riscv32")
 PARTS = ("low", "each:1/2", "wide:4-11", "up:3/4")
 
 
@@ -59,12 +61,12 @@ def _learned(plan: Plan, folder: Path) -> Found:
 def native(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What `native` finds, with whole layers."""
     folder = tmp_path_factory.mktemp("native")
-    return _learned(make_plan(_sparse(network().graph(folder), *PARTS), load_board("native")), folder)
+    return _learned(make_plan(_sparse(network().graph(folder), *PARTS), quick_board("native")), folder)
 
 
 def test_learning_channels_have_the_gradients_of_the_network_in_float(tmp_path: Path) -> None:
     net = network()
-    plan = make_plan(_sparse(net.graph(tmp_path), *PARTS, keep=True), load_board("native"))
+    plan = make_plan(_sparse(net.graph(tmp_path), *PARTS, keep=True), quick_board("native"))
     learning = {op.name: op.constants[0] for op in plan.graph.ops if op.kind == "conv_update"}
     assert learning.keys() == {"low", "each", "wide", "up"}
     with opened(plan, tmp_path, lr=0.0) as device:
@@ -101,7 +103,7 @@ def test_inference_has_the_bits_of_whole_layers_that_learn(tmp_path: Path) -> No
     graph, x = net.graph(tmp_path), net.sample(1)["x"]
     found = []
     for number, patterns in enumerate((("low", "each", "wide", "up"), PARTS)):
-        plan = make_plan(_sparse(graph, *patterns), load_board("native"))
+        plan = make_plan(_sparse(graph, *patterns), quick_board("native"))
         with open_board(plan, tmp_path / str(number)) as device:
             found.append(device.infer({"x": x})["y.dq"])
     assert found[0].tobytes() == found[1].tobytes()
@@ -139,7 +141,7 @@ def _longest_chains(graph: Graph) -> list[Chain]:
 def test_adam_keeps_moments_of_the_learning_channels_only(tmp_path: Path) -> None:
     update = UpdatePlan(("wide:1/4", "y.bias"), optimizer="adam", state="bf16")
     graph = lighten(training_graph(network().graph(tmp_path), (LossSpec("y.dq", "mse"),), update))
-    plans = [make_plan(graph, load_board(name)) for name in ("native", "mps3_an547")]
+    plans = [make_plan(graph, quick_board(name)) for name in ("native", "mps3_an547")]
     assert graph.state["moment1.wide.weight_quantized"].shape[-1] == 4
     assert graph.state["moment1.wide.weight_quantized"].dtype == "bf16"
     assert_equal(*(_learned(plan, tmp_path) for plan in plans))

@@ -9,6 +9,7 @@ import pytest
 from onnx import helper
 from qdq_models import Scale, border, float_model
 from qdq_networks import Found, Join, Layer, QdqNetwork, assert_equal, learned, opened
+from quick_board import quick_board
 
 import boards
 from boards import load_board
@@ -49,7 +50,7 @@ def network(activation: str = "LeakyRelu", share: float = 1.0) -> QdqNetwork:
 
 def _plan(graph: Graph, board: str, keep: bool = False) -> Plan:
     update = parse_update("head", keep_gradients=keep)
-    return make_plan(lighten(training_graph(graph, (LossSpec("y.dq", "mse"),), update)), load_board(board))
+    return make_plan(lighten(training_graph(graph, (LossSpec("y.dq", "mse"),), update)), quick_board(board))
 
 
 def _learned(plan: Plan, folder: Path) -> Found:

@@ -7,8 +7,9 @@ import pytest
 from learning_layers import random_layers
 from networks import Net
 from numpy.typing import NDArray
+from quick_board import quick_board
 
-from boards import load_board
+from boards import Board, load_board
 from firmware_gen.backward import training_graph
 from firmware_gen.passes import lighten
 from firmware_gen.plan import Plan, make_plan
@@ -41,6 +42,7 @@ LONG = [
     ("board", "name"),
     [
         *((board, name) for board in BOARDS for name in ("at once", "kept gradients", "Adam at once")),
+        ("native", "at once"),
         ("mps2_an386", "AdamW of kept gradients"),
         ("mps3_an547", "velocities in bf16"),
         ("mps2_an386", "clipped as one"),
@@ -52,32 +54,34 @@ LONG = [
 def test_random_layers(board: str, name: str, tmp_path: Path) -> None:
     update = UPDATES[name]
     net = random_layers(seed=5 + update.keep_gradients)
-    native, emulated = (_learn(net, update, name, tmp_path) for name in ("native", board))
-    assert native.keys() == emulated.keys()
-    for name, value in native.items():
-        assert np.array_equal(value, emulated[name]), f"{name} differs on {board}"
+    expected = _learn(net, update, quick_board("native"), tmp_path / "quick")
+    found = _learn(net, update, load_board(board), tmp_path)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert np.array_equal(value, found[name]), f"{name} differs on {board}"
 
 
 def test_as_many_channels_as_bytes_from_weight_to_weight(tmp_path: Path) -> None:
     # GCC gave the count and the step of blocks_vfp.h one register: see there.
     net = Net(seed=6)
     net.loss(net.conv(net.input(32, 4, 4), 8), "mse")
-    native, emulated = (_learn(net, UPDATES["at once"], name, tmp_path) for name in ("native", "mps2_an386"))
+    boards = (quick_board("native"), load_board("mps2_an386"))
+    native, emulated = (_learn(net, UPDATES["at once"], board, tmp_path) for board in boards)
     for name, value in native.items():
         assert np.array_equal(value, emulated[name]), name
 
 
-def _plan(net: Net, update: UpdatePlan, board: str, folder: Path) -> Plan:
+def _plan(net: Net, update: UpdatePlan, board: Board, folder: Path) -> Plan:
     graph = training_graph(net.graph(folder), tuple(net.losses), update)
-    return make_plan(lighten(graph), load_board(board))
+    return make_plan(lighten(graph), board)
 
 
-def _learn(net: Net, update: UpdatePlan, board: str, folder: Path) -> dict[str, NDArray[np.uint32]]:
+def _learn(net: Net, update: UpdatePlan, board: Board, folder: Path) -> dict[str, NDArray[np.uint32]]:
     """Return the bits of losses, weights and outputs after some steps."""
     plan = _plan(net, update, board, folder)
     random = np.random.default_rng(3)
     graph = plan.graph
-    with open_board(plan, folder / board) as device:
+    with open_board(plan, folder / board.id) as device:
         device.set_hyper(Hyper(lr=0.02, momentum=0.9, weight_decay=0.01, clip_norm=1.0))
         losses = []
         for step in range(STEPS):
