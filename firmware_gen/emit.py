@@ -107,7 +107,7 @@ def step_parts(plan: Plan) -> tuple[Part, ...]:
     if not plan.graph.trained:
         return ()
     parts = [Part(step.op.name, index) for index, step in enumerate(plan.steps)]
-    # Not the loss: some gradients need nothing of it, and an order that saves memory may have them first.
+    # Before all that is not inference: that the loss comes first is not promised by the order.
     first = next(index for index, step in enumerate(plan.steps) if step.op.phase != "forward")
     while (
         first

@@ -11,6 +11,7 @@ import numpy as np
 from fieldtune.errors import UserError
 from firmware_gen.graph import Constant, Graph, Op
 from firmware_gen.operators.resize import ResizeAttrs
+from firmware_gen.update import parse_update, trained_constants
 from firmware_gen.window import Activation
 
 MOVERS = ("concat", "max_pool", "channels_first", "from_channels_first")
@@ -61,14 +62,16 @@ def divide(graph: Graph, keep_float: str | None = None, update: str | None = Non
 
     Args:
         graph: simplified, in float.
-        keep_float: names or globs of layers or weights, separated by commas, as in an update plan. A layer
-            without weights whose readers all are in float is in float too.
-        update: the same for the layers that will learn on the device.
+        keep_float: names or globs of layers or weights, separated by commas. A layer without weights whose
+            readers all are in float is in float too.
+        update: what will learn on the device, as the update plan has it.
 
     Raises:
         UserError: a pattern matches nothing, or nothing is left for int8.
+        ModelError: a constant that several layers share would learn.
     """
-    kept, learning = _named(graph, keep_float, "--keep-float"), _named(graph, update, "--update")
+    kept, trained = _named(graph, keep_float), trained_constants(graph, parse_update(update))
+    learning = {op.name for op in graph.ops if any(name in trained for name in op.constants)}
     for op in reversed(graph.ops):
         readers = graph.consumers(op.outputs[0])
         inner = not op.constants and readers and op.outputs[0] not in graph.outputs
@@ -81,8 +84,8 @@ def divide(graph: Graph, keep_float: str | None = None, update: str | None = Non
     )
 
 
-def _named(graph: Graph, patterns: str | None, option: str) -> set[str]:
-    """Return the layers that `patterns`, given with `option`, name by themselves or by their weights."""
+def _named(graph: Graph, patterns: str | None) -> set[str]:
+    """Return the layers that the `patterns` of --keep-float name by themselves or by their weights."""
     named: set[str] = set()
     for pattern in filter(None, (part.strip() for part in (patterns or "").split(","))):
         hits = {
@@ -92,7 +95,7 @@ def _named(graph: Graph, patterns: str | None, option: str) -> set[str]:
         }
         if not hits:
             raise UserError(
-                f"no layer or weight of {graph.name} is called '{pattern}' as {option} has it; "
+                f"no layer or weight of {graph.name} is called '{pattern}' as --keep-float has it; "
                 f"the layers are {', '.join(op.name for op in graph.ops)}"
             )
         named |= hits

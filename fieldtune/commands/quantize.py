@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--update",
         metavar="LAYERS",
-        help="names or globs of int8 layers that will learn on the device: their weights keep their size",
+        help="int8 layers that will learn on the device, as tune has them: their weights keep their size",
     )
     parser.add_argument(
         "--backend",

@@ -15,6 +15,7 @@ from firmware_gen.importers.builder import Builder
 from firmware_gen.operators.base import Lowered
 from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.operators.conv2d_i8 import quantized_conv2d, quantized_fully_connected
+from firmware_gen.operators.quantize import Rounding, quantize
 from firmware_gen.plan import make_plan
 from firmware_gen.window import LINEAR, Activation, Pair, Window
 
@@ -237,6 +238,22 @@ def test_factors_of_zero_and_above_one_half(depthwise: bool, tmp_path: Path) -> 
         network.put(lowered, name, ["x"], Tensor(name, (3, 3, 17), "i8", unit))
         network.add_output(name)
     _same_bits(network.graph(), random, tmp_path)
+
+
+@pytest.mark.parametrize("rounding", ["even", "away"])
+def test_floats_are_quantized_whatever_they_are(rounding: Rounding, tmp_path: Path) -> None:
+    """Halves, numbers beside them, what no grid holds, and what is no number."""
+    halves = np.arange(-150, 150, dtype=np.float32) + np.float32(0.5)
+    extremes = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-40, -0.0], np.float32)
+    beside = [halves, np.nextafter(halves, np.float32(np.inf)), np.nextafter(halves, np.float32(-np.inf))]
+    values = np.concatenate([*beside, extremes])
+    network = Builder("floats")
+    network.add_input(Tensor("x", (1, 1, values.size)), 4)
+    grid = Quantization(0.25, -3)
+    network.put(quantize(rounding), "y", ["x"], Tensor("y", (1, 1, values.size), "i8", grid))
+    network.add_output("y")
+    sample = {"x": values[None, None] * np.float32(grid.scale)}
+    same_bits(network.graph(), (BOARD,), [sample], tmp_path)
 
 
 def _random_window(random: Random, largest: int) -> tuple[Window, int, int]:

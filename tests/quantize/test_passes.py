@@ -156,9 +156,10 @@ def test_layers_without_weights_follow_their_readers_into_float(tmp_path: Path) 
     assert "enc1" in divide(network.graph, "dec*").tensors
 
 
-def test_layers_that_will_learn_keep_the_size_of_their_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("update", ["dec", "dec:1/4", "dec.bias:0-1"])
+def test_layers_that_will_learn_keep_the_size_of_their_weights(tmp_path: Path, update: str) -> None:
     network = read_network(write_tiny(tmp_path / "net.onnx"))
-    scheme = divide(network.graph, update="dec")
+    scheme = divide(network.graph, update=update)
     assert "dec" in scheme.unscaled_layers
     assert not scheme.float_layers
     magnitudes = _magnitudes(network, _inputs(network))

@@ -188,6 +188,17 @@ FT_INLINE int32_t ft_dithered(float x, int i) {
     return (int32_t)(x + (float)(spread >> 24) * 0x1p-8f + 256.0f) - 256;
 }
 
+#if FT_MVE
+/* The same of the integers q times slope, with the indices i, i + 1, ... */
+FT_INLINE int32x4_t ft_dithered_vector(int32x4_t q, float slope, int i) {
+    const uint32x4_t index = vaddq_n_u32(vidupq_n_u32(0, 1), (uint32_t)i);
+    const uint32x4_t spread = vshrq_n_u32(vmulq_n_u32(index, 2654435769u), 24);
+    const float32x4_t x = vmulq_n_f32(vcvtq_f32_s32(q), slope);
+    const float32x4_t moved = vaddq_f32(x, vmulq_n_f32(vcvtq_f32_u32(spread), 0x1p-8f));
+    return vsubq_n_s32(vcvtq_s32_f32(vaddq_n_f32(moved, 256.0f)), 256);
+}
+#endif
+
 /* low < y < high */
 typedef struct {
     int32_t low, high;
@@ -203,20 +214,34 @@ FT_INLINE ft_open_range_t ft_passing(ft_grid_t grid, ft_activation_t act) {
     return passing;
 }
 
+/* `count` values side by side, of which the first has the index i, in bits and in what is dithered. */
+FT_INLINE void ft_mask_run_i8(const int8_t *dy, const uint8_t *bits, int8_t *dx, float slope, int i,
+                              int count) {
+#if FT_MVE
+    for (; (i & 7) == 0 && count >= 16; i += 16, count -= 16, dy += 16, dx += 16) {
+        const mve_pred16_t passes = (mve_pred16_t)(bits[i >> 3] | bits[(i >> 3) + 1] << 8);
+        const int8x16_t whole = vldrbq_s8(dy);
+        for (int k = 0; k < 16; k += FT_LANES)
+            vstrbq_s32(dx + k, ft_dithered_vector(vldrbq_s32(dy + k), slope, i + k));
+        vstrbq_p_s8(dx, whole, passes);
+    }
+#endif
+    for (int k = 0; k < count; k++) {
+        const int passes = (bits[(i + k) >> 3] >> ((i + k) & 7)) & 1;
+        dx[k] = passes ? dy[k] : (int8_t)ft_dithered((float)dy[k] * slope, i + k);
+    }
+}
+
 /* The activation's slope from the bits of its output: where the bit is 0, the gradient is multiplied by
- * `slope`. dx may be dy; both are on one grid. Rows y0..y1. Most gradients are small: rounded to the nearest,
- * those with a small slope would all be 0; so it is right in the mean instead. */
+ * `slope`, at most 1. dx may be dy; both are on one grid. Rows y0..y1. Most gradients are small: rounded to
+ * the nearest, those with a small slope would all be 0; so it is right in the mean instead. */
 FT_INLINE void ft_mask_gradient_i8(const int8_t *dy, ft_map_t dym, const uint8_t *bits, int8_t *dx,
                                    ft_map_t dxm, float slope, int y0, int y1) {
-    int i = y0 * dym.w * dym.c;
-    for (int row = y0; row < y1; row++)
-        for (int col = 0; col < dym.w; col++)
-            for (int c = 0; c < dym.c; c++, i++) {
-                const int8_t q = dy[row * dym.row + col * dym.pixel + c];
-                const int passes = (bits[i >> 3] >> (i & 7)) & 1;
-                dx[row * dxm.row + col * dxm.pixel + c] =
-                    passes ? q : (int8_t)ft_dithered((float)q * slope, i);
-            }
+    const ft_runs_t runs = ft_runs(dym, dym, dxm, y0, y1);
+    for (int row = y0; row < y1; row += runs.rows)
+        for (int col = 0; col < dym.w; col += runs.cols)
+            ft_mask_run_i8(dy + row * dym.row + col * dym.pixel, bits, dx + row * dxm.row + col * dxm.pixel,
+                           slope, (row * dym.w + col) * dym.c, runs.count);
 }
 
 /* The same from the activation's output y itself. */
@@ -236,24 +261,40 @@ FT_INLINE void ft_mask_gradient_from_output_i8(const int8_t *dy, ft_map_t dym, c
             }
 }
 
+/* Bits i, i + 1, ... of `count` values side by side. */
+FT_INLINE void ft_bits_run_i8(const int8_t *y, uint8_t *bits, ft_open_range_t passing, int i, int count) {
+#if FT_MVE
+    for (; (i & 7) == 0 && count >= 16; i += 16, count -= 16, y += 16) {
+        const int8x16_t value = vldrbq_s8(y);
+        const mve_pred16_t below = passing.high > 127 ? 0xFFFF : vcmpltq_n_s8(value, (int8_t)passing.high);
+        const mve_pred16_t passes = vcmpgtq_n_s8(value, (int8_t)passing.low) & below;
+        bits[i >> 3] = (uint8_t)passes;
+        bits[(i >> 3) + 1] = (uint8_t)(passes >> 8);
+    }
+#else
+    for (; (i & 7) == 0 && count >= 8; i += 8, count -= 8, y += 8) {
+        unsigned byte = 0;
+        FT_EACH(k, 8)
+            byte |= (unsigned)(y[k] > passing.low && y[k] < passing.high) << k;
+        bits[i >> 3] = (uint8_t)byte;
+    }
+#endif
+    for (int k = 0; k < count; k++, i++) {
+        const int passes = y[k] > passing.low && y[k] < passing.high;
+        const unsigned before = i & 7 ? bits[i >> 3] : 0;
+        bits[i >> 3] = (uint8_t)(before | (unsigned)passes << (i & 7));
+    }
+}
+
 /* bits[i] = low < y[i] < high, as ft_activation_bits_f32 lays them. The rows must begin and end on a byte. */
 FT_INLINE void ft_activation_bits_i8(const int8_t *y, ft_map_t ym, ft_grid_t grid, uint8_t *bits,
                                      ft_activation_t act, int y0, int y1) {
     const ft_open_range_t passing = ft_passing(grid, act);
-    int i = y0 * ym.w * ym.c;
-    unsigned byte = 0;
-    for (int row = y0; row < y1; row++)
-        for (int col = 0; col < ym.w; col++)
-            for (int c = 0; c < ym.c; c++, i++) {
-                const int32_t q = y[row * ym.row + col * ym.pixel + c];
-                byte |= (unsigned)(q > passing.low && q < passing.high) << (i & 7);
-                if ((i & 7) == 7) {
-                    bits[i >> 3] = (uint8_t)byte;
-                    byte = 0;
-                }
-            }
-    if (i & 7)
-        bits[i >> 3] = (uint8_t)byte;
+    const ft_runs_t runs = ft_runs(ym, ym, ym, y0, y1);
+    for (int row = y0; row < y1; row += runs.rows)
+        for (int col = 0; col < ym.w; col += runs.cols)
+            ft_bits_run_i8(y + row * ym.row + col * ym.pixel, bits, passing, (row * ym.w + col) * ym.c,
+                           runs.count);
 }
 
 #endif
