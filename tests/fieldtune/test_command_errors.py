@@ -225,13 +225,11 @@ def test_a_preference_that_there_is_not(command: str, refused: Callable[..., str
     assert "--prefer: invalid choice: 'size'" in sentence
 
 
-def test_a_training_that_does_not_fit_is_refused_with_the_numbers(
-    refused: Callable[..., str], tmp_path: Path, upydnet_onnx: Path
-) -> None:
-    words = [str(upydnet_onnx), "--board", "netduinoplus2", "--update", "decoder0*,ups0*"]
+def test_a_training_that_does_not_fit_is_refused_with_the_numbers(refused: Callable[..., str]) -> None:
+    words = ["GIVEN/tiny.onnx", "--board", "microbit", "--update", "*"]
     for command in (["plan", *words], ["build", *words, "-o", "out"]):
         sentence = refused(*command)
-        assert re.search(r"needs [\d,]+ B .* of RAM .* has 131,072 B .* 4,096 B .* for the stack", sentence)
+        assert re.search(r"needs [\d,]+ B .* of RAM .* has 16,384 B .* 4,096 B .* for the stack", sentence)
         assert "train fewer or smaller layers" in sentence
 
 

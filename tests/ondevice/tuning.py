@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from quick_board import quick_board
 from tiny import tiny_frames, write_tiny
 
 import boards
-from boards import Running, load_board
+from boards import Running
 from firmware_gen.graph import Optimizer, Real
 from firmware_gen.plan import Plan
 from firmware_gen.project import Network, load_network, plan_network, write_project
@@ -69,7 +70,7 @@ class Case:
             state=state,
             weights=weights,
         )
-        return cls(network, plan_network(network, load_board(board), choice, latents=latents), hyper)
+        return cls(network, plan_network(network, quick_board(board), choice, latents=latents), hyper)
 
     def build(self, folder: Path) -> Path:
         """Build the firmware and return its ELF."""
