@@ -33,6 +33,7 @@ KERNELS = (
     "lookup",
     "loss",
     "moving",
+    "moving_i16",
     "moving_sums",
     "pool",
     "pool_i8",
@@ -47,6 +48,7 @@ KERNELS = (
 ISA_KERNELS: dict[Isa, tuple[str, ...]] = {
     "c": (),
     "dsp": (
+        "dsp/conv2d_i16",
         "dsp/conv2d_i8",
         "dsp/depthwise_i8",
         "dsp/elementwise_i8",
@@ -71,6 +73,7 @@ C_TYPES = {
     "i32": "int32_t",
     "bits": "uint8_t",
     "bf16": "uint16_t",
+    "i16": "int16_t",
 }
 CONSTANT_TYPES = {
     "float32": "float",

@@ -42,7 +42,7 @@ ROLES: Final[tuple[Role, ...]] = (
     "range",
     "latent",
 )
-DTYPES: Final = ("f32", "u8", "i8", "i32", "bits", "bf16")
+DTYPES: Final = ("f32", "u8", "i8", "i32", "bits", "bf16", "i16")
 """Names of ft_role_t and ft_dtype_t in ``runtime/model_api.h``, in their order."""
 
 _CONTEXT_BYTES: Final = 63

@@ -20,7 +20,7 @@ from ondevice.timing import DEFAULT_TIMING, Timing
 Array = NDArray[Any]
 
 SAMPLE_ROLES: tuple[Role, ...] = ("input", "latent", "label", "mask")
-_DTYPES = {"f32": "<f4", "u8": "u1", "i8": "i1", "i32": "<i4", "bits": "u1", "bf16": "<f4"}
+_DTYPES = {"f32": "<f4", "u8": "u1", "i8": "i1", "i32": "<i4", "bits": "u1", "bf16": "<f4", "i16": "<i2"}
 _RETRY_OPEN_S = 0.1
 
 

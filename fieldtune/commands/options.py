@@ -82,6 +82,12 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         help="of weights in bf16 or int8: stochastic (default) lets small moves count, nearest drops them",
     )
     optimizer.add_argument(
+        "--gradients",
+        choices=("int8", "int16", "f32"),
+        default="int8",
+        help="type of gradients that pass through int8 layers (default int8)",
+    )
+    optimizer.add_argument(
         "--clip-norm", type=not_negative, default=0.0, help="limit of the gradient's norm (keeps gradients)"
     )
     optimizer.add_argument(
@@ -206,4 +212,5 @@ def _update(args: argparse.Namespace) -> UpdatePlan:
         state=args.state,
         weights=args.weights,
         rounding=args.rounding,
+        gradients=args.gradients,
     )

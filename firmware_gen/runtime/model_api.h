@@ -28,7 +28,8 @@ typedef enum {
     FT_I8,
     FT_I32,
     FT_BITS, /* eight values a byte, the first in bit 0 */
-    FT_BF16  /* the upper half of a float */
+    FT_BF16, /* the upper half of a float */
+    FT_I16
 } ft_dtype_t;
 
 typedef struct {

@@ -168,6 +168,11 @@ def tune_words(changes: Sequence[str] = (), **replaced: str) -> list[str]:
             "--weights int8 is for int8 layers, but none that the update names is one in tiny",
         ),
         ({"rounding": "nearest"}, "--rounding is for weights in bf16 or int8; add --weights bf16 or int8"),
+        ({"gradients": "int4"}, "--gradients: invalid choice: 'int4'"),
+        (
+            {"gradients": "f32", "weights": "int8"},
+            "--gradients f32 is for layers that learn as floats; --weights int8 goes with int8 gradients",
+        ),
         ({"update": "auto", "weights": "int8"}, "--update auto searches for layers that learn as floats"),
         ({"optimizer": "adam", "momentum": "0.9"}, "--momentum is for sgd; --optimizer adam has beta1"),
         ({"beta2": "0.99"}, "--beta2 is for adam and adamw; leave it out or give --optimizer adam"),

@@ -17,8 +17,8 @@ from qdq_models import Scale, border, float_model, integer_weight
 import boards
 from boards import load_board
 from fieldtune.errors import ModelError
-from firmware_gen.backward import LossSpec, training_graph
-from firmware_gen.graph import Graph
+from firmware_gen.backward import GRADIENT_TYPES, LossSpec, training_graph
+from firmware_gen.graph import Gradients, Graph
 from firmware_gen.importers.onnx_file import import_onnx
 from firmware_gen.passes import lighten, simplify
 from firmware_gen.passes.integer_layers import integer_layers
@@ -119,8 +119,8 @@ class Net:
         return w["head"].grad.numpy().astype(np.float32)
 
 
-def _plan(graph: Graph, board: str, keep: bool = False) -> Plan:
-    update = parse_update("head", keep_gradients=keep)
+def _plan(graph: Graph, board: str, keep: bool = False, gradients: Gradients = "int8") -> Plan:
+    update = parse_update("head", keep_gradients=keep, gradients=gradients)
     return make_plan(lighten(training_graph(graph, (LossSpec("y.dq", "mse"),), update)), load_board(board))
 
 
@@ -161,11 +161,29 @@ def test_gradients_are_those_of_the_network_in_float(activation: str, tmp_path: 
                 assert size == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.parametrize("board", BOARDS)
-def test_every_board_gives_the_bits_of_native(board: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("board", "gradients"),
+    [*((board, "int8") for board in BOARDS), ("mps2_an386", "f32"), ("mps2_an386", "int16")],
+)
+def test_every_board_gives_the_bits_of_native(board: str, gradients: Gradients, tmp_path: Path) -> None:
     graph = Net().graph(tmp_path)
-    native, emulated = (_learned(_plan(graph, name), tmp_path) for name in ("native", board))
+    plans = [_plan(graph, name, gradients=gradients) for name in ("native", board)]
+    native, emulated = (_learned(plan, tmp_path) for plan in plans)
     _assert_equal(native, emulated)
+
+
+def test_the_type_of_gradients_is_part_of_the_plan(tmp_path: Path) -> None:
+    graph = Net().graph(tmp_path)
+    plans = {kind: _plan(graph, "native", gradients=kind) for kind in GRADIENT_TYPES}
+    assert {kind: plan.describe()["gradients"] for kind, plan in plans.items()} == {k: k for k in plans}
+    assert len({plan.hash() for plan in plans.values()}) == len(plans)
+    for kind, plan in plans.items():
+        made = {
+            plan.graph.tensors[op.outputs[0]].dtype
+            for op in plan.graph.ops
+            if op.name == "mix" and op.phase == "backward"
+        }
+        assert GRADIENT_TYPES[kind] in made
 
 
 @pytest.mark.parametrize("board", ["native", "mps3_an547"])
