@@ -21,7 +21,7 @@ from pathlib import Path
 from real_frames import METRICS, tune
 
 from boards import Board, load_board
-from fieldtune.errors import DoesNotFitError
+from fieldtune.errors import DoesNotFitError, UserError
 from firmware_gen.project import Network, load_network, plan_network
 from firmware_gen.update import UpdatePlan, parse_update
 
@@ -69,7 +69,9 @@ def learned(model: Path, data: Path, update: str, weights: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         try:
             after = tune(model, data, "native", update, ["--weights", weights], Path(folder) / "session")
-        except subprocess.CalledProcessError:
+        except subprocess.CalledProcessError as failed:
+            if failed.returncode != UserError.exit_code:
+                raise
             return "diverges | – | –"
     return " | ".join(f"{after['after'][key]:.3f}" for key in METRICS)
 

@@ -54,7 +54,7 @@ def branches(folder: Path) -> Graph:
 
 def int8(folder: Path) -> Graph:
     """x -> low -> head (learns) -> half -> up -> joined -> mix -> y, and low -> joined, between integers."""
-    graph = test_moving.Net().graph(folder)
+    graph = test_moving.network().graph(folder)
     return lighten(training_graph(graph, (LossSpec("y.dq", "mse"),), parse_update("head")))
 
 
