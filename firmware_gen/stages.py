@@ -90,6 +90,11 @@ def _last_things_last(part: list[Op]) -> list[Op]:
     return sorted(part, key=lambda op: op.kind == "round_gradient")
 
 
+def _ends_layer(op: Op) -> bool:
+    """Tell whether the operator comes last in a layer's backward: an update, or a part of its gradient."""
+    return op.phase == "update" or op.kind == "slice"
+
+
 @dataclass(frozen=True)
 class _Choice:
     staging: Staging
@@ -174,7 +179,8 @@ class _Search:
         borders = [self._begin, *sorted(best.staging.cuts), len(ops)]
         first, end = borders[best.worst - 1 : best.worst + 1]
         for at in range(first + 1, end):
-            if ops[at - 1].phase == "update" and ops[at].phase != "update":
+            # A slice that came in the next stage would keep the whole gradient that it is a view of.
+            if _ends_layer(ops[at - 1]) and not _ends_layer(ops[at]):
                 yield dataclasses.replace(best.staging, cuts=best.staging.cuts | {at})
 
     def _keep(self, best: _Choice) -> Iterator[Staging]:
