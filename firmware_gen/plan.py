@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from boards import Board
-from firmware_gen.arena import Buffer, extent, place
+from firmware_gen.arena import Buffer, alive_bytes, extent, place
 from firmware_gen.band_table import band_tables
 from firmware_gen.choose_chains import narrow, peak_in_chains
 from firmware_gen.flash import code_estimate, constant_bytes
@@ -20,7 +20,7 @@ from firmware_gen.operators.base import Prefer
 from firmware_gen.order import least_alive
 from firmware_gen.passes.scratch import with_scratch
 from firmware_gen.protocol import MAX_LOSSES, link_ram_bytes
-from firmware_gen.recompute import recomputed
+from firmware_gen.recompute import bridges, rebuild, recomputed
 from firmware_gen.schedule import Step, layers, whole_layers
 from firmware_gen.step_time import seconds, step_instructions
 from firmware_gen.storage import Roll, Storage, View, choose_storage
@@ -57,13 +57,15 @@ class Plan:
         """All static RAM of the firmware; the stack comes on top."""
         return sum(self.ram.values())
 
+    @property
+    def latent_step(self) -> int:
+        """Index of the step, and of the training step's part, that the host begins with from latents."""
+        left_out = {op.outputs[0] for op in self.graph.ops[: self.graph.latent_ops]}
+        return sum(not left_out.isdisjoint(step.op.outputs) for step in self.steps)
+
     def macs(self, *phases: str) -> int:
         """Return the multiply-accumulates of one step in these phases."""
-        return sum(
-            OPERATORS[step.op.kind].macs(step.op, self.graph)
-            for step in layers(self.steps)
-            if step.op.phase in phases
-        )
+        return _macs(step for step in self.steps if step.op.phase in phases)
 
     @property
     def instructions(self) -> float:
@@ -94,6 +96,7 @@ class Plan:
             "flash": dict(self.flash),
             "trained": list(self.graph.trained),
             "optimizer": self.graph.optimizer if self.graph.trained else None,
+            "gradients": self.graph.gradients if self.graph.trained else None,
             "tensors": [
                 {
                     "name": buffer.name,
@@ -108,6 +111,19 @@ class Plan:
             "steps": [_described(step) for step in self.steps],
             "weights": [self._weight(name) for name in self.graph.trained],
             "model_hash": self.graph.fingerprint(),
+            **({"latents": self._latents()} if self.graph.latents else {}),
+        }
+
+    def _latents(self) -> dict[str, Any]:
+        graph, begin = self.graph, self.latent_step
+        return {
+            "layer": graph.ops[graph.latent_ops - 1].name,
+            "tensors": list(graph.latents),
+            "bytes": sum(graph.tensors[name].bytes for name in (*graph.latents, *graph.inputs_above)),
+            "frame_bytes": sum(graph.tensors[name].bytes for name in graph.inputs),
+            "first_part": begin,
+            "macs": _macs(self.steps[begin:]),
+            "instructions_estimate": round(step_instructions(self.steps[begin:], self.board)),
         }
 
     def _weight(self, name: str) -> dict[str, Any]:
@@ -175,6 +191,10 @@ def plan_schedule(board: Board, steps: tuple[Step, ...], storage: Storage, prefe
     return Plan(board, graph, steps, views, buffers, rolls, offsets, ram, flash, prefer)
 
 
+def _macs(steps: Iterable[Step]) -> int:
+    return sum(OPERATORS[step.op.kind].macs(step.op, step.graph) for step in layers(steps))
+
+
 def _described(step: Step) -> str:
     rows = "" if step.chain is None else f" {step.rows[0]}:{step.rows[1]}"
     return f"{step.op.name} {step.op.kind}{rows}"
@@ -183,18 +203,33 @@ def _described(step: Step) -> str:
 def _schedule(graph: Graph, board: Board, room: int) -> tuple[tuple[Step, ...], Storage]:
     """Return the first that has its arena in `room` bytes, else what needs the fewest.
 
-    Whole layers; some of them in bands; the same with some of what the backward pass reads made again.
+    Whole layers; some of them in bands; the same with some of what the backward pass reads made again; the
+    same with the skip connections made again that are alive where memory peaks.
     """
     steps = whole_layers(with_scratch(graph, board))
     storage = choose_storage(steps)
     if _arena(storage) <= room:
         return steps, storage
-    banded = narrow(steps[0].graph, room)
+    found = narrow(steps[0].graph, room)
     others = [with_scratch(other, board) for other in recomputed(graph)]
-    if _arena(banded[1]) <= room or not others:
-        return banded
-    best = min(others, key=lambda other: peak_in_chains(other, banded[0]))
-    return min(banded, narrow(best, room), key=lambda found: _arena(found[1]))
+    if _arena(found[1]) > room and others:
+        best = min(others, key=lambda other: peak_in_chains(other, found[0]))
+        found = min(found, narrow(best, room), key=lambda found: _arena(found[1]))
+    for name in bridges(found[0][0].graph):
+        if _arena(found[1]) <= room:
+            break
+        if name in _alive_at_peak(*found):
+            rebuilt = with_scratch(rebuild(found[0][0].graph, name), board)
+            found = min(found, narrow(rebuilt, room), key=lambda found: _arena(found[1]))
+    return found
+
+
+def _alive_at_peak(steps: tuple[Step, ...], storage: Storage) -> set[str]:
+    """Return the tensors that lie in what is alive where most is."""
+    alive = alive_bytes(storage.buffers, len(steps))
+    at = alive.index(max(alive))
+    buffers = {buffer.name for buffer in storage.buffers if buffer.first <= at <= buffer.last}
+    return {name for name, view in storage.views.items() if view.buffer in buffers}
 
 
 def _arena(storage: Storage) -> int:

@@ -168,6 +168,11 @@ def tune_words(changes: Sequence[str] = (), **replaced: str) -> list[str]:
             "--weights int8 is for int8 layers, but none that the update names is one in tiny",
         ),
         ({"rounding": "nearest"}, "--rounding is for weights in bf16 or int8; add --weights bf16 or int8"),
+        ({"gradients": "int4"}, "--gradients: invalid choice: 'int4'"),
+        (
+            {"gradients": "f32", "weights": "int8"},
+            "--gradients f32 is for layers that learn as floats; --weights int8 goes with int8 gradients",
+        ),
         ({"update": "auto", "weights": "int8"}, "--update auto searches for layers that learn as floats"),
         ({"optimizer": "adam", "momentum": "0.9"}, "--momentum is for sgd; --optimizer adam has beta1"),
         ({"beta2": "0.99"}, "--beta2 is for adam and adamw; leave it out or give --optimizer adam"),
@@ -185,6 +190,7 @@ def tune_words(changes: Sequence[str] = (), **replaced: str) -> list[str]:
         ({"test": "-1"}, "--test is -1; give 0 or more"),
         # the source domain
         ({"source": "none.npz"}, "there is no data set at none.npz"),
+        ({"latents": "enc0"}, "--latents is how source frames are kept for --replay; give --replay SHARE as"),
         ({"replay": "1/4"}, "--replay needs frames of the source domain; give them with --source"),
         ({"source": "GIVEN/frames.npz", "replay": "1"}, "--replay is '1'; give the share of steps"),
         ({"source": "GIVEN/frames.npz", "replay": "some"}, "--replay is 'some'; give the share of steps"),

@@ -21,7 +21,7 @@ from firmware_gen.plan import Plan
 
 HERE = Path(__file__).parent
 RUNTIME = HERE.parents[1] / "firmware_gen" / "runtime"
-NUMPY_TYPES = {"f32": "<f4", "i32": "<i4", "u8": "u1", "i8": "i1", "bf16": "<u2"}
+NUMPY_TYPES = {"f32": "<f4", "i32": "<i4", "u8": "u1", "i8": "i1", "bf16": "<u2", "i16": "<i2"}
 FLOATS = ("lr", "momentum", "weight_decay", "clip_norm", "beta1", "beta2", "eps")
 HYPER = np.dtype([*((name, "<f4") for name in FLOATS), ("accumulate", "<u4")])
 

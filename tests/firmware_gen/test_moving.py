@@ -14,8 +14,8 @@ from quick_board import quick_board
 import boards
 from boards import load_board
 from fieldtune.errors import ModelError
-from firmware_gen.backward import LossSpec, training_graph
-from firmware_gen.graph import Graph
+from firmware_gen.backward import GRADIENT_TYPES, LossSpec, training_graph
+from firmware_gen.graph import Gradients, Graph
 from firmware_gen.importers.onnx_file import import_onnx
 from firmware_gen.passes import lighten, simplify
 from firmware_gen.passes.integer_layers import integer_layers
@@ -48,8 +48,8 @@ def network(activation: str = "LeakyRelu", share: float = 1.0) -> QdqNetwork:
     return QdqNetwork(parts, size=10, seed=11)
 
 
-def _plan(graph: Graph, board: str, keep: bool = False) -> Plan:
-    update = parse_update("head", keep_gradients=keep)
+def _plan(graph: Graph, board: str, keep: bool = False, gradients: Gradients = "int8") -> Plan:
+    update = parse_update("head", keep_gradients=keep, gradients=gradients)
     return make_plan(lighten(training_graph(graph, (LossSpec("y.dq", "mse"),), update)), quick_board(board))
 
 
@@ -88,6 +88,27 @@ def test_gradients_are_those_of_the_network_in_float(activation: str, tmp_path: 
 @pytest.mark.parametrize("board", BOARDS)
 def test_every_board_gives_the_bits_of_native(board: str, native: Found, tmp_path: Path) -> None:
     assert_equal(native, _learned(_plan(network().graph(tmp_path), board), tmp_path))
+
+
+@pytest.mark.parametrize("gradients", ["f32", "int16"])
+def test_other_gradients_have_the_bits_of_native_too(gradients: Gradients, tmp_path: Path) -> None:
+    graph = network().graph(tmp_path)
+    plans = [_plan(graph, name, gradients=gradients) for name in ("native", "mps2_an386")]
+    assert_equal(*(_learned(plan, tmp_path) for plan in plans))
+
+
+def test_the_type_of_gradients_is_part_of_the_plan(tmp_path: Path) -> None:
+    graph = network().graph(tmp_path)
+    plans = {kind: _plan(graph, "native", gradients=kind) for kind in GRADIENT_TYPES}
+    assert {kind: plan.describe()["gradients"] for kind, plan in plans.items()} == {k: k for k in plans}
+    assert len({plan.hash() for plan in plans.values()}) == len(plans)
+    for kind, plan in plans.items():
+        made = {
+            plan.graph.tensors[op.outputs[0]].dtype
+            for op in plan.graph.ops
+            if op.name == "mix" and op.phase == "backward"
+        }
+        assert GRADIENT_TYPES[kind] in made
 
 
 @pytest.mark.parametrize("board", ["native", "mps3_an547"])

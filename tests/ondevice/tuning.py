@@ -56,9 +56,11 @@ class Case:
         optimizer: Optimizer = "sgd",
         state: Real = "f32",
         weights: WeightType = "f32",
+        latents: str | None = None,
+        model: Path | None = None,
     ) -> "Case":
         hyper = hyper or Hyper(lr=0.02)
-        network = load_network(write_tiny(folder / "tiny.onnx", heads))
+        network = load_network(model or write_tiny(folder / "tiny.onnx", heads))
         choice = parse_update(
             update,
             momentum=hyper.momentum > 0,
@@ -68,7 +70,7 @@ class Case:
             state=state,
             weights=weights,
         )
-        return cls(network, plan_network(network, quick_board(board), choice), hyper)
+        return cls(network, plan_network(network, quick_board(board), choice, latents=latents), hyper)
 
     def build(self, folder: Path) -> Path:
         """Build the firmware and return its ELF."""
