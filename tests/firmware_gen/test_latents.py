@@ -10,6 +10,7 @@ import pytest
 import test_moving
 from networks import Net
 from numpy.typing import NDArray
+from quick_board import quick_board
 from tiny import SIZE, tiny_task, write_tiny
 
 import boards
@@ -59,7 +60,7 @@ def int8(folder: Path) -> Graph:
 
 
 def plan_of(graph: Graph, layer: str, board: str = "native", ram: int | None = None) -> Plan:
-    return make_plan(with_latents(graph, layer), load_board(board), ram)
+    return make_plan(with_latents(graph, layer), quick_board(board), ram)
 
 
 def samples(graph: Graph) -> list[Arrays]:
