@@ -173,11 +173,15 @@ def make_plan(
             `ram_limit`, the constants alone more than the flash, or a run more than `time_limit`.
         BoardError: there is a time limit, but the board's clock is not known.
     """
-    room = allowed_ram(board, ram_limit) - sum(_static_ram(graph, board, 0).values())
-    steps, storage = _schedule(graph, board, room)
-    plan = plan_schedule(board, steps, storage, prefer)
+    plan = find_plan(graph, board, ram_limit, prefer)
     check_limits(plan, ram_limit, time_limit)
     return plan
+
+
+def find_plan(graph: Graph, board: Board, ram_limit: int | None = None, prefer: Prefer = "flash") -> Plan:
+    """Return what `make_plan` does, or, where nothing fits, what needs the least RAM."""
+    room = allowed_ram(board, ram_limit) - sum(_static_ram(graph, board, 0).values())
+    return plan_schedule(board, *_schedule(graph, board, room), prefer)
 
 
 def plan_schedule(board: Board, steps: tuple[Step, ...], storage: Storage, prefer: Prefer = "flash") -> Plan:
