@@ -14,7 +14,7 @@ from boards import Isa
 from firmware_gen.band_table import BandTable, band_tables
 from firmware_gen.bf16 import to_bf16
 from firmware_gen.c_text import Names, c_float, c_initializers, c_name, c_string
-from firmware_gen.graph import Op, Range, Tensor, gradient_name
+from firmware_gen.graph import DType, Op, Range, Tensor, gradient_name
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.learning_i8 import learning_weight
 from firmware_gen.plan import GUARD_BYTES, Plan, keeps_gradients, static_bytes, updates_late
@@ -287,13 +287,12 @@ class _Model:
         adam = f"ft_adam(hyper, FT_{optimizer.upper()}, {w},\n        {first}, {second}, {CORRECTIONS})"
         return f"const ft_adam_t adam = {adam};\n", "(ft_sink_t){.adam = &adam}"
 
-    def _gradient(self, constant: str) -> str:
-        """Return the ft_reals_t of a gradient, which waits for all others or for further samples."""
+    def _gradient(self, constant: str) -> tuple[str, DType]:
+        """Return C pointer and type of a gradient, which waits for all others or for further samples."""
         name = gradient_name(constant)
         if self._kept:
-            return f"(ft_reals_t){{{self._state_name(name)}, NULL}}"
-        narrow, g = self._graph.tensors[name].dtype == "bf16", self.pointer(name)
-        return f"(ft_reals_t){{{f'NULL, {g}' if narrow else f'{g}, NULL'}}}"
+            return self._state_name(name), "f32"
+        return self.pointer(name), self._graph.tensors[name].dtype
 
     def _weights(self, constant: str) -> str:
         """Return the ft_weights_t of a constant that learns."""
@@ -511,13 +510,15 @@ class _Model:
         counts = {name: self._graph.constants[name].value.size for name in self._graph.trained}
         gradients = {name: self._gradient(name) for name in counts}
         for name, count in counts.items():
-            yield f"    sum = ft_square_sum_f32({gradients[name]}, {count}, sum);\n"
+            pointer, dtype = gradients[name]
+            yield f"    sum = ft_square_sum_{dtype}({pointer}, {count}, sum);\n"
         yield f"    const float factor = ft_clip_factor(sum, {mean}, hyper->clip_norm);\n"
         if CORRECTIONS in self._graph.state:
             yield f"    ft_adam_advance(hyper, {CORRECTIONS});\n"
         for name, count in counts.items():
             declaration, sink = self._update(name)
-            call = f"ft_apply_f32({sink}, {gradients[name]}, {count}, factor);"
+            pointer, dtype = gradients[name]
+            call = f"ft_apply_{dtype}({sink}, {pointer}, {count}, factor);"
             yield f"    {{\n        {declaration}        {call}\n    }}\n" if declaration else f"    {call}\n"
         yield "    accumulated = 0;\n}\n\n" if self._kept else "}\n\n"
 

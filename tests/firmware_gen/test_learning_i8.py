@@ -206,8 +206,7 @@ int main(void) {
     while (fread(g, 1, sizeof g, stdin) == sizeof g) {
         const ft_weights_t w = {.steps = {q, scales, CHANNELS, STOCHASTIC,
                                           ft_next_key(&generator)}};
-        const ft_sink_t sink = {.sgd = ft_sgd(&hyper, w, (ft_reals_t){NULL, NULL})};
-        ft_apply_f32(sink, (ft_reals_t){g, NULL}, COUNT, 1.0f);
+        ft_apply_f32((ft_sink_t){.sgd = ft_sgd(&hyper, w, (ft_reals_t){NULL, NULL})}, g, COUNT, 1.0f);
         fwrite(q, 1, sizeof q, stdout);
     }
     return 0;

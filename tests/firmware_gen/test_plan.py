@@ -67,6 +67,7 @@ def symbols(folder: Path, text: str) -> dict[str, int]:
         UpdatePlan(("*",), momentum=True, state="bf16"),
         UpdatePlan(("*",), weights="bf16"),
         UpdatePlan(("*",), clip_norm=True),
+        UpdatePlan(("*",), clip_norm=True, state="bf16"),
         UpdatePlan(("*",), optimizer="adam"),
         UpdatePlan(("first", "second.bias"), keep_gradients=True, optimizer="adamw", state="bf16"),
     ],

@@ -199,19 +199,34 @@ FT_INLINE void ft_sink_finish(ft_sink_t to, int at, ft_vec gradient, int count) 
 }
 
 /* Kept gradients, which `factor` scales first (mean over accumulated samples, clipping), into an update. */
-FT_INLINE void ft_apply_f32(ft_sink_t to, ft_reals_t g, int count, float factor) {
+FT_INLINE void ft_apply_f32(ft_sink_t to, const float *g, int count, float factor) {
     for (int k = 0; k < count; k += FT_LANES) {
         const int lanes = count - k < FT_LANES ? count - k : FT_LANES;
-        ft_sink_finish(to, k, ft_mul(ft_splat(factor), ft_reals_load(g, k, lanes)), lanes);
+        ft_sink_finish(to, k, ft_mul(ft_splat(factor), ft_gather(g + k, 1, lanes)), lanes);
+    }
+}
+
+/* The same of gradients that wait in bf16. */
+FT_INLINE void ft_apply_bf16(ft_sink_t to, const uint16_t *g, int count, float factor) {
+    for (int k = 0; k < count; k += FT_LANES) {
+        const int lanes = count - k < FT_LANES ? count - k : FT_LANES;
+        float lane[FT_LANES] = {0};
+        for (int i = 0; i < lanes; i++)
+            lane[i] = ft_bf16_to_float(g[k + i]);
+        ft_sink_finish(to, k, ft_mul(ft_splat(factor), ft_load(lane)), lanes);
     }
 }
 
 /* sum + g[0]^2 + g[1]^2 + ..., one chain. */
-FT_INLINE float ft_square_sum_f32(ft_reals_t g, int count, float sum) {
-    for (int k = 0; k < count; k++) {
-        const float x = g.f32 ? g.f32[k] : ft_bf16_to_float(g.bf16[k]);
-        sum = __builtin_fmaf(x, x, sum);
-    }
+FT_INLINE float ft_square_sum_f32(const float *g, int count, float sum) {
+    for (int k = 0; k < count; k++)
+        sum = __builtin_fmaf(g[k], g[k], sum);
+    return sum;
+}
+
+FT_INLINE float ft_square_sum_bf16(const uint16_t *g, int count, float sum) {
+    for (int k = 0; k < count; k++)
+        sum = __builtin_fmaf(ft_bf16_to_float(g[k]), ft_bf16_to_float(g[k]), sum);
     return sum;
 }
 
