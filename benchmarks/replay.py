@@ -1,9 +1,10 @@
 """What does the demo's network forget of the domains it was trained on, and how much less with replay?
 
-    python benchmarks/replay.py [--seeds 0-3] [--lr LR] [--schedule SCHEDULE]
+    python benchmarks/replay.py [--seeds 0-3] [--lr LR] [--schedule SCHEDULE] [--latents LAYER]
 
 As the demo does it, on board `native`: 60 steps on each rendered room, and as many more as are replayed. The
-source is new scenes of the four domains of the pre-training; the last 50 frames of both are judged.
+source is new scenes of the four domains of the pre-training; the last 50 frames of both are judged. With
+--latents, source frames are replayed from int8 activations at that layer.
 """
 
 import argparse
@@ -66,10 +67,11 @@ def main() -> None:
     parser.add_argument("--seeds", default="0-3", help="first and last room")
     parser.add_argument("--lr", type=float, default=DEMO_SCENE.lr)
     parser.add_argument("--schedule", default="constant")
+    parser.add_argument("--latents", metavar="LAYER")
     args = parser.parse_args()
     first, _, last = args.seeds.partition("-")
     network = load_network(WEIGHTS)
-    plan = plan_network(network, load_board("native"), parse_update(UPDATE))
+    plan = plan_network(network, load_board("native"), parse_update(UPDATE), latents=args.latents)
     hyper, schedule, known = Hyper(args.lr), Schedule.parse(args.schedule), source()
     rows: dict[Fraction | None, list[Row]] = {share: [] for share in SHARES}
     print("replay  room   target RMSE [m]    delta1             source RMSE [m]    delta1")

@@ -2,17 +2,29 @@
 
 The training graph is the forward graph, the losses, and for everything between a loss and the lowest layer
 that learns the operators that carry the gradient. Nothing below the lowest learning layer has a backward,
-and a frozen layer keeps no input. Through int8 layers gradients pass in int8. Input gradients come before the
-weight update of the same layer, which changes what they read.
+and a frozen layer keeps no input. Through int8 layers gradients pass as the update plan says. Input gradients
+come before the weight update of the same layer, which changes what they read.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fieldtune.errors import ModelError
-from firmware_gen.graph import Constant, DType, Graph, Op, Range, Shape, Tensor, check, gradient_name
+from fieldtune.errors import ModelError, UserError
+from firmware_gen.graph import (
+    Constant,
+    DType,
+    Gradients,
+    Graph,
+    Op,
+    Range,
+    Shape,
+    Tensor,
+    check,
+    gradient_name,
+)
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Channels
 from firmware_gen.operators.layout import OneLayer, channel_block, moved_back
@@ -33,6 +45,8 @@ from firmware_gen.update import (
 # Of int8 gradients: what a step's grid leaves above the largest one of late, and how fast that is forgotten.
 # Chosen on the reference network.
 GRADIENT_HEADROOM, GRADIENT_RATE = 1.5, 0.1
+GRADIENT_TYPES: Mapping[Gradients, DType] = {"int8": "i8", "int16": "i16", "f32": "f32"}
+LARGEST = {"i8": 127, "i16": 32767}
 LABEL_OF_PIXEL = ("cross_entropy",)  # losses whose label is one class a pixel
 
 
@@ -49,8 +63,14 @@ def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan)
 
     Raises:
         ModelError: no loss depends on anything that learns, or a loss does not suit its output.
-        UserError: a pattern of the plan matches nothing, or nothing to which its type of weights applies.
+        UserError: a pattern of the plan matches nothing, or nothing to which its type of weights applies; or
+            weights that learn in int8 would meet other gradients.
     """
+    if plan.weights == "int8" and plan.gradients != "int8":
+        raise UserError(
+            f"--gradients {plan.gradients} is for layers that learn as floats; --weights int8 goes with int8 "
+            "gradients, so leave out one of the two"
+        )
     prepare = learn_in_int8 if plan.weights == "int8" else thaw
     graph = prepare(graph, lambda op: named_parameters(op, plan))
     shares = trained_constants(graph, plan)
@@ -64,6 +84,7 @@ class _Tape:
 
     def __init__(self, graph: Graph, plan: UpdatePlan) -> None:
         self.graph = graph
+        self.gradients = GRADIENT_TYPES[plan.gradients]
         self._trained = graph.trained
         self._plan = plan
         self._tensors = dict(graph.tensors)
@@ -99,6 +120,7 @@ class _Tape:
             tensors=self._tensors,
             constants=self._constants,
             ranges=self._ranges,
+            gradients=self._plan.gradients,
             labels=tuple(labels),
             masks=tuple(masks),
             optimizer=self._plan.optimizer,
@@ -158,9 +180,9 @@ class _Tape:
     def add(self, op: Op, like: str) -> str:
         name = f"grad.{op.name}.{len(self._ops)}"
         source = self._tensors[op.inputs[0]].range
-        # What only moves or masks an int8 gradient leaves it on its grid.
+        # What only moves or masks an integer gradient leaves it on its grid.
         stays = source in self._ranges and self._ranges[source].symmetric and op.kind != "dequantize"
-        dtype: DType = "i8" if stays else "f32"
+        dtype = self._tensors[op.inputs[0]].dtype if stays else "f32"
         self._tensors[name] = Tensor(name, self._tensors[like].shape, dtype, range=source if stays else "")
         return self._append(op, name)
 
@@ -181,15 +203,15 @@ class _Tape:
 
     def _sum(self, tensor: str, first: str, second: str) -> str:
         """Return the sum of two gradients of `tensor`, or of the same channels of it."""
-        if self._tensors[first].dtype == "i8":
+        if self._tensors[first].dtype != "f32":
             meet = Op("moving_add", f"sum.{tensor}", (first, second), (), MovingAddAttrs())
-            return self.add_i8(meet, like=first)
+            return self.add_integers(meet, like=first)
         return self.add(Op("add", f"sum.{tensor}", (first, second), ()), like=first)
 
     def _collect_pieces(self, tensor: str) -> None:
         """Make contributions of the pieces: one concatenation where they are the whole, side by side.
 
-        int8 pieces, each on a grid of its own, are added up.
+        Integer pieces, each on a grid of its own, are added up.
         """
         pieces = self._pieces.pop(tensor, {})
         ordered = sorted(pieces, key=lambda channels: channels.first)
@@ -205,14 +227,14 @@ class _Tape:
             blocks = (channel_block(shape, channels.first),)
             self.contribute(tensor, moved_back(f"slice.{tensor}", pieces[channels], blocks))
 
-    def add_i8(self, op: Op, like: str) -> str:
+    def add_integers(self, op: Op, like: str) -> str:
         name = f"grad.{op.name}.{len(self._ops)}"
-        self._ranges[name] = Range(0.0, 0.0, GRADIENT_HEADROOM, GRADIENT_RATE, symmetric=True)
-        self._tensors[name] = Tensor(name, self._tensors[like].shape, "i8", range=name)
+        self._ranges[name] = Range(0.0, 0.0, GRADIENT_HEADROOM, GRADIENT_RATE, LARGEST[self.gradients])
+        self._tensors[name] = Tensor(name, self._tensors[like].shape, self.gradients, range=name)
         return self._append(op, name)
 
-    def contribute_i8(self, tensor: str, op: Op) -> None:
-        self._contributions.setdefault(tensor, []).append(self.add_i8(op, like=tensor))
+    def contribute_integers(self, tensor: str, op: Op) -> None:
+        self._contributions.setdefault(tensor, []).append(self.add_integers(op, like=tensor))
 
     def constant(self, constant: Constant) -> str:
         self._constants[constant.name] = constant

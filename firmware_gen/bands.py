@@ -30,6 +30,7 @@ class Bands:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self._latent_ops = graph.latent_ops
         self._reaches = [_reaches(op, graph) for op in graph.ops]
         self._last_reader = {x: index for index, op in enumerate(graph.ops) for x in op.inputs}
 
@@ -41,8 +42,11 @@ class Bands:
         """Return the chain of the operators from `start` to before `end`.
 
         `height`: of a band in the tallest of their outputs; bands of others have that share of their rows.
-        None: an operator among them makes its output only as a whole, or there would be only one band.
+        None: an operator among them makes its output only as a whole, there would be only one band, or a
+        training step may start from latents in the middle.
         """
+        if start < self._latent_ops < end:
+            return None
         ops = self.graph.ops[start:end]
         known = [reaches for reaches in self._reaches[start:end] if reaches is not None]
         if len(known) < len(ops):

@@ -33,6 +33,7 @@ KERNELS = (
     "lookup",
     "loss",
     "moving",
+    "moving_i16",
     "moving_sums",
     "pool",
     "pool_i8",
@@ -47,6 +48,7 @@ KERNELS = (
 ISA_KERNELS: dict[Isa, tuple[str, ...]] = {
     "c": (),
     "dsp": (
+        "dsp/conv2d_i16",
         "dsp/conv2d_i8",
         "dsp/depthwise_i8",
         "dsp/elementwise_i8",
@@ -71,6 +73,7 @@ C_TYPES = {
     "i32": "int32_t",
     "bits": "uint8_t",
     "bf16": "uint16_t",
+    "i16": "int16_t",
 }
 CONSTANT_TYPES = {
     "float32": "float",
@@ -423,9 +426,11 @@ class _Model:
             yield f"FT_STEP {name}(void) {{\n    for (int k = 0; k < {count}; k++)\n"
             yield f"        {function}(&ranges[k], range_rules[k]);\n}}\n\n"
 
-    def _begin_ranges(self) -> Iterator[str]:
+    def _begin_ranges(self, *starts: int) -> Iterator[str]:
+        """Yield the call before the first step, 0, and the other `starts`."""
         if self._graph.ranges:
-            yield "    if (first == 0)\n        begin_ranges();\n"
+            begins = " || ".join(f"first == {start}" for start in sorted({0, *starts}))
+            yield f"    if ({begins})\n        begin_ranges();\n"
 
     def _training(self) -> Iterator[str]:
         if self._kept:
@@ -439,7 +444,7 @@ class _Model:
         yield from self._switch(step_parts(self._plan))
         yield "}\n\n"
         yield "static void step(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses) {\n"
-        yield from self._begin_ranges()
+        yield from self._begin_ranges(self._plan.latent_step)
         yield f"    for (uint32_t k = first; k < end && k < {len(step_parts(self._plan))}; k++)\n"
         yield "        part(k, hyper, losses);\n}\n\n"
 
@@ -530,6 +535,7 @@ class _Model:
             ("FT_LABEL", graph.labels),
             ("FT_MASK", graph.masks),
             ("FT_OUTPUT", graph.outputs),
+            ("FT_LATENT", graph.latents),
         ):
             for name in names:
                 tensor = graph.tensors[name]

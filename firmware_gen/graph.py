@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from fieldtune.errors import FieldtuneError
 
 Shape = tuple[int, int, int]
-DType = Literal["f32", "u8", "i8", "i32", "bits", "bf16"]
+DType = Literal["f32", "u8", "i8", "i32", "bits", "bf16", "i16"]
 Optimizer = Literal["sgd", "adam", "adamw"]
 Real = Literal["f32", "bf16"]  # types of what is real in memory
+Gradients = Literal["int8", "int16", "f32"]
 Phase = Literal["forward", "loss", "backward", "update"]
 Array = NDArray[np.float32]
 
-ITEM_BITS: Mapping[str, int] = {"f32": 32, "i32": 32, "u8": 8, "i8": 8, "bits": 1, "bf16": 16}
+ITEM_BITS: Mapping[str, int] = {"f32": 32, "i32": 32, "u8": 8, "i8": 8, "bits": 1, "bf16": 16, "i16": 16}
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,15 @@ class Quantization:
 class Range:
     """A range of real values that moves while the network learns: see kernels/moving.h.
 
-    `low` <= 0 <= `high` are where it begins; both 0: found in the first step. A gradient's is symmetric.
+    `low` <= 0 <= `high` are where it begins; both 0: found in the first step. A gradient's is symmetric: its
+    integers reach from -`symmetric` to `symmetric` and have zero point 0. Of activations that is 0.
     """
 
     low: float
     high: float
     headroom: float
     rate: float
-    symmetric: bool = False
+    symmetric: int = 0
 
 
 @dataclass(frozen=True)
@@ -157,9 +159,23 @@ class Graph:
     masks: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()  # constants that learn
     weights: Real = "f32"  # how those of float layers lie in RAM
+    gradients: Gradients = "int8"  # that pass through int8 layers
     optimizer: Optimizer = "sgd"
     state: Mapping[str, Tensor] = field(default_factory=dict)  # what gradients and optimizer keep over a step
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    latents: tuple[str, ...] = ()  # tensors that a training step can start from instead of `inputs`
+
+    @property
+    def latent_ops(self) -> int:
+        """How many operators, the first ones, are left out when a step starts from the latents."""
+        makers = (k for k, op in enumerate(self.ops) if not set(op.outputs).isdisjoint(self.latents))
+        return 1 + max(makers, default=-1)
+
+    @property
+    def inputs_above(self) -> tuple[str, ...]:
+        """The inputs that a step from the latents reads as well."""
+        read = {name for op in self.ops[self.latent_ops :] for name in op.inputs}
+        return tuple(name for name in self.inputs if name in read)
 
     def with_ops(self, ops: Iterable[Op], **changes: object) -> Graph:
         """Return a copy with other operators; tensors and constants that none uses any more are dropped."""

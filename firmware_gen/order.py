@@ -127,7 +127,7 @@ class _Search:
 def predecessors(graph: Graph, storage: Storage) -> list[OpSet]:
     """Return for every operator those that must run before it."""
     needs = [0] * len(graph.ops)
-    views = storage.views
+    views, latent_ops = storage.views, graph.latent_ops
     for index, op in enumerate(graph.ops):
         shared = {views[y].buffer for y in op.outputs}
         for other_index, other in enumerate(graph.ops[:index]):
@@ -138,9 +138,11 @@ def predecessors(graph: Graph, storage: Storage) -> list[OpSet]:
             )
             # The host may run inference alone, and reads outputs when it has ended.
             loss = op.phase == "loss" and other.phase in ("forward", "loss")
+            # A step that starts from latents leaves out what makes them, and nothing else.
+            cut = other_index < latent_ops <= index
             # What is stored over something comes behind those that read it.
             stored_over = not shared.isdisjoint(views[x].buffer for x in other.inputs)
-            if makes_input or updates or loss or stored_over:
+            if makes_input or updates or loss or cut or stored_over:
                 needs[index] |= 1 << other_index
     return needs
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from boards import Board
-from firmware_gen.arena import Buffer, extent, place
+from firmware_gen.arena import Buffer, alive_bytes, extent, place
 from firmware_gen.band_table import band_tables
 from firmware_gen.choose_chains import narrow, peak_in_chains
 from firmware_gen.flash import code_estimate, constant_bytes
@@ -20,11 +20,13 @@ from firmware_gen.operators.base import Prefer
 from firmware_gen.order import least_alive
 from firmware_gen.passes.scratch import with_scratch
 from firmware_gen.protocol import MAX_LOSSES, link_ram_bytes
-from firmware_gen.recompute import recomputed
+from firmware_gen.recompute import bridges, rebuild, recomputed
 from firmware_gen.schedule import Step, layers, whole_layers
 from firmware_gen.stages import in_stages
 from firmware_gen.step_time import seconds, step_instructions
 from firmware_gen.storage import Roll, Storage, View, choose_storage
+
+_Schedule = tuple[tuple[Step, ...], Storage]
 
 GUARD_BYTES = 16  # on both sides of the arena; what ft_model_t.intact looks at
 RANGE_BYTES = 24  # ft_moving_range_t
@@ -57,13 +59,15 @@ class Plan:
         """All static RAM of the firmware; the stack comes on top."""
         return sum(self.ram.values())
 
+    @property
+    def latent_step(self) -> int:
+        """Index of the step, and of the training step's part, that the host begins with from latents."""
+        left_out = {op.outputs[0] for op in self.graph.ops[: self.graph.latent_ops]}
+        return sum(not left_out.isdisjoint(step.op.outputs) for step in self.steps)
+
     def macs(self, *phases: str) -> int:
         """Return the multiply-accumulates of one step in these phases."""
-        return sum(
-            OPERATORS[step.op.kind].macs(step.op, self.graph)
-            for step in layers(self.steps)
-            if step.op.phase in phases
-        )
+        return _macs(step for step in self.steps if step.op.phase in phases)
 
     @property
     def instructions(self) -> float:
@@ -94,6 +98,7 @@ class Plan:
             "flash": dict(self.flash),
             "trained": list(self.graph.trained),
             "optimizer": self.graph.optimizer if self.graph.trained else None,
+            "gradients": self.graph.gradients if self.graph.trained else None,
             "tensors": [
                 {
                     "name": buffer.name,
@@ -108,6 +113,19 @@ class Plan:
             "steps": [_described(step) for step in self.steps],
             "weights": [self._weight(name) for name in self.graph.trained],
             "model_hash": self.graph.fingerprint(),
+            **({"latents": self._latents()} if self.graph.latents else {}),
+        }
+
+    def _latents(self) -> dict[str, Any]:
+        graph, begin = self.graph, self.latent_step
+        return {
+            "layer": graph.ops[graph.latent_ops - 1].name,
+            "tensors": list(graph.latents),
+            "bytes": sum(graph.tensors[name].bytes for name in (*graph.latents, *graph.inputs_above)),
+            "frame_bytes": sum(graph.tensors[name].bytes for name in graph.inputs),
+            "first_part": begin,
+            "macs": _macs(self.steps[begin:]),
+            "instructions_estimate": round(step_instructions(self.steps[begin:], self.board)),
         }
 
     def _weight(self, name: str) -> dict[str, Any]:
@@ -155,11 +173,15 @@ def make_plan(
             `ram_limit`, the constants alone more than the flash, or a run more than `time_limit`.
         BoardError: there is a time limit, but the board's clock is not known.
     """
-    room = allowed_ram(board, ram_limit) - sum(_static_ram(graph, board, 0).values())
-    steps, storage = _schedule(graph, board, room)
-    plan = plan_schedule(board, steps, storage, prefer)
+    plan = find_plan(graph, board, ram_limit, prefer)
     check_limits(plan, ram_limit, time_limit)
     return plan
+
+
+def find_plan(graph: Graph, board: Board, ram_limit: int | None = None, prefer: Prefer = "flash") -> Plan:
+    """Return what `make_plan` does, or, where nothing fits, what needs the least RAM."""
+    room = allowed_ram(board, ram_limit) - sum(_static_ram(graph, board, 0).values())
+    return plan_schedule(board, *_schedule(graph, board, room), prefer)
 
 
 def plan_schedule(board: Board, steps: tuple[Step, ...], storage: Storage, prefer: Prefer = "flash") -> Plan:
@@ -175,39 +197,61 @@ def plan_schedule(board: Board, steps: tuple[Step, ...], storage: Storage, prefe
     return Plan(board, graph, steps, views, buffers, rolls, offsets, ram, flash, prefer)
 
 
+def _macs(steps: Iterable[Step]) -> int:
+    return sum(OPERATORS[step.op.kind].macs(step.op, step.graph) for step in layers(steps))
+
+
 def _described(step: Step) -> str:
     rows = "" if step.chain is None else f" {step.rows[0]}:{step.rows[1]}"
     return f"{step.op.name} {step.op.kind}{rows}"
 
 
-def _schedule(graph: Graph, board: Board, room: int) -> tuple[tuple[Step, ...], Storage]:
+def _schedule(graph: Graph, board: Board, room: int) -> _Schedule:
     """Return the first that has its arena in `room` bytes, else what needs the fewest.
 
     Whole layers; some of them in bands; the same with some of what the backward pass reads made again; the
-    backward pass in stages.
+    same with the skip connections made again that are alive where memory peaks; the backward pass in stages.
     """
-    least: tuple[tuple[Step, ...], Storage] | None = None
+    least: _Schedule | None = None
     for found in _schedules(graph, board, room):
-        if least is None or _arena(found[1]) < _arena(least[1]):
-            least = found
+        least = found if least is None else _smaller(least, found)
         if _arena(least[1]) <= room:
             break
     assert least is not None
     return least
 
 
-def _schedules(graph: Graph, board: Board, room: int) -> Iterator[tuple[tuple[Step, ...], Storage]]:
+def _schedules(graph: Graph, board: Board, room: int) -> Iterator[_Schedule]:
     """Yield schedules, each for the case that those before need more than `room` bytes."""
     ordered = least_alive(graph)
     steps = whole_layers(with_scratch(ordered, board))
     yield steps, choose_storage(steps)
-    banded = narrow(steps[0].graph, room)
-    yield banded
+    least = narrow(steps[0].graph, room)
+    yield least
     others = [with_scratch(other, board) for other in recomputed(ordered)]
     if others:
-        yield narrow(min(others, key=lambda other: peak_in_chains(other, banded[0])), room)
+        again = narrow(min(others, key=lambda other: peak_in_chains(other, least[0])), room)
+        yield again
+        least = _smaller(least, again)
+    for name in bridges(least[0][0].graph):
+        if name in _alive_at_peak(*least):
+            rebuilt = narrow(with_scratch(rebuild(least[0][0].graph, name), board), room)
+            yield rebuilt
+            least = _smaller(least, rebuilt)
     if updates_late(graph):
         yield in_stages(graph, board, room)
+
+
+def _smaller(a: _Schedule, b: _Schedule) -> _Schedule:
+    return min(a, b, key=lambda found: _arena(found[1]))
+
+
+def _alive_at_peak(steps: tuple[Step, ...], storage: Storage) -> set[str]:
+    """Return the tensors that lie in what is alive where most is."""
+    alive = alive_bytes(storage.buffers, len(steps))
+    at = alive.index(max(alive))
+    buffers = {buffer.name for buffer in storage.buffers if buffer.first <= at <= buffer.last}
+    return {name for name, view in storage.views.items() if view.buffer in buffers}
 
 
 def _arena(storage: Storage) -> int:

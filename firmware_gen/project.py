@@ -20,6 +20,7 @@ from firmware_gen.operators.base import Prefer
 from firmware_gen.passes import lighten, simplify
 from firmware_gen.passes.attach_task import attach_task
 from firmware_gen.passes.integer_layers import integer_layers
+from firmware_gen.passes.latents import with_latents
 from firmware_gen.plan import Plan, loss_slots, make_plan
 from firmware_gen.protocol import protocol_header
 from firmware_gen.update import UpdatePlan
@@ -85,18 +86,25 @@ def plan_network(
     ram: int | None = None,
     prefer: Prefer = "flash",
     time: float | None = None,
+    latents: str | None = None,
 ) -> Plan:
     """Plan inference, or training if the update plan names something that learns; see `make_plan`.
 
-    `ram` and `time` are hard limits: bytes of static RAM, and estimated seconds.
+    `ram` and `time` are hard limits: bytes of static RAM, and estimated seconds. `latents` names the layer
+    from whose output on a training step can be run as well.
 
     Raises:
-        UserError: the plan matches nothing. DoesNotFitError: too little memory or time.
+        UserError: the plan matches nothing, or there can be no latents.
+        DoesNotFitError: too little memory or time.
     """
     graph = network.graph
     if update.patterns:
         losses = tuple(LossSpec(spec.name, spec.loss) for spec in network.needed_task().outputs)
         graph = lighten(training_graph(graph, losses, update))
+        if latents is not None:
+            graph = with_latents(graph, latents)
+    elif latents is not None:
+        raise UserError("--latents is for training, and nothing would learn; name layers with --update")
     return make_plan(graph, board, ram, prefer, time)
 
 

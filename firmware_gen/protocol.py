@@ -29,7 +29,7 @@ FRAME_OVERHEAD: Final = 7
 ALL_STEPS: Final = 0xFFFFFFFF
 """`end` of an INFER or STEP that runs to the end."""
 
-Role = Literal["input", "label", "mask", "output", "weight", "state", "gradient", "arena", "range"]
+Role = Literal["input", "label", "mask", "output", "weight", "state", "gradient", "arena", "range", "latent"]
 ROLES: Final[tuple[Role, ...]] = (
     "input",
     "label",
@@ -40,8 +40,9 @@ ROLES: Final[tuple[Role, ...]] = (
     "gradient",
     "arena",
     "range",
+    "latent",
 )
-DTYPES: Final = ("f32", "u8", "i8", "i32", "bits", "bf16")
+DTYPES: Final = ("f32", "u8", "i8", "i32", "bits", "bf16", "i16")
 """Names of ft_role_t and ft_dtype_t in ``runtime/model_api.h``, in their order."""
 
 _CONTEXT_BYTES: Final = 63
@@ -215,7 +216,7 @@ TENSOR = Message(
 WRITE = Message(
     "write",
     0x03,
-    "Writes a piece of an input, label, mask, weight or state.",
+    "Writes a piece of an input, latent, label, mask, weight, state or range.",
     _fields(
         ("tensor", "u16", "index"),
         ("offset", "u32", "of the first byte"),
@@ -252,7 +253,7 @@ STEP = Message(
     "Trains on the sample that was written, or runs a piece of that. Only when `step` steps are done.",
     _fields(
         ("step", "u32", "index of this training step"),
-        ("first", "u32", "first of its parts to run, counted from 0"),
+        ("first", "u32", "first of its parts to run, counted from 0; a step from latents begins behind them"),
         ("end", "u32", "part before which to stop; after the last the training step is done"),
     ),
     _fields(

@@ -142,9 +142,10 @@ class _Search:
         self._board = board
         self._room = room
         self._begin = _behind_loss(graph)
+        self._needed = {*graph.outputs, *graph.latents}  # by the host; a step from latents runs nothing below
 
     def run(self) -> tuple[tuple[Step, ...], Storage]:
-        best = least = self._choice(Staging(kept=frozenset(self._graph.outputs)))
+        best = least = self._choice(Staging(kept=frozenset(self._needed)))
         while not least.fits(self._room):
             found = self._better(best, self._cut(best)) or self._better(best, self._keep(best))
             if found is None:
@@ -185,7 +186,7 @@ class _Search:
     def _keep(self, best: _Choice) -> Iterator[Staging]:
         """Yield what comes of keeping a tensor more, or one less."""
         for op in self._graph.ops[: self._begin]:
-            if op.phase == "forward" and op.outputs[0] not in self._graph.outputs:
+            if op.phase == "forward" and op.outputs[0] not in self._needed:
                 yield dataclasses.replace(best.staging, kept=best.staging.kept ^ {op.outputs[0]})
 
     def _choice(self, staging: Staging) -> _Choice:

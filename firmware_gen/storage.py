@@ -116,8 +116,13 @@ def _concat_parts(graph: Graph) -> list[Part]:
     return [
         (part, whole)
         for part, whole in joined
-        if names.count(part) == 1 and graph.producer(part) is not None and part not in graph.outputs
+        if names.count(part) == 1 and graph.producer(part) is not None and part not in _seen_by_host(graph)
     ]
+
+
+def _seen_by_host(graph: Graph) -> set[str]:
+    """Return the tensors that operators make and the host reads or writes; it knows nothing of strides."""
+    return {*graph.outputs, *graph.latents}
 
 
 def assign(steps: tuple[Step, ...], direct: frozenset[Part]) -> Storage:
@@ -130,6 +135,7 @@ class _Assignment:
 
     def __init__(self, steps: tuple[Step, ...]) -> None:
         self._graph = steps[0].graph
+        self._by_host = _seen_by_host(self._graph)
         self._whole: dict[str, str] = {}
         self._views: dict[str, View] = {}
         self._layers = layers(steps)
@@ -160,10 +166,10 @@ class _Assignment:
             return self._part(name)
         if op.inputs and op.outputs[:1] == (name,):
             shared = OPERATORS[op.kind].view(op, self._graph, self._views[op.inputs[0]])
-            # The host reads outputs, and knows nothing of strides. What outlives a chain must not keep more.
+            # What outlives a chain must not keep more.
             if (
                 shared is not None
-                and (name not in self._graph.outputs or self._dense(name, shared))
+                and (name not in self._by_host or self._dense(name, shared))
                 and not _outlives(name, op.inputs[0], step)
             ):
                 return shared
@@ -200,7 +206,7 @@ class _Assignment:
         if old.shape != new.shape or ITEM_BITS[old.dtype] != ITEM_BITS[new.dtype]:
             return False
         view = self._views[taken]
-        if name in self._graph.outputs and not self._dense(name, view):
+        if name in self._by_host and not self._dense(name, view):
             return False
         # Another operand may lie there only if it is read where the output is written, value by value.
         return all(

@@ -11,7 +11,7 @@ from typing import Literal
 
 from fieldtune.errors import ModelError, UserError
 from firmware_gen.bf16 import from_bf16, to_bf16
-from firmware_gen.graph import DType, Graph, Op, Optimizer, Real, Tensor
+from firmware_gen.graph import DType, Gradients, Graph, Op, Optimizer, Real, Tensor
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Channels
 
@@ -45,6 +45,7 @@ class UpdatePlan:
     weights: WeightType = "f32"  # bf16: of float layers, but not their biases; int8: of int8 layers
     rounding: Rounding = "stochastic"  # of weights that are not in f32
     clip_norm: bool = False  # the step's whole gradient is there before any weight changes
+    gradients: Gradients = "int8"  # that pass through int8 layers
 
     def kept(self) -> dict[str, DType]:
         """Return what every weight that learns has in RAM besides itself.
@@ -69,10 +70,13 @@ def parse_update(
     weights: WeightType = "f32",
     rounding: Rounding = "stochastic",
     clip_norm: bool = False,
+    gradients: Gradients = "int8",
 ) -> UpdatePlan:
     """Return the plan that ``--update 'decoder0*,ups0*'`` means; None or an empty text: nothing learns."""
     patterns = tuple(part.strip() for part in (text or "").split(",") if part.strip())
-    return UpdatePlan(patterns, momentum, keep_gradients, optimizer, state, weights, rounding, clip_norm)
+    return UpdatePlan(
+        patterns, momentum, keep_gradients, optimizer, state, weights, rounding, clip_norm, gradients
+    )
 
 
 def optimizer_state(graph: Graph, trained: tuple[str, ...], plan: UpdatePlan) -> dict[str, Tensor]:

@@ -19,8 +19,8 @@ from ondevice.timing import DEFAULT_TIMING, Timing
 
 Array = NDArray[Any]
 
-SAMPLE_ROLES: tuple[Role, ...] = ("input", "label", "mask")
-_DTYPES = {"f32": "<f4", "u8": "u1", "i8": "i1", "i32": "<i4", "bits": "u1", "bf16": "<f4"}
+SAMPLE_ROLES: tuple[Role, ...] = ("input", "latent", "label", "mask")
+_DTYPES = {"f32": "<f4", "u8": "u1", "i8": "i1", "i32": "<i4", "bits": "u1", "bf16": "<f4", "i16": "<i2"}
 _RETRY_OPEN_S = 0.1
 
 
@@ -222,7 +222,7 @@ class Device:
         return {info.name: self._join(info, pieces) for info in infos}
 
     def write_tensor(self, name: str, array: Array) -> None:
-        """Set an input, label, mask, weight or state.
+        """Set an input, latent, label, mask, weight, state or range.
 
         Raises:
             UserError: no such tensor, or the array's dtype or shape differ from `array_dtype`, `array_shape`.
@@ -244,8 +244,10 @@ class Device:
     def put_sample(self, sample: Mapping[str, Array]) -> None:
         """Set the inputs, labels and masks of the next inference or step; what is left out stays.
 
+        Latents are set for a step that begins behind the parts that make them: see :meth:`step`.
+
         Raises:
-            UserError: a name is none of an input, label or mask, or an array does not fit.
+            UserError: a name is none of an input, latent, label or mask, or an array does not fit.
         """
         for name in sample:
             if self._info(name).role not in SAMPLE_ROLES:
@@ -288,6 +290,8 @@ class Device:
 
         The last step may be asked for again, also after :meth:`reconnect`: it is not run twice, its result is
         told again.
+
+        With latents in the sample the step is the parts from `first`, the plan's `latent_step`, to the end.
 
         To look at a training step, it may be run in pieces, in their order: the parts from `first` to before
         `end` (`firmware_gen.emit.step_parts`). It is done when the last part has run. Between two pieces only

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self
@@ -52,6 +52,10 @@ class Replay:
         """
         return int(steps * self.share + Fraction(1, 2))
 
+    def replays(self, step: int) -> bool:
+        """Tell whether the step of this index trains on a source frame."""
+        return self.count(step + 1) > self.count(step)
+
 
 class ReplayedSamples:
     """The samples of a session that replays: those of the target, and in some steps one of the source."""
@@ -59,6 +63,7 @@ class ReplayedSamples:
     def __init__(self, target: TrainingSamples, source: TrainingSamples, replay: Replay) -> None:
         """Take the samples of both domains as they come, each in its own order."""
         self._target, self._source, self._replay = target, source, replay
+        self._latents: Iterable[Sample] | None = None
 
     def __iter__(self) -> Iterator[tuple[int | None, Sample]]:
         """Yield (index of the target frame, or None for a source frame; sample) without end.
@@ -66,12 +71,23 @@ class ReplayedSamples:
         Raises:
             DataError: a whole round of one of them brought no valid label.
         """
-        target, source = iter(self._target), iter(self._source)
+        target = iter(self._target)
+        source = (sample for _, sample in self._source) if self._latents is None else iter(self._latents)
         for step in itertools.count():
-            if self._replay.count(step + 1) > self._replay.count(step):
-                yield None, next(source)[1]
+            if self._replay.replays(step):
+                yield None, next(source)
             else:
                 yield next(target)
+
+    def of_source(self, steps: int) -> Iterator[tuple[int, Sample]]:
+        """Yield those of the first `steps` steps, counted from 1, that train on a source frame, and that."""
+        replayed = (step + 1 for step in range(steps) if self._replay.replays(step))
+        for step, (_, sample) in zip(replayed, self._source, strict=False):
+            yield step, sample
+
+    def start_from(self, latents: Iterable[Sample]) -> None:
+        """Yield `latents` in the place of the samples of `of_source`."""
+        self._latents = latents
 
     @property
     def skipped(self) -> list[str]:

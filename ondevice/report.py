@@ -170,9 +170,24 @@ def _forgetting_section(results: Mapping[str, Any]) -> str:
             f"{replayed:,.0f} of {steps:,.0f} steps trained on other frames of that domain; "
             "the loss curve has these steps, too."
         )
+        caption += _latents_sentence(results.get("latents") or {})
     else:
         caption += "No step trained on that domain (--replay)."
     return section("Forgetting", _metric_table("Source domain", metrics, known, caption))
+
+
+def _latents_sentence(latents: Mapping[str, Any]) -> str:
+    """Return how source frames were kept and what that saved; nothing where whole frames were."""
+    kept, frame, macs, frame_macs = (
+        number(latents, key) for key in ("kept_bytes", "frame_bytes", "macs", "frame_macs")
+    )
+    if kept is None or frame is None or macs is None or not frame_macs:
+        return ""
+    return (
+        f" Of each frame ({frame:,.0f}{NBSP}B) the host kept the activations at {latents.get('layer')} "
+        f"({kept:,.0f}{NBSP}B); a step from these has {100 * macs / frame_macs:.0f}{NBSP}% of a whole one's "
+        "multiply-accumulates."
+    )
 
 
 def _metric_table(

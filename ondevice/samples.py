@@ -1,7 +1,7 @@
-"""Every sample that a session sends to the board, on disk before it is sent.
+"""The samples of a session's steps on disk.
 
 While the session runs there is a file for every sample, named by its content so that a frame that comes
-again is stored once, and an index of lines `step,name`. At the end all of them become one `samples.npz`.
+again is stored once, and an index of lines `step,name`. At the end all of them become one `.npz`.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ _SAMPLE_OF_STEP = "sample_of_step"
 
 
 class Samples:
-    """The samples of the session in the folder `session`."""
+    """Samples of the same form of the session in the folder `session`, in its folder or `.npz` `name`."""
 
-    def __init__(self, session: Path) -> None:
+    def __init__(self, session: Path, name: str) -> None:
         """Read nothing yet."""
-        self._folder = session / "samples"
+        self._folder = session / name
         self._index = self._folder / "index.csv"
-        self._packed = session / "samples.npz"
+        self._packed = session / f"{name}.npz"
         self._stored: set[str] = set()
 
     def record(self, step: int, arrays: Mapping[str, ArrayLike]) -> None:
@@ -72,7 +72,7 @@ class Samples:
             self._packed.unlink(missing_ok=True)
 
     def pack(self) -> None:
-        """Gather all in `samples.npz`: the arrays, (n, ...), and `sample_of_step`, rows of (step, row).
+        """Gather all in the `.npz`: the arrays, (n, ...), and `sample_of_step`, rows of (step, row).
 
         Raises:
             FieldtuneError: the samples differ in names, shapes or types.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -215,29 +215,31 @@ class _Search:
         for _ in range(ATTEMPTS):
             ram = self._limits.ram - window.margin
             choice = window.best(others, dataclasses.replace(self._limits, ram=ram))
-            if not choice or not self._excess(choice):
+            if not choice or not self._excess(choice, self._costs.banded):
                 return choice
-            window.margin += max(self._costs.planned(_patterns(choice)).ram - self._limits.ram, 1)
+            window.margin += max(self._costs.banded(_patterns(choice)).ram - self._limits.ram, 1)
         return {}
 
     def _filled(self, choice: Choice) -> Choice:
         """Return `choice` with more of its layers and of those between them, as far as that fits.
 
-        What parts add to a choice depends on the others, so that the knapsack may leave something over.
+        What parts add to a choice depends on the others, so that the knapsack may leave something over; and
+        what makes things a second time fits more than what the choice was planned with.
         """
         layers = list(self._options)
         between = layers[layers.index(next(iter(choice))) : layers.index([*choice][-1]) + 1]
-        more = [option for layer in between for option in self._options[layer]]
-        for option in sorted(more, key=lambda option: option.gain, reverse=True):
+        options = [option for layer in between for option in self._options[layer]]
+        for option in sorted(options, key=lambda option: option.gain, reverse=True):
             have = choice[option.layer].gain if option.layer in choice else 0.0
-            if option.gain > have and not self._excess({**choice, option.layer: option}):
-                choice = {**choice, option.layer: option}
+            more = {**choice, option.layer: option}
+            if option.gain > have and not self._excess(more, self._costs.planned):
+                choice = more
         return {layer: choice[layer] for layer in layers if layer in choice}
 
-    def _excess(self, choice: Choice) -> str:
-        """Return by how much `choice` is beyond the limits, "" where it fits."""
+    def _excess(self, choice: Choice, ask: Callable[[tuple[str, ...]], Cost]) -> str:
+        """Return by how much `choice` is beyond the limits as `costs` answers `ask`, "" where it fits."""
         least = self._costs.bound(_patterns(choice)).excess(self._limits)
-        return least or self._costs.planned(_patterns(choice)).excess(self._limits)
+        return least or ask(_patterns(choice)).excess(self._limits)
 
     def _verdict(
         self, layer: str, best: Choice, choices: Sequence[Choice], tried: Sequence[Result]
@@ -261,7 +263,7 @@ class _Search:
                 f"this one to {other.winners_loss:.3f}"
             )
         else:
-            excess = self._excess({**best, layer: larger[0]})
+            excess = self._excess({**best, layer: larger[0]}, self._costs.planned)
             why = f"with {larger[0].what} the update would be {excess}" if excess else "would fit as well"
         return Verdict(layer, taken.what if taken else "nothing", have / whole, options[-1].gain / whole, why)
 

@@ -1,7 +1,8 @@
 """What an update would take on a board: static RAM from the planner, time by estimate.
 
-To plan in bands of rows takes seconds. So there is a bound, quickly known, below which no bands bring a plan,
-and what the planner comes to.
+To plan in bands of rows takes seconds, and several times as long where things are made a second time. So
+there is a bound, quickly known, below which nothing brings a plan, what bands alone come to, and what the
+planner comes to.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from firmware_gen.arena import alive_bytes
 from firmware_gen.choose_chains import narrow
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Prefer
-from firmware_gen.plan import Plan, plan_schedule
+from firmware_gen.plan import Plan, find_plan, plan_schedule
 from firmware_gen.project import Network, plan_network
 from firmware_gen.update import UpdatePlan
 
@@ -73,6 +74,7 @@ class Costs:
         regions = tuple(dataclasses.replace(region, bytes=ENDLESS) for region in board.regions)
         self._board = dataclasses.replace(board, regions=regions)
         self._bounds: dict[tuple[str, ...], Cost] = {}
+        self._banded: dict[tuple[str, ...], Cost] = {}  # of what fits only if more is made a second time
         self._planned: dict[tuple[str, ...], Cost] = {}
 
     def bound(self, patterns: tuple[str, ...]) -> Cost:
@@ -85,27 +87,38 @@ class Costs:
             self._bounds[key] = _cost(plan, _least_ram(plan))
         return self._bounds[key]
 
+    def banded(self, patterns: tuple[str, ...]) -> Cost:
+        """Return what it takes within the limits, or at the least, when nothing is made a second time."""
+        key = tuple(sorted(patterns))
+        self.bound(key)
+        if key not in self._planned and key not in self._banded:
+            plan = self._whole(key)
+            room = self._limits.ram - (plan.ram_bytes - plan.arena_bytes)
+            banded = plan_schedule(plan.board, *narrow(plan.graph, room), plan.prefer)
+            known = self._planned if banded.ram_bytes <= self._limits.ram else self._banded
+            known[key] = _cost(plan, banded.ram_bytes)
+        return self._planned[key] if key in self._planned else self._banded[key]
+
     def planned(self, patterns: tuple[str, ...]) -> Cost:
         """Return what it takes as planned within the limits, or the least that the planner finds."""
         key = tuple(sorted(patterns))
         self.bound(key)
         if key not in self._planned:
             plan = self._whole(key)
-            self._planned[key] = _cost(plan, self._in_bands(plan).ram_bytes)
+            self._planned[key] = _cost(plan, self._narrowed(plan, self._limits.ram).ram_bytes)
         return self._planned[key]
 
     def smallest(self, patterns: tuple[str, ...]) -> Plan:
         """Return the plan that takes the least memory."""
-        return self._in_bands(self._whole(patterns), least=True)
+        return self._narrowed(self._whole(patterns), 0)
 
     def _whole(self, patterns: tuple[str, ...]) -> Plan:
         """Return the plan with whole layers."""
         update = dataclasses.replace(self._update, patterns=patterns)
         return plan_network(self._network, self._board, update, None, self._prefer)
 
-    def _in_bands(self, plan: Plan, least: bool = False) -> Plan:
-        room = 0 if least else self._limits.ram - (plan.ram_bytes - plan.arena_bytes)
-        return plan_schedule(plan.board, *narrow(plan.graph, room), plan.prefer)
+    def _narrowed(self, plan: Plan, ram: int) -> Plan:
+        return find_plan(plan.graph, plan.board, ram, plan.prefer)
 
 
 def _cost(plan: Plan, ram: int) -> Cost:

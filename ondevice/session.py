@@ -85,7 +85,8 @@ class Session:
         self.path = path
         self.config = config
         self._lock = lock
-        self._samples = Samples(path)
+        self._samples = Samples(path, "samples")
+        self._latents = Samples(path, "latents")
         self._log_start = time.monotonic() - (0.0 if lock is None else _last_log_time(path / _LOG))
 
     @classmethod
@@ -169,8 +170,26 @@ class Session:
         self._writable("samples")
         self._samples.record(step, arrays)
 
+    def record_latents(self, step: int, arrays: Mapping[str, ArrayLike]) -> None:
+        """Put on disk what a step trains on in the place of a sample; going back to a checkpoint keeps it.
+
+        Args:
+            step: number of the step, counted from 1.
+            arrays: latents and labels; same names and shapes at every step that has some.
+        """
+        self._writable("latents")
+        self._latents.record(step, arrays)
+
+    def latents(self) -> Iterator[tuple[int, Arrays]]:
+        """Yield every step that trains on latents, and these, in the order of the steps.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        yield from self._latents
+
     def samples(self) -> Iterator[tuple[int, Arrays]]:
-        """Yield every step and its sample, in the order of the steps.
+        """Yield every step that was sent a sample, and that, in the order of the steps.
 
         Raises:
             UserError: a file is missing or damaged.
@@ -282,9 +301,10 @@ class Session:
         return frames
 
     def finish(self, results: Mapping[str, Any]) -> None:
-        """Gather the samples in `samples.npz` and keep the results (null where a number is not finite)."""
+        """Gather samples and latents in one file each, keep the results (null where one is not finite)."""
         path = self._writable(_RESULTS)
         self._samples.pack()
+        self._latents.pack()
         write_json(path, results)
 
     def results(self) -> dict[str, Any] | None:
@@ -357,6 +377,7 @@ def _remove_leftovers(path: Path) -> None:
         _CHECKPOINT,
         _PREDICTIONS,
         "samples.npz",
+        "latents.npz",
         *_WEIGHTS.values(),
     ):
         for leftover in path.glob(f".{name}.*"):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fieldtune.console import progress, say
 from fieldtune.errors import DataError, LinkError, UserError
-from ondevice.device import Device, Hyper
+from ondevice.device import Device, Hyper, StepResult
 from ondevice.learning_rate import Schedule
 from ondevice.link import RefusedError
 from ondevice.replay import Replay, ReplayedSamples
@@ -116,9 +116,13 @@ class Trainer:
         seen: index of the target frame of every step so far that had one, from the session's first.
     """
 
-    def __init__(self, device: Device, session: Session, task: Task, options: TuneOptions) -> None:
-        """Train nothing yet."""
+    def __init__(
+        self, device: Device, session: Session, task: Task, options: TuneOptions, latent_part: int = 0
+    ) -> None:
+        """Train nothing yet. `latent_part`: of a step, with which it begins on a sample of latents."""
         self.seen: list[int] = []
+        self._latent_part, self._latents = latent_part, set(device.names("latent"))
+        self._ticks: dict[bool, list[int]] = {False: [], True: []}  # of steps on frames, from latents
         self._device, self._session = device, session
         self._options = options
         self._steps, self._accumulate = options.steps, options.hyper.accumulate
@@ -152,6 +156,11 @@ class Trainer:
             say(f"passed over {len(samples.skipped)} frames without a valid label")
         return self._read(self._steps, "weight", "range")
 
+    def step_ms(self, *, from_latents: bool) -> float | None:
+        """Return what these steps took on the board on average, None if that is not known."""
+        ticks, hertz = self._ticks[from_latents], self._device.hello.ticks_hz
+        return round(1e3 * sum(ticks) / len(ticks) / hertz, 3) if ticks and hertz else None
+
     def _restore(self) -> int:
         """Bring the board to where the session stands; return the steps done."""
         checkpoint = self._session.load_checkpoint()
@@ -164,20 +173,24 @@ class Trainer:
         return checkpoint.step
 
     def _train_on(self, step: int, sample: Sample) -> None:
-        def exchange() -> tuple[float, ...]:
+        from_latents = not self._latents.isdisjoint(sample)
+
+        def exchange() -> StepResult:
             self._set_hyper(self._options.hyper_at(step))
             self._device.put_sample(sample)
-            return self._device.step(step).losses
+            return self._device.step(step, self._latent_part if from_latents else 0)
 
         began, resent = time.monotonic(), self._device.link.resent_frames
-        self._session.record_sample(step + 1, sample)
+        if not from_latents:  # the session keeps these already
+            self._session.record_sample(step + 1, sample)
         # A step that the board has done already is told again, not done again.
-        losses = self._across_reconnections(exchange, (step, step + 1))
-        for name, loss in zip(self._loss_names, losses, strict=True):
+        done = self._across_reconnections(exchange, (step, step + 1))
+        for name, loss in zip(self._loss_names, done.losses, strict=True):
             self._check_finite(step + 1, f"the loss of {name}", loss)
+        self._ticks[from_latents].append(done.ticks)
         self._session.record_step(
             step + 1,
-            dict(zip(self._loss_names, losses, strict=True)),
+            dict(zip(self._loss_names, done.losses, strict=True)),
             time.monotonic() - began,
             self._device.link.resent_frames - resent,
         )

@@ -15,6 +15,7 @@ from firmware_gen.tuned_onnx import write_tuned_onnx
 from firmware_gen.weights import to_source
 from ondevice.device import Device
 from ondevice.evaluation import Evaluation
+from ondevice.latents import LatentSamples, keep_latents, kept_bytes
 from ondevice.replay import ReplayedSamples, source_samples
 from ondevice.session import Session
 from ondevice.training import Trainer, TuneOptions
@@ -56,25 +57,55 @@ def tune(
     evaluation = Evaluation(task, plan.graph, training, held_out, judged_source) if options.test else None
     session.save_plan({**plan.describe(), "plan_hash": plan.hash()})
     with open_board(plan, session.path / "firmware", options.port, session.log) as device:
-        trainer = Trainer(device, session, task, options)
+        if isinstance(samples, ReplayedSamples) and plan.graph.latents:
+            _keep_latents(plan, device, session, samples, options)
+        trainer = Trainer(device, session, task, options, plan.latent_step)
         weights = trainer.run(samples)
-        used = _memory_used(device, session)
+        used: dict[str, Any] = _memory_used(device, session)
         _save_weights(network, plan, session, weights)
         judged: dict[str, Any] = {"before": {}, "after": {}, "baselines": {}, "outputs": {}}
         if evaluation:
-            with open_twin(plan, device, session.log) as judge:
+            with open_twin(plan, device, session.log) as (judge, _):
                 judged, shown = evaluation.run(judge, weights, trainer.seen)
             if shown:
                 session.save_predictions(shown.rgb, shown.truth, shown.before, shown.after)
     replayed_steps = options.replay.count(options.steps) if options.replay else 0
-    counts = {"replayed_steps": replayed_steps, "skipped_frames": len(samples.skipped)}
-    return _finish(session, {"steps": options.steps, **judged, **used, **counts})
+    used |= {"replayed_steps": replayed_steps, "skipped_frames": len(samples.skipped)}
+    if plan.graph.latents and options.replay:
+        used["latents"] = _latents_used(plan, session, trainer)
+    return _finish(session, {"steps": options.steps, **judged, **used})
 
 
 def _split(frames: Frames, test: int) -> tuple[Frames, Frames]:
     """Return the frames to train on, and the last `test`, to judge by."""
     cut = max(0, len(frames) - test)
     return frames[:cut], frames[cut:]
+
+
+def _keep_latents(
+    plan: Plan, device: Device, session: Session, samples: ReplayedSamples, options: TuneOptions
+) -> None:
+    """Keep the source frames that will be trained on as latents, and let `samples` take these."""
+    assert options.replay is not None
+    with open_twin(plan, device, session.log) as (twin, its_plan):
+        replayed = samples.of_source(options.steps)
+        keep_latents(twin, its_plan, replayed, session, options.replay.count(options.steps))
+    samples.start_from(LatentSamples(session))
+
+
+def _latents_used(plan: Plan, session: Session, trainer: Trainer) -> dict[str, Any]:
+    """Return what a replayed step took, and what one on a frame does; bytes are those of one sample."""
+    described = plan.describe()["latents"]
+    return {
+        "layer": described["layer"],
+        "kept_bytes": kept_bytes(session, plan),
+        "sent_bytes": described["bytes"],
+        "frame_bytes": described["frame_bytes"],
+        "macs": described["macs"],
+        "frame_macs": plan.macs("forward", "loss", "backward", "update"),
+        "step_ms": trainer.step_ms(from_latents=True),
+        "frame_step_ms": trainer.step_ms(from_latents=False),
+    }
 
 
 def _memory_used(device: Device, session: Session) -> dict[str, int]:

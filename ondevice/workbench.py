@@ -58,20 +58,23 @@ def open_board(
 
 
 @contextlib.contextmanager
-def open_twin(plan: Plan, device: Device, log: Callable[[str], None] | None = None) -> Iterator[Device]:
-    """Yield board `native` with the same network: it gives the bits of `device`, and faster.
+def open_twin(
+    plan: Plan, device: Device, log: Callable[[str], None] | None = None
+) -> Iterator[tuple[Device, Plan]]:
+    """Yield board `native` with the same network, and its plan: it gives the bits of `device`, and faster.
 
-    Without a compiler for it, `device` itself is yielded.
+    Without a compiler for it, `device` itself is yielded, and `plan`.
     """
     native = load_board("native")
     if plan.board.id == native.id or not boards.has_compiler(native):
-        yield device
+        yield device, plan
         return
+    twin = make_plan(plan.graph, native)
     with (
         tempfile.TemporaryDirectory(prefix="fieldtune-") as folder,
-        open_board(make_plan(plan.graph, native), Path(folder) / "native", log=log) as twin,
+        open_board(twin, Path(folder) / "native", log=log) as opened,
     ):
-        yield twin
+        yield opened, twin
 
 
 def _has_ended(running: Running) -> bool:

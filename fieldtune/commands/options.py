@@ -43,6 +43,11 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         metavar="LAYERS",
         help="names or globs of what learns, such as 'decoder0*,ups0*:1/4'; plan and tune: auto chooses",
     )
+    parser.add_argument(
+        "--latents",
+        metavar="LAYER",
+        help="below all that learns: --replay keeps source frames as int8 activations there and starts there",
+    )
     parser.add_argument("--ram", metavar="SIZE", help="hard limit on static RAM, such as 256K")
     parser.add_argument(
         "--time", metavar="DURATION", help="hard limit on the estimated time of a step, such as 400ms"
@@ -75,6 +80,12 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         choices=("stochastic", "nearest"),
         default="stochastic",
         help="of weights in bf16 or int8: stochastic (default) lets small moves count, nearest drops them",
+    )
+    optimizer.add_argument(
+        "--gradients",
+        choices=("int8", "int16", "f32"),
+        default="int8",
+        help="type of gradients that pass through int8 layers (default int8)",
     )
     optimizer.add_argument(
         "--clip-norm", type=not_negative, default=0.0, help="limit of the gradient's norm (keeps gradients)"
@@ -155,7 +166,8 @@ def make_plan(args: argparse.Namespace, network: Network) -> Plan:
             "prints what to give to --update"
         )
     ram = None if args.ram is None else parse_size(args.ram)
-    return plan_network(network, load_board(args.board), _update(args), ram, args.prefer, _seconds(args))
+    board, update = load_board(args.board), _update(args)
+    return plan_network(network, board, update, ram, args.prefer, _seconds(args), args.latents)
 
 
 def search(args: argparse.Namespace, network: Network, frames: Frames) -> Found:
@@ -204,4 +216,5 @@ def _update(args: argparse.Namespace) -> UpdatePlan:
         state=args.state,
         weights=args.weights,
         rounding=args.rounding,
+        gradients=args.gradients,
     )

@@ -60,6 +60,11 @@ def run(args: argparse.Namespace) -> int:
     if plan.graph.trained:
         print(f"  backward     {described['macs_backward'] / 1e6:.2f} MMAC")
         print(f"  learns       {', '.join(plan.graph.trained)}")
+    if "latents" in described:
+        latents = described["latents"]
+        print(f"  from latents {latents['macs'] / 1e6:.2f} MMAC a step")
+        print(f"    latents    {format_size(latents['bytes'])} a sample")
+        print(f"    frame      {format_size(latents['frame_bytes'])}")
     if plan.seconds is not None:
         what = "step" if plan.graph.trained else "run"
         print(f"  time a {what:<5} {format_duration(plan.seconds)} (estimate)")

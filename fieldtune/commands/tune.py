@@ -91,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
     seed = args.seed if args.shuffle else None
     schedule = Schedule.parse(args.schedule, args.warmup)
     replay = None if args.replay is None else Replay.parse(args.replay, args.seed)
+    if args.latents is not None and replay is None:
+        raise UserError("--latents is how source frames are kept for --replay; give --replay SHARE as well")
     tuning = TuneOptions(
         args.steps, args.test, _hyper(args), seed, port=args.port, schedule=schedule, replay=replay
     )
@@ -157,6 +159,7 @@ def tune_in_session(
         "optimizer": plan.graph.optimizer,
         "state": sorted({tensor.dtype for tensor in plan.graph.state.values()}),
         "weights": sorted({plan.graph.learned(name).dtype for name in plan.graph.trained}),
+        "latents": plan.describe()["latents"]["layer"] if plan.graph.latents else None,
         "model_hash": plan.graph.fingerprint(),
         "plan_hash": plan.hash(),
         **tuning.config(),

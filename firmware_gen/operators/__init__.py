@@ -35,15 +35,9 @@ from firmware_gen.operators.layout import (
 from firmware_gen.operators.learning_i8 import BiasUpdateI8, ConvUpdateI8, LearningConv2d, TurningConv2d
 from firmware_gen.operators.lookup import Lookup
 from firmware_gen.operators.loss import Loss
-from firmware_gen.operators.moving import (
-    ActivationBitsI8,
-    Conv2dI8F32,
-    MaskGradient,
-    MovingConv2d,
-    QuantizeGradient,
-    Rescale,
-)
+from firmware_gen.operators.moving import Conv2dI8F32, MovingConv2d
 from firmware_gen.operators.moving_sums import MeanGradient, MovingAdd, MovingMean
+from firmware_gen.operators.moving_values import ActivationBitsI8, MaskGradient, QuantizeGradient, Rescale
 from firmware_gen.operators.pool import (
     AveragePool,
     AveragePoolGrad,

@@ -27,6 +27,7 @@ class Tape(Protocol):
     """What an operator's backward may ask and add; see :mod:`firmware_gen.backward`."""
 
     graph: Graph
+    gradients: DType  # of those that pass through int8 layers
 
     def gradient(self, tensor: str) -> str:
         """Return the tensor that holds dLoss/d`tensor`; all its contributions have been added."""
@@ -46,10 +47,10 @@ class Tape(Protocol):
     def contribute_channels(self, tensor: str, gradient: str, channels: Channels) -> None:
         """Add what `gradient` holds to the gradient of a range of the channels of `tensor`."""
 
-    def add_i8(self, op: Op, like: str) -> str:
-        """Add an operator that makes an int8 gradient, whose range moves, or is exact where `op` knows it."""
+    def add_integers(self, op: Op, like: str) -> str:
+        """Add an operator that makes integers, a gradient whose range moves, or is exact where `op` knows."""
 
-    def contribute_i8(self, tensor: str, op: Op) -> None:
+    def contribute_integers(self, tensor: str, op: Op) -> None:
         """Add what such an operator makes to the gradient of `tensor`."""
 
     def constant(self, constant: Constant) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from firmware_gen.graph import Op
-from firmware_gen.operators.base import Channels, Emitter, Operator, Tape
+from firmware_gen.operators.base import Emitter, Operator, Tape
 from firmware_gen.operators.binary import Binary, BinaryAttrs, constant_operand, operands
+from firmware_gen.operators.layout import handed_on
 
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
@@ -140,7 +141,7 @@ def _contribute(tape: Tape, op: Op, x: str, dy: str) -> None:
         return
     shape = tape.graph.shape(x)
     if shape == tape.graph.shape(op.outputs[0]):
-        tape.contribute(x, Op("slice", op.name, (dy,), (), Channels(0, shape[2])))
+        tape.contribute(x, handed_on(op.name, dy, shape))
     else:
         tape.contribute(x, Op("broadcast_sum", op.name, (dy,), ()))
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from firmware_gen.storage import View
 
 Triple = tuple[int, int, int]
-C_TYPES = {"f32": "float", "i32": "int32_t", "i8": "int8_t", "u8": "uint8_t"}
+C_TYPES = {"f32": "float", "i32": "int32_t", "i16": "int16_t", "i8": "int8_t", "u8": "uint8_t"}
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,11 @@ class Move(Operator):
     def emit(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]
         return "\n".join(_copy(step, c, x, y, block) for block in self.blocks(step.op, step.graph))
+
+
+def handed_on(name: str, dy: str, shape: Shape) -> Op:
+    """Return the operator that makes the gradient `dy` of one map that of another one of the same `shape`."""
+    return Op("slice", name, (dy,), (), Channels(0, shape[2]))
 
 
 def moved_back(name: str, dy: str, blocks: Iterable[Block]) -> Op:

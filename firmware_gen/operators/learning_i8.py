@@ -83,7 +83,7 @@ class LearningConv2d(MovingConv2d):
         if tape.learns(weight):
             if tape.wants(x):
                 grad = ConvGradAttrs(linear, Channels(0, tape.graph.shape(x)[2]))
-                tape.contribute_i8(x, Op("turning_conv2d", op.name, (dy,), (), grad, (weight,)))
+                tape.contribute_integers(x, Op("turning_conv2d", op.name, (dy,), (), grad, (weight,)))
             tape.update(Op("conv_update_i8", op.name, (x, dy), (), linear, (weight,)))
         elif tape.wants(x):
             contribute_to_input(op, dy, tape)
@@ -305,4 +305,5 @@ class BiasUpdateI8(BiasUpdate):
     def emit(self, step: Step, c: Emitter) -> str:
         dy, name = step.op.inputs[0], step.op.constants[0]
         declaration, sink = c.sink(name, step)
-        return f"{declaration}ft_bias_grad_i8({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)}.scale,\n    {sink});"
+        kernel = f"ft_bias_grad_{step.graph.tensors[dy].dtype}"
+        return f"{declaration}{kernel}({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)}.scale,\n    {sink});"

@@ -1,4 +1,4 @@
-"""int8 operators on grids that move while the network learns, and the borders to floats: kernels/moving.h.
+"""int8 layers on grids that move while the network learns: kernels/moving.h, conv2d_i8_f32.h, moving_i16.h.
 
 A moving layer has the weights of its fixed twin and derives multipliers from the present grids when it runs,
 in scratch. The input gradient of one is another one, with the opposite window and weights whose scales belong
@@ -7,6 +7,7 @@ to its own outputs: so every kernel for int8 convolutions serves both passes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,10 +19,10 @@ from boards import Isa
 from fieldtune.errors import ModelError
 from firmware_gen.c_text import c_float
 from firmware_gen.graph import Constant, Graph, Op
-from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve
-from firmware_gen.operators.activation import activation_gradient, bits_reach
-from firmware_gen.operators.base import Emitter, Operator, Rows, Tape
-from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, conv_reach, forward_literal
+from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve, moving_i16
+from firmware_gen.operators.activation import activation_gradient
+from firmware_gen.operators.base import Channels, Emitter, Operator, Rows, Tape
+from firmware_gen.operators.conv2d import ConvAttrs, ConvGradAttrs, conv_macs, conv_reach, forward_literal
 from firmware_gen.operators.conv2d_i8 import real_weight
 from firmware_gen.operators.conv_parts import ConvPart, split, splits
 from firmware_gen.window import LINEAR, Activation
@@ -29,7 +30,6 @@ from firmware_gen.window import LINEAR, Activation
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
 
-TABLE_BYTES = 256
 MOST_INPUTS = 1 << 14  # of an output whose sum is known to stay below 2^30
 SMALLEST_SCALE = 1e-30
 
@@ -50,6 +50,8 @@ class MovingConv2d(Operator):
         return conv_macs(op, _attrs(op), graph)
 
     def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        if is_wide(op.inputs[0], graph):
+            return table_bytes(op, graph) + moving_i16.scratch_bytes(op, graph, isa)
         kernel = _kernel(op, graph, isa)
         # The portable kernel wants a pixel of padding.
         own = graph.shape(op.inputs[0])[2] if kernel is None else kernel.scratch
@@ -64,13 +66,17 @@ class MovingConv2d(Operator):
         if tape.wants(x):
             contribute_to_input(op, dy, tape)
         for bias in filter(tape.learns, op.constants[1:]):
-            tape.update(Op("bias_update_i8", op.name, (dy,), (), None, (bias,)))
+            kind = "bias_update" if tape.gradients == "f32" else "bias_update_i8"
+            tape.update(Op(kind, op.name, (dy,), (), None, (bias,)))
 
     def emit(self, step: Step, c: Emitter) -> str:
         op, attrs, graph = step.op, _attrs(step.op), step.graph
-        kernel = _kernel(op, graph, c.isa)
         weight = graph.constants[op.constants[0]]
         scratch = f"scratch_ + {table_bytes(op, graph)}"
+        if is_wide(op.inputs[0], graph):
+            calls = [_tables(step, None, "", c), *moving_i16.calls(step, c, scratch)]
+            return moving_layer(calls, weight, step, c)
+        kernel = _kernel(op, graph, c.isa)
         if kernel is None:
             calls = [_tables(step, _sums(attrs, weight.value), "", c)]
             calls.append(portable_call(attrs, weight.value.shape, c.weight(weight.name), step, c, scratch))
@@ -84,11 +90,20 @@ class MovingConv2d(Operator):
 
 
 def contribute_to_input(op: Op, dy: str, tape: Tape) -> None:
-    """Carry the gradient `dy` of a layer's sums back to its input, through frozen weights."""
-    attrs = _attrs(op)
-    weight = tape.constant(turned(tape.graph.constants[op.constants[0]], attrs))
-    opposite = replace(attrs, transposed=not attrs.transposed, activation=LINEAR)
-    tape.contribute_i8(op.inputs[0], Op("moving_conv2d", op.name, (dy,), (), opposite, (weight,)))
+    """Carry the gradient `dy` of a layer's sums back to its input, through frozen weights.
+
+    A float gradient meets the weights in real values.
+    """
+    x, weight = op.inputs[0], tape.graph.constants[op.constants[0]]
+    linear = replace(_attrs(op), activation=LINEAR)
+    if tape.gradients == "f32":
+        reals = Constant(f"{weight.name}.back", real_weight(weight, linear).astype(np.float32))
+        grad = ConvGradAttrs(linear, Channels(0, tape.graph.shape(x)[2]))
+        tape.contribute(x, Op("conv_grad_input", op.name, (dy,), (), grad, (tape.constant(reals),)))
+        return
+    opposite = replace(linear, transposed=not linear.transposed)
+    back = tape.constant(turned(weight, linear, moving_i16.MOST_WEIGHTS if tape.gradients == "i16" else None))
+    tape.contribute_integers(x, Op("moving_conv2d", op.name, (dy,), (), opposite, (back,)))
 
 
 def gradient_of_sums(op: Op, activation: Activation, tape: Tape) -> str:
@@ -99,6 +114,8 @@ def gradient_of_sums(op: Op, activation: Activation, tape: Tape) -> str:
         return dy
     if not activation.slope_is_bit:
         raise ModelError(f"layer '{op.name}' passes no gradient on: its activation has no bit for it")
+    if tape.gradients == "f32":
+        return activation_gradient(op.name, y, activation, tape)
     return tape.add(Op("mask_gradient", op.name, (dy, y), (), activation), like=y)
 
 
@@ -108,17 +125,33 @@ def moving_layer(calls: Sequence[str], weight: Constant, step: Step, c: Emitter)
     """
     op, graph = step.op, step.graph
     x, y = op.inputs[0], op.outputs[0]
-    guess = ""
-    if graph.ranges[graph.tensors[y].range].symmetric:
-        guess = f"ft_range_guess({c.range(y)}, 127.0f * from.scale * {c_float(_reach(weight))});\n"
+    guess, observe = "", "ft_range_observe"
+    most = graph.ranges[graph.tensors[y].range].symmetric
+    if most:
+        reach = f"{most}.0f * from.scale * {c_float(_reach(weight))}"
+        guess = f"ft_range_guess({c.range(y)}, {c.range_rule(y)}, {reach});\n"
+    if is_wide(y, graph):
+        observe += "_i16"
     return (
         f"const ft_grid_t from = {c.grid(x)};\n"
         f"int8_t *const scratch_ = {c.scratch(op)};\n"
         "int32_t *const bias = (int32_t *)(void *)scratch_;\n"
         "ft_requantize_t to;\n"
         f"{guess}" + "\n".join(calls) + "\n"
-        f"ft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
+        f"{observe}({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
     )
+
+
+def is_wide(tensor: str, graph: Graph) -> bool:
+    """Tell whether the tensor is a gradient of 16 bits."""
+    return graph.tensors[tensor].dtype == "i16"
+
+
+def integers(dy: str, name: str, tape: Tape) -> str:
+    """Return the float gradient `dy` in the type of those that pass through int8 layers."""
+    if tape.gradients == "f32":
+        return dy
+    return tape.add_integers(Op("quantize_gradient", name, (dy,), ()), like=dy)
 
 
 class Conv2dI8F32(Operator):
@@ -144,7 +177,7 @@ class Conv2dI8F32(Operator):
         if attrs.activation != LINEAR:
             dy = activation_gradient(op.name, y, attrs.activation, tape)
         if tape.wants(x):
-            contribute_to_input(op, tape.add_i8(Op("quantize_gradient", op.name, (dy,), ()), like=y), tape)
+            contribute_to_input(op, integers(dy, op.name, tape), tape)
         for bias in filter(tape.learns, op.constants[1:]):
             tape.update(Op("bias_update", op.name, (dy,), (), None, (bias,)))
 
@@ -279,92 +312,34 @@ def _attrs(op: Op) -> ConvAttrs:
     return op.attrs
 
 
-def turned(weight: Constant, attrs: ConvAttrs) -> Constant:
+def turned(weight: Constant, attrs: ConvAttrs, most: int | None = None) -> Constant:
     """Return the weights with which the opposite window carries the gradient back.
 
     In and out change places, and so that the sums need one factor an output, the values get scales for these.
+    most: what the sizes of an output's integers may add up to.
     """
     opposite = real_weight(weight, attrs).transpose(0, 1, 3, 2)
     if attrs.transposed:  # into (rows, columns, in of a group, groups * out)
-        each = steps = np.abs(opposite).max(axis=(0, 1, 2)) / 127
+        each = steps = _steps(np.abs(opposite), (0, 1, 2), most)
     else:  # into (rows, columns, groups * in, out of a group)
         rows, columns, taken, given = opposite.shape
         parts = opposite.reshape(rows, columns, attrs.groups, -1, given)
-        steps = np.abs(parts).max(axis=(0, 1, 3)) / 127
+        steps = _steps(np.abs(parts), (0, 1, 3), most)
         each = np.repeat(steps, taken // attrs.groups, axis=0)
     each, steps = np.maximum(each, SMALLEST_SCALE), np.maximum(steps.ravel(), SMALLEST_SCALE)
     integers = np.rint(opposite / each).astype(np.int8)
     return Constant(f"{weight.name}.back", integers, scales=tuple(np.float32(s).item() for s in steps))
 
 
-class Rescale(Operator):
-    """y = x, int8 on another grid."""
+def _steps(sizes: NDArray[np.float64], axes: tuple[int, ...], most: int | None) -> NDArray[np.float64]:
+    """Return the scales with which weights of these sizes become integers up to 127.
 
-    kind = "rescale"
-    row_by_row = True
-
-    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
-        return TABLE_BYTES
-
-    def emit(self, step: Step, c: Emitter) -> str:
-        x, y = step.op.inputs[0], step.op.outputs[0]
-        return (
-            f"ft_rescale_i8({c.pointer(x)}, {c.map(x)}, {c.grid(x)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {c.range(y)}, {c.scratch(step.op)}, {c.rows(step)});"
-        )
-
-
-class QuantizeGradient(Operator):
-    """An int8 gradient from float32, on the grid that just holds it."""
-
-    kind = "quantize_gradient"
-
-    def emit(self, step: Step, c: Emitter) -> str:
-        dy, q = step.op.inputs[0], step.op.outputs[0]
-        return (
-            f"ft_quantize_gradient({c.pointer(dy)}, {c.map(dy)}, {c.pointer(q)}, {c.map(q)}, {c.range(q)});"
-        )
-
-
-class MaskGradient(Operator):
-    """dx = dy * slope on the grid of dy, from the activation's output or its bits."""
-
-    kind = "mask_gradient"
-    row_by_row = True
-
-    def overwrites(self, op: Op) -> tuple[int, ...]:
-        return (0,)
-
-    def emit(self, step: Step, c: Emitter) -> str:
-        dy, bits = step.op.inputs
-        dx, activation = step.op.outputs[0], step.op.attrs
-        assert isinstance(activation, Activation)
-        slope = activation.a if activation.kind == "leaky_relu" else 0.0
-        if step.graph.tensors[bits].dtype == "i8":  # something else reads the output as well
-            return (
-                f"ft_mask_gradient_from_output_i8({c.pointer(dy)}, {c.map(dy)},\n"
-                f"    {c.pointer(bits)}, {c.map(bits)}, {c.grid(bits)}, {c.pointer(dx)}, {c.map(dx)},\n"
-                f"    {activation.c()}, {c_float(slope)}, {c.rows(step)});"
-            )
-        return (
-            f"ft_mask_gradient_i8({c.pointer(dy)}, {c.map(dy)}, {c.pointer(bits)},\n"
-            f"    {c.pointer(dx)}, {c.map(dx)}, {c_float(slope)}, {c.rows(step)});"
-        )
-
-
-class ActivationBitsI8(Operator):
-    """One bit a value of an int8 tensor: whether the gradient passes."""
-
-    kind = "activation_bits_i8"
-
-    def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
-        return bits_reach(op, graph, row)
-
-    def emit(self, step: Step, c: Emitter) -> str:
-        y, bits = step.op.inputs[0], step.op.outputs[0]
-        activation = step.op.attrs
-        assert isinstance(activation, Activation)
-        return (
-            f"ft_activation_bits_i8({c.pointer(y)}, {c.map(y)}, {c.grid(y)}, {c.pointer(bits)},\n"
-            f"    {activation.c()}, {c.rows(step)});"
-        )
+    most: if there is one, what an output's integers, those along `axes`, add up to at most.
+    """
+    steps = sizes.max(axis=axes) / 127
+    if most is not None:
+        count = math.prod(sizes.shape[axis] for axis in axes)
+        # Rounded up, a size grows by a half at most, and never doubles.
+        room = max(most - count / 2, most / 2)
+        steps = np.maximum(steps, sizes.sum(axis=axes) / room)
+    return np.asarray(steps)

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from firmware_gen.graph import Op
-from firmware_gen.operators.base import Channels, Emitter, Operator, Tape
-from firmware_gen.window import Activation
+from firmware_gen.operators.base import Emitter, Operator, Tape
+from firmware_gen.operators.layout import handed_on
+from firmware_gen.operators.moving import gradient_of_sums
+from firmware_gen.operators.pool import Spread
+from firmware_gen.window import LINEAR, Activation
 
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
@@ -35,23 +38,25 @@ class MovingAdd(Operator):
         return (0, 1)
 
     def backward(self, op: Op, tape: Tape) -> None:
-        y, dy = op.outputs[0], tape.gradient(op.outputs[0])
-        if _add_attrs(op).relu:
-            dy = tape.add(Op("mask_gradient", op.name, (dy, y), (), RELU), like=y)
-        channels = Channels(0, tape.graph.shape(y)[2])
+        dy = gradient_of_sums(op, RELU if _add_attrs(op).relu else LINEAR, tape)
         for x in op.inputs:
             if tape.wants(x):
-                tape.contribute(x, Op("slice", op.name, (dy,), (), channels))
+                tape.contribute(x, handed_on(op.name, dy, tape.graph.shape(x)))
 
     def emit(self, step: Step, c: Emitter) -> str:
         (a, b), y = step.op.inputs, step.op.outputs[0]
         guess = ""
-        if step.graph.ranges[step.graph.tensors[y].range].symmetric:
-            guess = f"ft_range_guess({c.range(y)}, 127.0f * ({c.grid(a)}.scale + {c.grid(b)}.scale));\n"
+        most = step.graph.ranges[step.graph.tensors[y].range].symmetric
+        if most:
+            reach = f"{most}.0f * ({c.grid(a)}.scale + {c.grid(b)}.scale)"
+            guess = f"ft_range_guess({c.range(y)}, {c.range_rule(y)}, {reach});\n"
+        dtype, rest = step.graph.tensors[y].dtype, ""
+        if dtype == "i8":
+            rest = f" {c.range_rule(y)}, {int(_add_attrs(step.op).relu)},"
         return (
-            f"{guess}ft_moving_add_i8({c.pointer(a)}, {c.map(a)}, {c.grid(a)},\n"
+            f"{guess}ft_moving_add_{dtype}({c.pointer(a)}, {c.map(a)}, {c.grid(a)},\n"
             f"    {c.pointer(b)}, {c.map(b)}, {c.grid(b)}, {c.pointer(y)}, {c.map(y)},\n"
-            f"    {c.range(y)}, {c.range_rule(y)}, {int(_add_attrs(step.op).relu)}, {c.rows(step)});"
+            f"    {c.range(y)},{rest} {c.rows(step)});"
         )
 
 
@@ -66,9 +71,15 @@ class MovingMean(Operator):
     kind = "moving_mean"
 
     def backward(self, op: Op, tape: Tape) -> None:
-        x = op.inputs[0]
-        if tape.wants(x):
-            tape.contribute_i8(x, Op("mean_gradient", op.name, (tape.gradient(op.outputs[0]),), ()))
+        x, y = op.inputs[0], op.outputs[0]
+        if not tape.wants(x):
+            return
+        dy = tape.gradient(y)
+        if tape.gradients == "f32":
+            count = tape.graph.tensors[x].count // tape.graph.tensors[y].count
+            tape.contribute(x, Op("sum_grad", op.name, (dy,), (), Spread(count)))
+        else:
+            tape.contribute_integers(x, Op("mean_gradient", op.name, (dy,), ()))
 
     def emit(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]
@@ -87,6 +98,6 @@ class MeanGradient(Operator):
         dy, dx = step.op.inputs[0], step.op.outputs[0]
         count = step.graph.tensors[dx].count // step.graph.tensors[dy].count
         return (
-            f"ft_mean_gradient_i8({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)},\n"
+            f"ft_mean_gradient_{step.graph.tensors[dx].dtype}({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)},\n"
             f"    {c.pointer(dx)}, {c.map(dx)}, {c.range(dx)}, {count});"
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from firmware_gen.c_text import c_float
 from firmware_gen.graph import Op
 from firmware_gen.operators.base import Emitter, Lowered, Operator, Tape
+from firmware_gen.operators.layout import handed_on
 
 if TYPE_CHECKING:
     from firmware_gen.schedule import Step
@@ -50,8 +51,13 @@ class Quantize(Operator):
         x, y = op.inputs[0], op.outputs[0]
         if not tape.graph.tensors[y].range:
             super().backward(op, tape)
-        if tape.wants(x):
-            tape.contribute(x, Op("dequantize", op.name, (tape.gradient(y),), ()))
+        if not tape.wants(x):
+            return
+        dy = tape.gradient(y)
+        if tape.gradients == "f32":
+            tape.contribute(x, handed_on(op.name, dy, tape.graph.shape(x)))
+        else:
+            tape.contribute(x, Op("dequantize", op.name, (dy,), ()))
 
     def emit(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]
@@ -76,8 +82,13 @@ class Dequantize(Operator):
         x, y = op.inputs[0], op.outputs[0]
         if not tape.graph.tensors[x].range:
             super().backward(op, tape)
-        if tape.wants(x):
-            tape.contribute_i8(x, Op("quantize_gradient", op.name, (tape.gradient(y),), ()))
+        if not tape.wants(x):
+            return
+        dy = tape.gradient(y)
+        if tape.gradients == "f32":
+            tape.contribute(x, handed_on(op.name, dy, tape.graph.shape(x)))
+        else:
+            tape.contribute_integers(x, Op("quantize_gradient", op.name, (dy,), ()))
 
     def emit(self, step: Step, c: Emitter) -> str:
         x, y = step.op.inputs[0], step.op.outputs[0]

@@ -18,7 +18,8 @@ typedef enum {
     FT_STATE,    /* what an optimizer keeps from one update to the next */
     FT_GRADIENT, /* valid after step() */
     FT_ARENA,    /* what the steps compute in, for who knows the plan's offsets; shape 0, 0, 0 */
-    FT_RANGE     /* lowest and highest value of int8 tensors, which move while the network learns */
+    FT_RANGE,    /* lowest and highest value of int8 tensors, which move while the network learns */
+    FT_LATENT    /* made in the first parts of step(); written by the host when these are left out */
 } ft_role_t;
 
 typedef enum {
@@ -27,7 +28,8 @@ typedef enum {
     FT_I8,
     FT_I32,
     FT_BITS, /* eight values a byte, the first in bit 0 */
-    FT_BF16  /* the upper half of a float */
+    FT_BF16, /* the upper half of a float */
+    FT_I16
 } ft_dtype_t;
 
 typedef struct {

@@ -253,6 +253,19 @@ def test_people_read_what_became_of_the_source(
     assert "was made with replay = '1/5 of the steps, seed 0', not None" in capsys.readouterr().err
 
 
+def test_latents_are_kept_where_the_session_began_with_them(
+    words: Callable[..., list[str]], given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = ("--source", str(given / "frames.npz"), "--replay", "1/4")
+    assert main(["plan", *words()[1:4], "--update", UPDATE, "--latents", "up"]) == 0
+    assert re.search(r"from latents \d\.\d\d MMAC a step\n +latents +12,288 B", capsys.readouterr().out)
+    assert main(words(*source, "--latents", "up", "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["latents"]["kept_bytes"] == 3072 + 12 * 8
+    assert "activations at up (" in (tmp_path / "session" / "report.html").read_text()
+    assert main(words(*source, "--resume")) == 2
+    assert "was made with latents = 'up', not None" in capsys.readouterr().err
+
+
 # --- what ends the process
 
 INTERRUPTED = """

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from quick_board import quick_board
 from tflite_writer import Array
 
 import boards
-from boards import load_board
 from firmware_gen.graph import Graph
 from firmware_gen.operators.base import Prefer
 from firmware_gen.plan import make_plan
@@ -42,7 +42,7 @@ def same_bits(
 
 
 def _outputs(graph: Graph, name: str, inputs: Sequence[Arrays], folder: Path, prefer: Prefer) -> list[Arrays]:
-    board, project = load_board(name), folder / name
+    board, project = quick_board(name), folder / name
     write_project(make_plan(graph, board, prefer=prefer), project)
     firmware = boards.build(project, board)
     with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:

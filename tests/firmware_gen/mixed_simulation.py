@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from firmware_gen.graph import Constant, Range
+from firmware_gen.graph import Constant, Graph, Range
 from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.window import LINEAR, Activation
 
@@ -22,31 +22,46 @@ f32 = np.float32
 
 @dataclass(frozen=True)
 class Grid:
-    """value = scale * (q - zero), lowest <= q <= 127."""
+    """value = scale * (q - zero), lowest <= q <= highest."""
 
     scale: np.float32
     zero: int = 0
     lowest: int = -127
+    highest: int = 127
 
 
 def grid_of(moving: Range) -> Grid:
     """Return the grid that a range gives, headroom included."""
     low, high = (f32(end) * f32(moving.headroom) for end in (moving.low, moving.high))
     if moving.symmetric:
-        return Grid(high / f32(127))
+        return gradient_grid(high, moving.symmetric)
     scale = (high - low) / f32(255)
     return Grid(scale, int(np.clip(_away(f32(-128) - low / scale), -128, 127)), -128)
+
+
+def grid_on(graph: Graph, name: str) -> Grid:
+    """Return the grid of an int8 tensor before the first step."""
+    tensor = graph.tensors[name]
+    if tensor.range:
+        return grid_of(graph.ranges[tensor.range])
+    assert tensor.quantization is not None
+    return Grid(f32(tensor.quantization.scale), tensor.quantization.zero_point, -128)
 
 
 def quantize(x: Tensor, grid: Grid) -> Tensor:
     """Return the nearest integers, halves to the even one."""
     steps = torch.round(x / torch.tensor(grid.scale)).to(torch.int64)
-    return (steps + grid.zero).clamp(-128, 127)
+    return (steps + grid.zero).clamp(grid.lowest, grid.highest)
 
 
-def exact_gradient_grid(dy: Tensor) -> Grid:
-    """Return the grid that just holds a float gradient, which may be 0 everywhere."""
-    return Grid(max(f32(dy.abs().max().item()) / f32(127), f32(1e-30)))
+def gradient_grid(largest: np.float32, highest: int) -> Grid:
+    """Return the grid of a gradient whose largest integer, `highest`, means `largest`, which may be 0."""
+    return Grid(max(largest / f32(highest), f32(1e-30)), 0, -highest, highest)
+
+
+def exact_gradient_grid(dy: Tensor, highest: int) -> Grid:
+    """Return the grid that just holds a float gradient."""
+    return gradient_grid(f32(dy.abs().max().item()), highest)
 
 
 def conv(
@@ -78,20 +93,31 @@ def conv_to_float(
     q: Tensor, x: Grid, weight: Constant, bias: Tensor | None, attrs: ConvAttrs, size: tuple[int, int]
 ) -> Tensor:
     """Return the real values of a convolution whose output is not quantized."""
-    w = torch.tensor(weight.value.astype(np.int64)).permute(3, 2, 0, 1)
-    sums = _sums((q - x.zero).double(), w.double(), attrs, size)
-    scales = torch.tensor(weight.scales, dtype=torch.float64).expand(len(sums)) * float(x.scale)
-    y = sums * scales[:, None, None]
-    if bias is not None:
-        y = y + bias.double()[:, None, None]
-    match attrs.activation.kind:
+    return activated(real_conv((q - x.zero) * float(x.scale), weight, bias, attrs, size), attrs.activation)
+
+
+def activated(y: Tensor, activation: Activation) -> Tensor:
+    """Return real values after an activation."""
+    match activation.kind:
         case "relu":
             return F.relu(y)
         case "leaky_relu":
-            return F.leaky_relu(y, attrs.activation.a)
+            return F.leaky_relu(y, activation.a)
         case "clip":
-            return y.clamp(attrs.activation.a, attrs.activation.b)
+            return y.clamp(activation.a, activation.b)
     return y
+
+
+def real_conv(
+    x: Tensor, weight: Constant | Tensor, bias: Tensor | None, attrs: ConvAttrs, size: tuple[int, int]
+) -> Tensor:
+    """Return the real sums of a convolution of real values; a weight that learns is a tensor."""
+    value = torch.tensor(weight.value) if isinstance(weight, Constant) else weight
+    sums = _sums(x.double(), value.double().permute(3, 2, 0, 1), attrs, size)
+    if isinstance(weight, Constant) and weight.scales:
+        scales = torch.tensor(weight.scales, dtype=torch.float64).expand(len(sums))
+        sums = sums * scales[:, None, None]
+    return sums if bias is None else sums + bias.double().ravel()[:, None, None]
 
 
 def carried_back(weight: Constant, attrs: ConvAttrs) -> tuple[Constant, ConvAttrs]:
@@ -131,7 +157,7 @@ def masked(dy: Tensor, y: Tensor, grid: Grid, activation: Activation) -> Tensor:
 def rescaled(q: Tensor, x: Grid, y: Grid) -> Tensor:
     """Return the same values on another grid."""
     steps = _away(((q - x.zero).numpy().astype(f32) * x.scale) / y.scale)
-    return (torch.tensor(steps).to(torch.int64) + y.zero).clamp(-128, 127)
+    return (torch.tensor(steps).to(torch.int64) + y.zero).clamp(y.lowest, y.highest)
 
 
 def added(a: Tensor, a_grid: Grid, b: Tensor, b_grid: Grid, y: Grid, relu: bool) -> Tensor:
@@ -140,7 +166,7 @@ def added(a: Tensor, a_grid: Grid, b: Tensor, b_grid: Grid, y: Grid, relu: bool)
         b_grid.scale
     )
     steps = torch.floor(total / float(y.scale) + 0.5).to(torch.int64)
-    return (steps + y.zero).clamp(y.zero if relu else y.lowest, 127)
+    return (steps + y.zero).clamp(y.zero if relu else y.lowest, y.highest)
 
 
 def averaged(q: Tensor, x: Grid, y: Grid) -> Tensor:
@@ -178,7 +204,7 @@ def _limits(activation: Activation, y: Grid) -> tuple[int, int]:
     if activation.kind == "clip":
         low, high = (int(_away(f32(end) / y.scale)) + y.zero for end in (activation.a, activation.b))
         return max(low, -128), min(high, 127)
-    return y.lowest, 127
+    return y.lowest, y.highest
 
 
 def _scaled(acc: Tensor, factor: np.float32) -> Tensor:

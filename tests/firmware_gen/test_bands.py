@@ -15,7 +15,7 @@ from networks import Net
 from proof import Case, hwc
 from test_operators import FAMILIES
 
-from boards import load_board
+from boards import Board, load_board
 from firmware_gen.backward import training_graph
 from firmware_gen.bands import Bands
 from firmware_gen.graph import Graph, Op
@@ -25,6 +25,7 @@ from firmware_gen.schedule import Chain, whole_layers
 from firmware_gen.storage import choose_storage
 from firmware_gen.update import UpdatePlan
 
+NATIVE = load_board("native")
 MANY = settings(SHORT, max_examples=60)
 NETWORKS = st.one_of(*(strategy for family in FAMILIES.values() for strategy in family))
 
@@ -117,14 +118,14 @@ def drawn_chains(graph: Graph, random: np.random.Generator) -> list[Chain]:
     return chains
 
 
-def banded(graph: Graph, chains: Sequence[Chain], board: str = "native") -> Plan:
+def banded(graph: Graph, chains: Sequence[Chain], board: Board = NATIVE) -> Plan:
     steps = Bands(graph).steps(chains)
-    return plan_schedule(load_board(board), steps, choose_storage(steps))
+    return plan_schedule(board, steps, choose_storage(steps))
 
 
-def whole(graph: Graph, board: str = "native") -> Plan:
+def whole(graph: Graph, board: Board = NATIVE) -> Plan:
     steps = whole_layers(graph)
-    return plan_schedule(load_board(board), steps, choose_storage(steps))
+    return plan_schedule(board, steps, choose_storage(steps))
 
 
 def test_no_row_of_any_operator_is_overwritten_before_its_last_use(folders: Iterator[Path]) -> None:

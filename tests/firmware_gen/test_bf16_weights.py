@@ -13,7 +13,7 @@ from learning_layers import random_layers
 from networks import Array
 from numpy.typing import NDArray
 from proof import hwc
-from test_optimizer import Rule, network, predict, samples
+from update_rules import Rule, network, predict, round_state, samples
 
 from boards.building import LANGUAGE, SANITIZERS
 from firmware_gen.bf16 import from_bf16, to_bf16
@@ -91,7 +91,7 @@ def test_an_update_is_that_of_torch_rounded_once(rule: Rule, tmp_path: Path) -> 
             with torch.no_grad():
                 weight.copy_(ours.double())
         if rule.state == "bf16":
-            _round_state(optimizer)
+            round_state(optimizer)
     assert moved > 100
 
 
@@ -100,12 +100,6 @@ def _equal_but_for_ties(ours: torch.Tensor, exact: torch.Tensor) -> bool:
     below, above = ((exact * (1 + sign * 2e-6) + sign * 1e-8).bfloat16().float() for sign in (-1, 1))
     near, far = torch.minimum(below, above), torch.maximum(below, above)
     return bool(((ours >= near) & (ours <= far)).all()) and bool((below != above).sum() <= ours.numel() / 20)
-
-
-def _round_state(optimizer: torch.optim.Optimizer) -> None:
-    for state in optimizer.state.values():
-        for name in state.keys() & {"momentum_buffer", "exp_avg"}:
-            state[name] = state[name].float().bfloat16().double()
 
 
 def test_losses_and_gradients_have_the_bits_of_the_same_weights_in_f32(tmp_path: Path) -> None:

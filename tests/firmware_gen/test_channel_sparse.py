@@ -9,6 +9,7 @@ import onnx
 import pytest
 from networks import Net
 from proof import Case, prove
+from quick_board import quick_board
 
 from boards import load_board
 from fieldtune.errors import UserError
@@ -54,7 +55,7 @@ def test_learning_channels_have_the_gradients_of_the_full_update(tmp_path: Path)
 def test_inference_has_the_bits_of_the_whole_layers(tmp_path: Path) -> None:
     net, found = every_kind(seed=7), []
     for number, patterns in enumerate((("*",), ("*:1/3",))):
-        plan = make_plan(sparse(net, tmp_path, *patterns), load_board("native"))
+        plan = make_plan(sparse(net, tmp_path, *patterns), quick_board("native"))
         with open_board(plan, tmp_path / str(number)) as device:
             found.append(device.infer({name: np.moveaxis(v[0], 0, -1) for name, v in net.inputs.items()}))
     assert found[0].keys() == found[1].keys()

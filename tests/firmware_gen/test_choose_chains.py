@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from quick_board import quick_board
 from test_bands import deep, training, whole
 from test_plan import symbols
 
@@ -69,7 +70,7 @@ def test_the_peak_is_that_of_the_buffers_in_their_lifetimes(tmp_path: Path) -> N
 def test_pieces_of_an_inference_are_meaningful_and_each_layer_is_counted_once(
     graph: Graph, least: int, tmp_path: Path
 ) -> None:
-    plan = make_plan(graph, load_board("native"), least)
+    plan = make_plan(graph, quick_board("native"), least)
     sample = {name: np.ones(graph.shape(name), np.float32) for name in graph.inputs}
     with open_board(plan, tmp_path / "project") as device:
         at_once = device.infer(sample)

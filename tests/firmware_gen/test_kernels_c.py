@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from int8_proof import read
 from numpy.typing import NDArray
+from quick_board import quick_board
 from tflite_layers import DRAWS, Random, model
 from tflite_writer import Reference
 
@@ -181,7 +182,7 @@ def _samples(graph: Graph, random: Random) -> list[Sample]:
 
 
 def _outputs(graph: Graph, name: str, samples: list[Sample], folder: Path) -> list[Sample]:
-    board, project = load_board(name), folder / name
+    board, project = quick_board(name), folder / name
     write_project(make_plan(graph, board), project)
     firmware = boards.build(project, board)
     with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:

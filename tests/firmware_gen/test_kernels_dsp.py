@@ -28,7 +28,11 @@ CHOICES: tuple[Prefer, ...] = ("flash", "speed")
 
 @pytest.mark.parametrize(
     ("board", "prefer"),
-    [("mps2_an386", "flash"), ("mps2_an386", "speed"), ("mps2_an500", "speed")],  # Cortex-M4, Cortex-M7
+    [
+        ("mps2_an386", "flash"),
+        ("mps2_an386", "speed"),
+        pytest.param("mps2_an500", "speed", marks=pytest.mark.long),  # Cortex-M7
+    ],
 )
 def test_random_layers(board: str, prefer: Prefer, tmp_path: Path) -> None:
     random = np.random.default_rng(20)

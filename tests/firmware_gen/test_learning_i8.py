@@ -1,142 +1,63 @@
 """int8 layers that learn without a float copy of their weights: gradients, rounding, equal bits."""
 
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-import torch
-import torch.nn.functional as F
 from fleet import Lanes, compile_program, lanes_here
 from numpy.typing import NDArray
-from onnx import helper
-from qdq_models import Scale, border, float_model, integer_weight
+from qdq_models import Scale
+from qdq_networks import Array, Found, Join, Layer, QdqNetwork, assert_equal, learned, opened
+from quick_board import quick_board
 
 import boards
-from boards import load_board
+from boards import Board, load_board
 from fieldtune.errors import UserError
 from firmware_gen.backward import LossSpec, training_graph
 from firmware_gen.graph import Constant, Graph
-from firmware_gen.importers.onnx_file import import_onnx
 from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.operators.conv2d_i8 import real_weight
-from firmware_gen.passes import lighten, simplify
-from firmware_gen.passes.integer_layers import integer_layers
+from firmware_gen.passes import lighten
 from firmware_gen.plan import Plan, make_plan
 from firmware_gen.project import write_project
 from firmware_gen.update import GENERATOR, Rounding, UpdatePlan
 from firmware_gen.weights import to_source
-from ondevice.device import Device, Hyper
+from ondevice.device import Hyper
 from ondevice.workbench import open_board
 
-Array = NDArray[np.float32]
-SIZE = 10
-BOARDS = ("mps2_an386", "mps2_an500", "mps3_an547", "qemu_riscv32")
-SLOPE = 0.125
+M7 = pytest.param("mps2_an500", marks=pytest.mark.long)  # the code of the M4, in another order
+BOARDS = ("native", "mps2_an386", M7, "mps3_an547", "qemu_riscv32")
 QUANTIZED = "_quantized"  # ends the file's name of an integer weight
 LEARNS = ("head", "thin", "up", "mix", "y")
 
 
-class Net:
-    """A network as a QDQ file and as float weights; all is int8, and all but the first layer learns.
+def network() -> QdqNetwork:
+    """Return a network of int8 layers, of which all but the first learn.
 
     x -> low ------------------------------------------+
           `-> head -> thin (depthwise) -> up (transposed) -> joined -> mix (groups) -> y
     """
-
-    def __init__(self) -> None:
-        random = np.random.default_rng(11)
-
-        def weight(*dims: int) -> Array:
-            return (random.standard_normal(dims) / np.sqrt(np.prod(dims[1:]))).astype(np.float32)
-
-        self.weights = {
-            "low": weight(6, 3, 3, 3),
-            "head": weight(12, 6, 3, 3),
-            "thin": weight(12, 1, 3, 3),
-            "up": weight(12, 9, 2, 2),
-            "mix": weight(9, 5, 3, 3),
-            "y": weight(2, 9, 1, 1),
-        }
-        self.biases = {
-            name: (0.1 * random.standard_normal(w.shape[1 if name == "up" else 0])).astype(np.float32)
-            for name, w in self.weights.items()
-        }
-
-    def file(self, folder: Path) -> Path:
-        arrays: dict[str, Any] = {}
-        nodes = [*border("x", "x.dq", Scale(0.03, 0), arrays)]
-
-        def layer(name: str, x: str, scale: float, zero: int, act: str = "", **attributes: Any) -> None:
-            kind = "ConvTranspose" if name == "up" else "Conv"
-            axis = 1 if name == "up" else 0
-            nodes.append(integer_weight(f"{name}.weight", self.weights[name], axis, arrays))
-            arrays[f"{name}.bias"] = self.biases[name]
-            out, taken = f"{name}.sum", [x, f"{name}.weight.dq", f"{name}.bias"]
-            nodes.append(helper.make_node(kind, taken, [out], name, **attributes))
-            if act:
-                slope = {"alpha": SLOPE} if act == "LeakyRelu" else {}
-                nodes.append(helper.make_node(act, [out], [f"{name}.act"], **slope))
-                out = f"{name}.act"
-            nodes.extend(border(out, f"{name}.dq", Scale(scale, zero), arrays))
-
-        pads = [1, 1, 1, 1]
-        layer("low", "x.dq", 0.03, 2, pads=pads)
-        layer("head", "low.dq", 0.02, -90, "LeakyRelu", pads=pads)
-        layer("thin", "head.dq", 0.03, -128, "Relu", pads=pads, strides=[2, 2], group=12)
-        layer("up", "thin.dq", 0.02, 5, strides=[2, 2])
-        nodes.append(helper.make_node("Concat", ["low.dq", "up.dq"], ["joined.float"], axis=1))
-        nodes.extend(border("joined.float", "joined", Scale(0.03, 2), arrays))
-        layer("mix", "joined", 0.02, -90, "LeakyRelu", pads=pads, group=3)
-        layer("y", "mix.dq", 0.02, 0)
-        shapes = {"x": (1, 3, SIZE, SIZE)}, {"y.dq": (1, 2, SIZE, SIZE)}
-        path = folder / "net.onnx"
-        onnx.save(float_model(nodes, *shapes, arrays), path)
-        return path
-
-    def graph(self, folder: Path) -> Graph:
-        return integer_layers(simplify(import_onnx(self.file(folder))))
-
-    def gradients(self, x: Array, label: Array, weights: dict[str, Array]) -> dict[str, Array]:
-        """Return dLoss/d of weights and biases by autograd, in the file's order, without any quantization."""
-        w = {name: torch.tensor(value).double().requires_grad_() for name, value in weights.items()}
-        b = {name: torch.tensor(value).double().requires_grad_() for name, value in self.biases.items()}
-        low = F.conv2d(torch.tensor(x).double().permute(2, 0, 1)[None], w["low"], b["low"], padding=1)
-        head = F.leaky_relu(F.conv2d(low, w["head"], b["head"], padding=1), SLOPE)
-        thin = F.relu(F.conv2d(head, w["thin"], b["thin"], 2, 1, groups=12))
-        up = F.conv_transpose2d(thin, w["up"], b["up"], 2)
-        joined = torch.cat([low, up], 1)
-        mix = F.leaky_relu(F.conv2d(joined, w["mix"], b["mix"], padding=1, groups=3), SLOPE)
-        y = F.conv2d(mix, w["y"], b["y"])
-        F.mse_loss(y, torch.tensor(label).double().permute(2, 0, 1)[None]).backward()
-        found = {f"{name}.weight": value.grad for name, value in w.items()}
-        found |= {f"{name}.bias": value.grad for name, value in b.items()}
-        return {name: value.numpy().astype(np.float32) for name, value in found.items() if value is not None}
+    parts = (
+        Layer("low", "x", (6, 3, 3, 3), Scale(0.03, 2)),
+        Layer("head", "low", (12, 6, 3, 3), Scale(0.02, -90), "LeakyRelu"),
+        Layer("thin", "head", (12, 1, 3, 3), Scale(0.03, -128), "Relu", stride=2, groups=12),
+        Layer("up", "thin", (12, 9, 2, 2), Scale(0.02, 5), up=True),
+        Join("joined", ("low", "up"), Scale(0.03, 2)),
+        Layer("mix", "joined", (9, 5, 3, 3), Scale(0.02, -90), "LeakyRelu", groups=3),
+        Layer("y", "mix", (2, 9, 1, 1), Scale(0.02, 0)),
+    )
+    return QdqNetwork(parts, size=10, seed=11)
 
 
-def _plan(graph: Graph, board: str = "native", rounding: Rounding = "stochastic", **changes: Any) -> Plan:
+def _plan(
+    graph: Graph, board: Board | None = None, rounding: Rounding = "stochastic", **changes: Any
+) -> Plan:
+    """Return the plan for `board`, a quickly built `native` if None."""
     update = UpdatePlan(LEARNS, weights="int8", rounding=rounding, **changes)
-    return make_plan(lighten(training_graph(graph, (LossSpec("y.dq", "mse"),), update)), load_board(board))
-
-
-def _sample(seed: int) -> dict[str, Any]:
-    random = np.random.default_rng(seed)
-    return {
-        "x": random.standard_normal((SIZE, SIZE, 3)).astype(np.float32),
-        "y.dq.label": random.standard_normal((SIZE, SIZE, 2)).astype(np.float32),
-        "y.dq.mask": np.ones((SIZE, SIZE, 2), np.uint8),
-    }
-
-
-@contextmanager
-def _board(plan: Plan, folder: Path, lr: float = 0.02) -> Iterator[Device]:
-    with open_board(plan, folder / plan.board.id) as device:
-        device.set_hyper(Hyper(lr=lr, momentum=0.5))
-        yield device
+    learning = lighten(training_graph(graph, (LossSpec("y.dq", "mse"),), update))
+    return make_plan(learning, board or quick_board("native"))
 
 
 def _real(plan: Plan, name: str, value: NDArray[Any]) -> Array:
@@ -151,15 +72,14 @@ def _real(plan: Plan, name: str, value: NDArray[Any]) -> Array:
 
 
 def test_gradients_are_those_of_the_network_in_float(tmp_path: Path) -> None:
-    net = Net()
+    net = network()
     plan = _plan(net.graph(tmp_path), keep_gradients=True)
     constants = plan.graph.constants
     integers = {name: constants[f"{name}.weight{QUANTIZED}"] for name in LEARNS}
     assert {constant.dtype for constant in integers.values()} == {"i8"}
     weights = {name: _real(plan, constant.name, constant.value) for name, constant in integers.items()}
-    weights["low"] = net.weights["low"]
     assert len(plan.graph.trained) == 2 * len(LEARNS)
-    samples = [_sample(seed) for seed in range(9)]
+    samples = [net.sample(seed) for seed in range(9)]
     truths = [net.gradients(sample["x"], sample["y.dq.label"], weights) for sample in samples[1:]]
     with open_board(plan, tmp_path / "native") as device:
         for seed, sample in enumerate(samples):
@@ -177,39 +97,30 @@ def test_gradients_are_those_of_the_network_in_float(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("board", BOARDS)
-def test_every_board_gives_the_bits_of_native(board: str, tmp_path: Path) -> None:
-    graph = Net().graph(tmp_path)
-    native, emulated = (_learned(_plan(graph, name, momentum=True), tmp_path) for name in ("native", board))
-    _assert_equal(native, emulated)
+def test_every_board_gives_the_bits_of_native(board: str, native: Found, tmp_path: Path) -> None:
+    assert_equal(native, _learned(load_board(board), tmp_path))
 
 
-def _learned(plan: Plan, folder: Path) -> dict[str, NDArray[Any]]:
-    """Return losses, weights, state and ranges after four steps, and an inference's output."""
-    with _board(plan, folder) as device:
-        losses = []
-        for step in range(4):
-            device.put_sample(_sample(step))
-            losses += device.step(step).losses
-        output = device.infer({"x": _sample(9)["x"]})["y.dq"]
-        assert device.memory().arena_intact
-        learned = device.read_role("weight", "state", "range")
-        return {**learned, "losses": np.array(losses), "y": output}
+@pytest.fixture(scope="module")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    return _learned(quick_board("native"), tmp_path_factory.mktemp("native"))
 
 
-def _assert_equal(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) -> None:
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert np.array_equal(value, other[name]), name
+def _learned(board: Board, folder: Path) -> Found:
+    net = network()
+    plan = _plan(net.graph(folder), board, momentum=True)
+    return learned(net, plan, folder, momentum=0.5, scales=(1, 1, 1, 1))
 
 
 def test_weights_stay_integers_and_follow_the_gradient(tmp_path: Path) -> None:
-    plan = _plan(Net().graph(tmp_path), rounding="nearest", keep_gradients=True)
+    net = network()
+    plan = _plan(net.graph(tmp_path), rounding="nearest", keep_gradients=True)
     rate = 0.5
     with open_board(plan, tmp_path / "native") as device:
         device.set_hyper(Hyper(lr=rate))
         for step in range(3):
             before = device.read_role("weight")
-            device.put_sample(_sample(step))
+            device.put_sample(net.sample(step))
             device.step(step)
             after, gradients = device.read_role("weight"), device.read_role("gradient")
             for name in plan.graph.trained:
@@ -227,13 +138,14 @@ def test_weights_stay_integers_and_follow_the_gradient(tmp_path: Path) -> None:
 
 
 def test_a_board_that_gets_weights_state_and_ranges_goes_on_with_the_same_bits(tmp_path: Path) -> None:
-    plan = _plan(Net().graph(tmp_path), momentum=True)
+    net = network()
+    plan = _plan(net.graph(tmp_path), momentum=True)
     roles = ("weight", "state", "range")
-    with _board(plan, tmp_path) as device:
+    with opened(plan, tmp_path, momentum=0.5) as device:
         for step in range(4):
             if step == 2:
                 kept = device.read_role(*roles)
-            device.put_sample(_sample(step))
+            device.put_sample(net.sample(step))
             device.step(step)
         truth = device.read_role(*roles)
         device.reset_weights()
@@ -241,17 +153,17 @@ def test_a_board_that_gets_weights_state_and_ranges_goes_on_with_the_same_bits(t
         device.write_tensors(kept)
         device.set_step(2)
         for step in (2, 3):
-            device.put_sample(_sample(step))
+            device.put_sample(net.sample(step))
             device.step(step)
         again = device.read_role(*roles)
         # Another seed, other bits.
         device.reset_weights()
         device.write_tensor(GENERATOR, np.full((1, 1, 1), 5, np.int32))
         for step in range(4):
-            device.put_sample(_sample(step))
+            device.put_sample(net.sample(step))
             device.step(step)
         other = device.read_role("weight")
-    _assert_equal(truth, again)
+    assert_equal(truth, again)
     name = f"up.weight{QUANTIZED}"
     different = other[name].astype(int) - truth[name]
     assert (different != 0).any()
@@ -259,15 +171,15 @@ def test_a_board_that_gets_weights_state_and_ranges_goes_on_with_the_same_bits(t
 
 
 def test_the_plan_counts_the_bytes_that_the_linker_places(tmp_path: Path) -> None:
-    graph = Net().graph(tmp_path)
+    graph = network().graph(tmp_path)
     for name in ("mps2_an386", "mps3_an547"):
-        plan = _plan(graph, name, momentum=True)
+        plan = _plan(graph, load_board(name), momentum=True)
         write_project(plan, tmp_path / name)
         assert boards.build(tmp_path / name, plan.board).ram_bytes == plan.ram_bytes
 
 
 def test_int8_weights_of_a_float_network_are_refused(tmp_path: Path) -> None:
-    graph = Net().graph(tmp_path)
+    graph = network().graph(tmp_path)
     with pytest.raises(UserError, match=r"--weights int8 is for int8 layers.*fieldtune quantize"):
         training_graph(graph, (LossSpec("y.dq", "mse"),), UpdatePlan(("nothing*",), weights="int8"))
 
@@ -277,7 +189,7 @@ def test_some_channels_of_an_int8_layer_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"head .* in some of its channels: with --weights int8 a layer learns whole"
     ):
-        training_graph(Net().graph(tmp_path), (LossSpec("y.dq", "mse"),), update)
+        training_graph(network().graph(tmp_path), (LossSpec("y.dq", "mse"),), update)
 
 
 UPDATES = """

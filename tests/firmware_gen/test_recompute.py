@@ -16,7 +16,7 @@ from firmware_gen.graph import Graph
 from firmware_gen.order import least_alive
 from firmware_gen.passes import lighten
 from firmware_gen.plan import Plan, make_plan, plan_schedule
-from firmware_gen.recompute import kept, late_readers, recompute, recomputed
+from firmware_gen.recompute import bridges, kept, late_readers, rebuild, recompute, recomputed
 from firmware_gen.schedule import whole_layers
 from firmware_gen.storage import choose_storage
 from firmware_gen.update import UpdatePlan
@@ -36,6 +36,19 @@ def graph(tmp_path: Path) -> Graph:
         x = net.conv(net.resize(x, (24, 24), "linear", "half_pixel", "floor"), 16, (3, 3), pads=(1, 1, 1, 1))
     net.loss(net.conv(x, 1, (3, 3), pads=(1, 1, 1, 1)), "mse")
     return lighten(training_graph(net.graph(tmp_path), tuple(net.losses), INSIDE))
+
+
+@pytest.fixture
+def skipping(tmp_path: Path) -> Graph:
+    """A training step in which a wide map bridges everything that is made at low resolution."""
+    net = Net(seed=5)
+    wide = net.activation(net.conv(net.input(3, 24, 24), 32, (3, 3), pads=(1, 1, 1, 1)), "Relu")
+    x = net.activation(net.conv(wide, 8, (3, 3), (2, 2), (1, 1, 1, 1)), "Relu")
+    for index in range(3):
+        x = net.activation(net.conv(x, 8, pads=(1, 1, 1, 1), kernel=(3, 3), name=f"low{index}"), "LeakyRelu")
+    x = net.concat(net.resize(x, (24, 24), "linear", "half_pixel", "floor"), wide)
+    net.loss(net.conv(net.conv(x, 4, (3, 3), pads=(1, 1, 1, 1)), 1, (3, 3), pads=(1, 1, 1, 1)), "mse")
+    return least_alive(lighten(training_graph(net.graph(tmp_path), tuple(net.losses), INSIDE)))
 
 
 def whole(graph: Graph) -> Plan:
@@ -101,3 +114,21 @@ def test_the_smallest_limit_that_is_named_works(graph: Graph) -> None:
     assert make_plan(graph, native, least).ram_bytes == least
     with pytest.raises(DoesNotFitError):
         make_plan(graph, native, least - 1)
+
+
+def test_a_skip_connection_that_is_made_again_has_the_same_bits(skipping: Graph, tmp_path: Path) -> None:
+    (name,) = bridges(skipping)
+    again = rebuild(skipping, name)
+    copies = [op for op in again.ops if op.outputs[:1] == (f"{name}{COPY}",)]
+    assert [op.phase for op in copies] == ["forward"]
+    expected, found = trained(whole(skipping), tmp_path / "kept"), trained(whole(again), tmp_path / "again")
+    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_a_skip_connection_is_made_again_where_memory_is_short(skipping: Graph, tmp_path: Path) -> None:
+    native, (name,) = load_board("native"), bridges(skipping)
+    banded = plan_schedule(native, *narrow(skipping, 0))
+    plan = make_plan(skipping, native, banded.ram_bytes - 16384)
+    assert f"{name}{COPY}" in plan.graph.tensors
+    expected, found = trained(whole(skipping), tmp_path / "kept"), trained(plan, tmp_path / "again")
+    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))

@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 from qdq_models import Scale, border, float_model, integer_weight
+from quick_board import quick_board
 
-from boards import load_board
 from firmware_gen.backward import LossSpec, training_graph
 from firmware_gen.graph import Graph
 from firmware_gen.importers.onnx_file import import_onnx
@@ -101,9 +101,8 @@ def scales_of_biases(path: Path) -> list[tuple[Any, Any]]:
 
 def plan_of(path: Path, patterns: tuple[str, ...], **changes: Any) -> Plan:
     update = UpdatePlan(patterns, **changes)
-    return make_plan(
-        lighten(training_graph(read(path), (LossSpec("y.dq", "mse"),), update)), load_board("native")
-    )
+    learning = lighten(training_graph(read(path), (LossSpec("y.dq", "mse"),), update))
+    return make_plan(learning, quick_board("native"))
 
 
 def trained(device: Device) -> dict[str, Any]:

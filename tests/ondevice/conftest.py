@@ -1,9 +1,11 @@
 """Sessions and profiles that the tests of the reports share."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from quick_board import quick_board
 from recorded import AWKWARD, CONFIG, record
 from tiny import write_tiny
 
@@ -13,6 +15,15 @@ from firmware_gen.project import load_network, plan_network
 from firmware_gen.update import parse_update
 from ondevice.profile import Profile, profile
 from ondevice.session import Session
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_twins() -> Iterator[None]:
+    """Build quickly what stands in for an emulated board, and what a search measures on."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("workbench", "search_contributions"):
+            patch.setattr(f"ondevice.{module}.load_board", quick_board)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -58,18 +58,29 @@ def test_every_metric_is_in_the_table_and_the_best_is_bold(finished: Path, tmp_p
     assert bold == ["0.355", "0.165", "0.735"]
 
 
+LATENTS = {"layer": "enc<5>", "kept_bytes": 4096, "frame_bytes": 49152, "macs": 300, "frame_macs": 400}
+
+
 @pytest.mark.parametrize(
     ("replayed", "says"),
-    [(30, "30 of 120 steps trained on other frames of that domain"), (0, "No step trained on that domain")],
+    [
+        ({"replayed_steps": 30}, "30 of 120 steps trained on other frames of that domain"),
+        ({"replayed_steps": 0}, "No step trained on that domain"),
+        (
+            {"replayed_steps": 30, "latents": LATENTS},
+            "Of each frame (49,152 B) the host kept the activations at enc<5> (4,096 B); "
+            "a step from these has 75 % of a whole one's",
+        ),
+    ],
 )
-def test_what_is_forgotten_of_the_source_is_said(tmp_path: Path, replayed: int, says: str) -> None:
+def test_what_is_forgotten_of_the_source_is_said(tmp_path: Path, replayed: dict[str, Any], says: str) -> None:
     source = {
         "frames": 50,
         "before": {"rmse": 1.234, "abs_rel": 0.321, "delta1": 0.876},
         "after": {"rmse": 2.345, "abs_rel": 0.432, "delta1": 0.765},
     }
     with Session.create(tmp_path / "s", CONFIG) as session:
-        session.finish({**RESULTS, "source": source, "replayed_steps": replayed})
+        session.finish({**RESULTS, "source": source, **replayed})
     html = write_report(tmp_path / "s").read_text()
     text = Page(html).text
     assert "Forgetting" in text

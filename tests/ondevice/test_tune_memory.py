@@ -22,6 +22,7 @@ UPDATES = {
     "training with moments": UpdatePlan(("*",), optimizer="adam", state="bf16"),
     "training in bf16": UpdatePlan(("*",), momentum=True, state="bf16", weights="bf16", clip_norm=True),
 }
+SOME_STATE = ("training", "training with moments", "training in bf16")
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +34,8 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     ("name", "update"),
     [
         *((name, update) for name in CROSS_COMPILED for update in ("inference", "training with all state")),
-        ("mps2_an500", "training"),
-        ("qemu_riscv32", "training"),
-        ("mps2_an500", "training with moments"),
-        ("qemu_riscv32", "training with moments"),
-        ("mps2_an500", "training in bf16"),
-        ("qemu_riscv32", "training in bf16"),
+        *(("mps2_an500", update) for update in SOME_STATE),
+        *(pytest.param("qemu_riscv32", update, marks=pytest.mark.long) for update in SOME_STATE),
     ],
 )
 def test_a_firmware_takes_what_its_plan_says(name: str, update: str, case: Case, tmp_path: Path) -> None:

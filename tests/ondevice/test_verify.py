@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from quick_board import quick_board
 from tiny import write_tiny
 
 from boards import build, load_board, start
@@ -63,7 +64,7 @@ def test_firmware_is_equal_to_onnx_runtime_in_every_layer(board: str, model: Pat
 
 def test_one_changed_weight_is_found_in_its_layer_and_no_other(model: Path, tmp_path: Path) -> None:
     graph = load_network(model).graph
-    plan = make_plan(_with_changed_weight(graph, "enc1.weight"), load_board("native"))
+    plan = make_plan(_with_changed_weight(graph, "enc1.weight"), quick_board("native"))
     with open_board(plan, tmp_path / "firmware") as device:
         found = verify_on(device, plan, model)
     assert not found.equal
@@ -84,7 +85,7 @@ def _with_changed_weight(graph: Graph, name: str) -> Graph:
 
 
 def test_wrong_generated_code_is_found_where_it_stands(model: Path, tmp_path: Path) -> None:
-    plan = make_plan(load_network(model).graph, load_board("native"))
+    plan = make_plan(load_network(model).graph, quick_board("native"))
     with altered_firmware(plan, tmp_path / "firmware", lambda c: c.replace("0.125f", "0.25f")) as device:
         found = verify_on(device, plan, model)
     assert found.first_difference is not None
@@ -93,7 +94,7 @@ def test_wrong_generated_code_is_found_where_it_stands(model: Path, tmp_path: Pa
 
 def test_the_layers_are_those_of_the_input_that_differs_most(model: Path, tmp_path: Path) -> None:
     network = load_network(model)
-    plan = make_plan(_with_changed_weight(network.graph, "enc1.weight"), load_board("native"))
+    plan = make_plan(_with_changed_weight(network.graph, "enc1.weight"), quick_board("native"))
     reference = open_reference(model, sourced_tensors(network.graph))
     dark, bright = (np.full((16, 16, 3), level, np.uint8) for level in (0, 255))
     with open_board(plan, tmp_path / "firmware") as device:
@@ -154,7 +155,7 @@ def int8_model(name: str) -> Path:
 )
 def test_int8_firmware_has_litert_s_bits_in_every_layer(name: str, board: str, tmp_path: Path) -> None:
     path = int8_model(name)
-    plan = make_plan(load_network(path).graph, load_board(board))
+    plan = make_plan(load_network(path).graph, quick_board(board))
     with open_board(plan, tmp_path / "firmware") as device:
         found = verify_on(device, plan, path)
     assert found.reference.startswith("LiteRT")
@@ -165,7 +166,7 @@ def test_int8_firmware_has_litert_s_bits_in_every_layer(name: str, board: str, t
 
 def test_layers_in_bands_are_told_and_those_behind_them_compared(tmp_path: Path) -> None:
     path = int8_model("pretrainedResnet_quant")
-    graph, native = load_network(path).graph, load_board("native")
+    graph, native = load_network(path).graph, quick_board("native")
     plan = make_plan(graph, native, make_plan(graph, native).ram_bytes // 2)
     with open_board(plan, tmp_path / "firmware") as device:
         found = verify_on(device, plan, path)
@@ -186,7 +187,7 @@ def test_pixels_become_the_integers_that_the_task_says(tmp_path: Path) -> None:
         f'[output.{bare.outputs[0]}]\nkind = "class"\nloss = "cross_entropy"\nlabels = "truth"\n'
     )
     network = load_network(path, task_file)
-    plan = make_plan(network.graph, load_board("native"))
+    plan = make_plan(network.graph, quick_board("native"))
     reference = open_reference(path, sourced_tensors(network.graph))
     with open_board(plan, tmp_path / "firmware") as device:
         samples = random_samples(plan.graph, 3, seed=1)
@@ -218,7 +219,7 @@ def quantized(model: Path, tmp_path: Path) -> Path:
 def test_no_layer_of_a_qdq_model_is_more_than_a_step_from_onnx_runtime(
     quantized: Path, tmp_path: Path
 ) -> None:
-    plan = make_plan(load_network(quantized).graph, load_board("native"))
+    plan = make_plan(load_network(quantized).graph, quick_board("native"))
     with open_board(plan, tmp_path / "firmware") as device:
         found = verify_on(device, plan, quantized)
     assert found.equal
@@ -240,7 +241,7 @@ def test_a_changed_integer_weight_is_found_in_its_layer(quantized: Path, tmp_pat
     value[1, 1, 0, 5] ^= 64
     changed = dataclasses.replace(graph.constants[weight], value=value)
     altered = dataclasses.replace(graph, constants={**graph.constants, weight: changed})
-    plan = make_plan(altered, load_board("native"))
+    plan = make_plan(altered, quick_board("native"))
     with open_board(plan, tmp_path / "firmware") as device:
         found = verify_on(device, plan, quantized)
     assert not found.equal

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from quick_board import quick_board
 from tiny import tiny_frames, write_tiny
 
 import boards
-from boards import Running, load_board
+from boards import Running
 from firmware_gen.graph import Optimizer, Real
 from firmware_gen.plan import Plan
 from firmware_gen.project import Network, load_network, plan_network, write_project
@@ -55,9 +56,11 @@ class Case:
         optimizer: Optimizer = "sgd",
         state: Real = "f32",
         weights: WeightType = "f32",
+        latents: str | None = None,
+        model: Path | None = None,
     ) -> "Case":
         hyper = hyper or Hyper(lr=0.02)
-        network = load_network(write_tiny(folder / "tiny.onnx", heads))
+        network = load_network(model or write_tiny(folder / "tiny.onnx", heads))
         choice = parse_update(
             update,
             momentum=hyper.momentum > 0,
@@ -67,7 +70,7 @@ class Case:
             state=state,
             weights=weights,
         )
-        return cls(network, plan_network(network, load_board(board), choice), hyper)
+        return cls(network, plan_network(network, quick_board(board), choice, latents=latents), hyper)
 
     def build(self, folder: Path) -> Path:
         """Build the firmware and return its ELF."""

@@ -204,7 +204,13 @@ def _upydnet(model: Path, room: Path, **options: Any) -> tuple[FloatNetwork, Fra
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"keep_float": "decoder0*,ups0*"}, {"backend": "onnxruntime"}], ids=str
+    "options",
+    [
+        {},
+        pytest.param({"keep_float": "decoder0*,ups0*"}, marks=pytest.mark.long),
+        {"backend": "onnxruntime"},
+    ],
+    ids=str,
 )
 def test_upydnet_stays_within_3_percent_of_float(
     upydnet_onnx: Path, room_npz: Path, options: dict[str, Any]

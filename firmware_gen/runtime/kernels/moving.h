@@ -21,11 +21,15 @@ typedef struct {
 } ft_moving_range_t;
 
 /* The grid reaches beyond the range by the factor `headroom`. Inwards a range moves by the fraction `rate` of
- * the way. A symmetric range has zero point 0 and is stored in [-127, 127]. */
+ * the way. A symmetric range, that of a gradient, has zero point 0 and the largest integer `symmetric`; of
+ * others that is 0. */
 typedef struct {
     float headroom, rate;
     int32_t symmetric;
 } ft_moving_rule_t;
+
+#define FT_MOST_I8  127
+#define FT_MOST_I16 32767
 
 #define FT_RANGE_SATURATED 2.0f /* how far beyond the grid a range is taken to reach whose end was seen */
 #define FT_RANGE_SMALLEST  1e-30f
@@ -40,12 +44,12 @@ FT_INLINE int32_t ft_nearest_i32(float x, int32_t limit) {
 /* The grid of the present range; nothing has been seen on it. */
 FT_INLINE void ft_range_begin(ft_moving_range_t *range, ft_moving_rule_t rule) {
     const float low = range->low * rule.headroom, high = range->high * rule.headroom;
-    const float scale = rule.symmetric ? high / 127.0f : (high - low) / 255.0f;
+    const float scale = rule.symmetric ? high / (float)rule.symmetric : (high - low) / 255.0f;
     range->grid.scale = scale > FT_RANGE_SMALLEST ? scale : FT_RANGE_SMALLEST;
     range->grid.zero =
         rule.symmetric ? 0 : ft_clamp_i32(ft_nearest_i32(-128.0f - low / range->grid.scale, 1024), -128, 127);
-    range->least = 127;
-    range->most = -128;
+    range->least = FT_MOST_I16;
+    range->most = -FT_MOST_I16;
 }
 
 /* One end of a range: outwards at once, inwards slowly. */
@@ -60,8 +64,8 @@ FT_INLINE void ft_range_move(ft_moving_range_t *range, ft_moving_rule_t rule) {
         return;
     float low = (float)(range->least - range->grid.zero) * range->grid.scale;
     float high = (float)(range->most - range->grid.zero) * range->grid.scale;
-    low *= range->least <= (rule.symmetric ? -127 : -128) ? FT_RANGE_SATURATED : 1.0f;
-    high *= range->most >= 127 ? FT_RANGE_SATURATED : 1.0f;
+    low *= range->least <= (rule.symmetric ? -rule.symmetric : -128) ? FT_RANGE_SATURATED : 1.0f;
+    high *= range->most >= (rule.symmetric ? rule.symmetric : 127) ? FT_RANGE_SATURATED : 1.0f;
     low = low < 0.0f ? low : 0.0f;
     high = high > 0.0f ? high : 0.0f;
     if (rule.symmetric) {
@@ -73,9 +77,10 @@ FT_INLINE void ft_range_move(ft_moving_range_t *range, ft_moving_rule_t rule) {
 }
 
 /* Before what makes a gradient: as long as its range is not known, a grid for [-reach, reach]. */
-FT_INLINE void ft_range_guess(ft_moving_range_t *range, float reach) {
+FT_INLINE void ft_range_guess(ft_moving_range_t *range, ft_moving_rule_t rule, float reach) {
+    const float most = (float)rule.symmetric;
     if (range->high == 0.0f)
-        range->grid.scale = reach > 127.0f * FT_RANGE_SMALLEST ? reach / 127.0f : FT_RANGE_SMALLEST;
+        range->grid.scale = reach > most * FT_RANGE_SMALLEST ? reach / most : FT_RANGE_SMALLEST;
 }
 
 /* Notes what rows y0..y1 hold. */
@@ -134,7 +139,7 @@ FT_INLINE ft_requantize_t ft_moving_tables(ft_moving_t layer, ft_grid_t from, co
         const int32_t start = layer.bias ? ft_nearest_i32(layer.bias[c] / unit, 1 << 28) : 0;
         bias[c] = layer.sums ? start - from.zero * layer.sums[c] : start;
     }
-    int32_t low = rule.symmetric ? -127 : -128, high = 127;
+    int32_t low = rule.symmetric ? -rule.symmetric : -128, high = rule.symmetric ? rule.symmetric : 127;
     if (act.kind == FT_RELU)
         low = to.zero;
     if (act.kind == FT_CLIP) {
@@ -159,33 +164,39 @@ FT_INLINE void ft_rescale_i8(const int8_t *x, ft_map_t xm, ft_grid_t from, int8_
     ft_range_observe(range, y, ym, y0, y1);
 }
 
-/* The grid that just holds what is at most `most` in size. */
-FT_INLINE ft_grid_t ft_range_hold(ft_moving_range_t *range, float most) {
-    const ft_moving_rule_t exactly = {1.0f, 0.0f, 1};
+/* The grid with the largest integer `symmetric` that just holds what is at most `most` in size. */
+FT_INLINE ft_grid_t ft_range_hold(ft_moving_range_t *range, float most, int32_t symmetric) {
+    const ft_moving_rule_t exactly = {1.0f, 0.0f, symmetric};
     range->high = most;
     range->low = -most;
     ft_range_begin(range, exactly);
     return range->grid;
 }
 
-/* An int8 gradient from floats, all rows, on the grid that just holds it: from floats it is cheap to know. */
-FT_INLINE void ft_quantize_gradient(const float *dy, ft_map_t dym, int8_t *q, ft_map_t qm,
-                                    ft_moving_range_t *range) {
+/* The size of the largest value; what is no number counts as 0. */
+FT_INLINE float ft_largest_f32(const float *x, ft_map_t xm) {
     float most = 0.0f;
-    for (int row = 0; row < dym.h; row++)
-        for (int col = 0; col < dym.w; col++)
-            for (int c = 0; c < dym.c; c++) {
-                const float value = dy[row * dym.row + col * dym.pixel + c];
+    for (int row = 0; row < xm.h; row++)
+        for (int col = 0; col < xm.w; col++)
+            for (int c = 0; c < xm.c; c++) {
+                const float value = x[row * xm.row + col * xm.pixel + c];
                 const float size = value < 0.0f ? -value : value;
                 most = size > most ? size : most;
             }
-    ft_quantize_f32_i8(dy, dym, q, qm, ft_range_hold(range, most), FT_HALF_EVEN, 0, dym.h);
+    return most;
 }
 
-/* x rounded up or down, over the indices i as often up as what is over is large. |x| <= 128. */
-FT_INLINE int32_t ft_dithered(float x, int i) {
+/* A gradient from floats, all rows, on the grid that just holds it: from floats it is cheap to know. */
+FT_INLINE void ft_quantize_gradient_i8(const float *dy, ft_map_t dym, int8_t *q, ft_map_t qm,
+                                       ft_moving_range_t *range) {
+    const ft_grid_t grid = ft_range_hold(range, ft_largest_f32(dy, dym), FT_MOST_I8);
+    ft_quantize_f32_i8(dy, dym, q, qm, grid, FT_HALF_EVEN, 0, dym.h);
+}
+
+/* x rounded up or down, over the indices i as often up as what is over is large. |x| < most, up to 2^15. */
+FT_INLINE int32_t ft_dithered(float x, int i, int32_t most) {
     const uint32_t spread = (uint32_t)i * 2654435769u; /* 2^32 over the golden ratio: parts lie evenly */
-    return (int32_t)(x + (float)(spread >> 24) * 0x1p-8f + 256.0f) - 256;
+    return (int32_t)(x + (float)(spread >> 24) * 0x1p-8f + (float)most) - most;
 }
 
 #if FT_MVE
@@ -228,7 +239,7 @@ FT_INLINE void ft_mask_run_i8(const int8_t *dy, const uint8_t *bits, int8_t *dx,
 #endif
     for (int k = 0; k < count; k++) {
         const int passes = (bits[(i + k) >> 3] >> ((i + k) & 7)) & 1;
-        dx[k] = passes ? dy[k] : (int8_t)ft_dithered((float)dy[k] * slope, i + k);
+        dx[k] = passes ? dy[k] : (int8_t)ft_dithered((float)dy[k] * slope, i + k, 256);
     }
 }
 
@@ -257,7 +268,7 @@ FT_INLINE void ft_mask_gradient_from_output_i8(const int8_t *dy, ft_map_t dym, c
                 const int32_t value = y[row * ym.row + col * ym.pixel + c];
                 const int passes = value > passing.low && value < passing.high;
                 dx[row * dxm.row + col * dxm.pixel + c] =
-                    passes ? q : (int8_t)ft_dithered((float)q * slope, i);
+                    passes ? q : (int8_t)ft_dithered((float)q * slope, i, 256);
             }
 }
 

@@ -72,13 +72,19 @@ FT_INLINE void ft_moving_mean_i8(const int8_t *x, ft_map_t xm, ft_grid_t from, i
     ft_range_observe(range, y, ym, y0, y1);
 }
 
+/* A grid with the largest integer `symmetric` on which the integers of another one mean the divisor-th part.
+ */
+FT_INLINE void ft_range_divided(ft_moving_range_t *range, ft_grid_t from, int divisor, int32_t symmetric) {
+    range->grid.scale = from.scale / (float)divisor;
+    range->grid.zero = 0;
+    range->high = (float)symmetric * range->grid.scale;
+    range->low = -range->high;
+}
+
 /* dx = dy / divisor wherever dy was summed: the same integers on a finer grid, which is exact. All rows. */
 FT_INLINE void ft_mean_gradient_i8(const int8_t *dy, ft_map_t dym, ft_grid_t from, int8_t *dx, ft_map_t dxm,
                                    ft_moving_range_t *range, int divisor) {
-    range->grid.scale = from.scale / (float)divisor;
-    range->grid.zero = 0;
-    range->high = 127.0f * range->grid.scale;
-    range->low = -range->high;
+    ft_range_divided(range, from, divisor, FT_MOST_I8);
     for (int row = 0; row < dxm.h; row++)
         for (int col = 0; col < dxm.w; col++)
             for (int c = 0; c < dxm.c; c++)

@@ -13,7 +13,7 @@ typedef struct {
     int32_t zero;
 } ft_grid_t;
 
-/* The nearest integer of -512 < x < 512; halves go away from zero or to the even neighbour. */
+/* The nearest integer of -2^23 < x < 2^23; halves go away from zero or to the even neighbour. */
 FT_INLINE int32_t ft_round(float x, ft_rounding_t rounding) {
     const int32_t whole = (int32_t)x;
     const float rest = x - (float)whole; /* exact, as x + 0.5 would not be */

@@ -143,6 +143,7 @@ static int writable(const ft_tensor_t *tensor) {
     case FT_WEIGHT:
     case FT_STATE:
     case FT_RANGE:
+    case FT_LATENT:
         return 1;
     default:
         return 0;
