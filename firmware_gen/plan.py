@@ -19,7 +19,7 @@ from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Prefer
 from firmware_gen.order import least_alive
 from firmware_gen.passes.scratch import with_scratch
-from firmware_gen.protocol import MAX_LOSSES, link_ram_bytes
+from firmware_gen.protocol import LEAST_PAYLOAD, MAX_LOSSES, MAX_PAYLOAD, link_ram_bytes
 from firmware_gen.recompute import bridges, rebuild, recomputed
 from firmware_gen.schedule import Step, layers, whole_layers
 from firmware_gen.stages import in_stages
@@ -268,7 +268,7 @@ def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
         "arena": arena + 2 * GUARD_BYTES,
         "weights": weights,
         "state": state,
-        "link": link_ram_bytes(max_losses=loss_slots(graph)),
+        "link": link_ram_bytes(largest_payload(board), loss_slots(graph)),
         "port": board.port_ram_bytes,
     }
 
@@ -276,6 +276,11 @@ def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
 def static_bytes(tensor: Tensor) -> int:
     """Return what an array of its own takes: whole words, so that no linker leaves gaps."""
     return -(-tensor.bytes // WORD_BYTES) * WORD_BYTES
+
+
+def largest_payload(board: Board) -> int:
+    """Return how many bytes a frame may carry: the receive ring holds one that waits and one that comes."""
+    return max(LEAST_PAYLOAD, min(MAX_PAYLOAD, board.rx_ring_bytes // 2))
 
 
 def loss_slots(graph: Graph) -> int:

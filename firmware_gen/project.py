@@ -21,7 +21,7 @@ from firmware_gen.passes import lighten, simplify
 from firmware_gen.passes.attach_task import attach_task
 from firmware_gen.passes.integer_layers import integer_layers
 from firmware_gen.passes.latents import with_latents
-from firmware_gen.plan import Plan, loss_slots, make_plan
+from firmware_gen.plan import Plan, largest_payload, loss_slots, make_plan
 from firmware_gen.protocol import protocol_header
 from firmware_gen.update import UpdatePlan
 from zoo.task import Task, find_task
@@ -136,7 +136,7 @@ def _write_files(plan: Plan, folder: Path) -> None:
         target = folder / "runtime" / source.relative_to(RUNTIME)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-    header = protocol_header(max_losses=loss_slots(plan.graph))
+    header = protocol_header(largest_payload(plan.board), loss_slots(plan.graph))
     (folder / "runtime" / "link" / "protocol.h").write_text(header)
     (folder / "port").mkdir()
     for name, text in port_files(plan.board).items():

@@ -18,6 +18,7 @@ REPLY: Final = 0x80
 """A reply's type is its request's type with this bit set; the board alone sends types with this bit."""
 
 MAX_PAYLOAD: Final = 1024
+LEAST_PAYLOAD: Final = 64
 """Largest payload of a frame, in bytes, unless a project is generated with another."""
 
 MAX_LOSSES: Final = 8
@@ -376,7 +377,7 @@ def protocol_header(max_payload: int = MAX_PAYLOAD, max_losses: int = MAX_LOSSES
         max_payload: bytes, at least 64; the firmware keeps one frame of that size.
         max_losses: at least the number of losses that the model's step writes, at most 60.
     """
-    if not (64 <= max_payload <= 0xFFFF - FRAME_OVERHEAD and 1 <= max_losses <= 60):
+    if not (LEAST_PAYLOAD <= max_payload <= 0xFFFF - FRAME_OVERHEAD and 1 <= max_losses <= 60):
         raise ValueError(f"max_payload {max_payload} or max_losses {max_losses} is out of range")
     sections = [
         _section(
