@@ -14,7 +14,10 @@ from __future__ import annotations
 import dataclasses
 import glob
 import itertools
+import os
+import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -198,17 +201,29 @@ class _Search:
     def _choices(self) -> list[Choice]:
         """Return what fits and differs: for each lowest layer, a choice up to the end of each block."""
         layers = list(self._options)
-        ends = _block_ends(layers)
         found: list[Choice] = []
-        for index, lowest in progress(enumerate(layers), "choosing layers", len(layers)):
-            if self._costs.bound((self._options[lowest][0].pattern,)).excess(self._limits):
-                continue
-            window = _Window(self._options, self._costs, lowest, layers[index + 1 :])
-            for end in (end for end in ends if end > index):
-                choice = self._fitting(window, layers[index + 1 : end])
-                if _gain(choice) > 0 and choice not in found:
-                    found.append(choice)
+        # What has one lowest layer needs to know nothing of the others, and planning takes seconds. Ctrl-C ends
+        # the workers at once.
+        with ProcessPoolExecutor(
+            os.cpu_count(), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
+        ) as pool:
+            of_lowest = pool.map(self._choices_above, range(len(layers)))
+            for choices in progress(of_lowest, "choosing layers", len(layers)):
+                found += [choice for choice in choices if choice not in found]
         return [{layer: choice[layer] for layer in layers if layer in choice} for choice in found]
+
+    def _choices_above(self, index: int) -> list[Choice]:
+        """Return the choices whose lowest layer is the one with this index."""
+        layers = list(self._options)
+        lowest, found = layers[index], []
+        if self._costs.bound((self._options[lowest][0].pattern,)).excess(self._limits):
+            return []
+        window = _Window(self._options, self._costs, lowest, layers[index + 1 :])
+        for end in (end for end in _block_ends(layers) if end > index):
+            choice = self._fitting(window, layers[index + 1 : end])
+            if _gain(choice) > 0:
+                found.append(choice)
+        return found
 
     def _fitting(self, window: _Window, others: Sequence[str]) -> Choice:
         """Return the best choice in the window of which `others` may learn too; {} if none fits."""
