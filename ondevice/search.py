@@ -202,8 +202,8 @@ class _Search:
         """Return what fits and differs: for each lowest layer, a choice up to the end of each block."""
         layers = list(self._options)
         found: list[Choice] = []
-        # What has one lowest layer needs to know nothing of the others, and planning takes seconds. Ctrl-C ends
-        # the workers at once.
+        # What has one lowest layer needs to know nothing of the others, and planning takes seconds.
+        # Ctrl-C ends the workers at once.
         with ProcessPoolExecutor(
             os.cpu_count(), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
         ) as pool:
