@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from boards import Firmware, Running, board_names, load_board, start
 EMULATED = [name for name in board_names() if name != "native"]
 PROGRAM_COUNTER = {"arm": 15, "riscv": 32}  # GDB's number of the register
 MOST_STEPS = 1000  # of which a port's set-up and the way to the first wait take some dozens
+NOTICED_S = 2.5  # QEMU looks once a second whether somebody has opened its pseudo-terminal
 ECHO_STATIC_BYTES = 12  # echo.c: three words
 EVERY_BOARD = pytest.mark.parametrize("name", board_names())
 
@@ -154,6 +156,7 @@ def test_a_byte_that_comes_while_the_port_is_set_up_interrupts_at_once(
     with start(firmware.elf, board, icount=0) as running, serial.Serial(running.url) as port:
         debugger.accept()
         debugger.run_to(address_of("ft_hw_init", firmware.elf))
+        time.sleep(NOTICED_S)  # else all steps may be over before a byte gets through
         reached = debugger.step_to(places, PROGRAM_COUNTER[board.arch], before=lambda: port.write(b"?"))
         debugger.let_go()
     assert reached == "ft_hw_receive"

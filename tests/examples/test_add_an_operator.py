@@ -12,7 +12,8 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 RECIPE = PROJECT / "docs" / "add_an_operator.md"
-COPIED = ("boards", "fieldtune", "firmware_gen", "zoo", "tests/firmware_gen", "setup.cfg")
+TESTS = ("tests/firmware_gen", "tests/conftest.py", "tests/quick_board.py")
+COPIED = ("boards", "fieldtune", "firmware_gen", "zoo", *TESTS, "setup.cfg")
 BLOCK = re.compile(r"^ *```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fieldtune.errors import LinkError
@@ -47,6 +47,7 @@ def compile_c(compiler: str, source: str, folder: Path, *flags: str) -> Path:
     return output
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first text makes tables of all characters
 @given(st.data())
 def test_what_is_packed_is_unpacked(data: st.DataObject) -> None:
     payload = data.draw(st.sampled_from(PAYLOADS))
