@@ -215,13 +215,14 @@ class _Search:
     def _choices_above(self, index: int) -> list[Choice]:
         """Return the choices whose lowest layer is the one with this index."""
         layers = list(self._options)
-        lowest, found = layers[index], []
+        lowest = layers[index]
+        found: list[Choice] = []
         if self._costs.bound((self._options[lowest][0].pattern,)).excess(self._limits):
             return []
         window = _Window(self._options, self._costs, lowest, layers[index + 1 :])
         for end in (end for end in _block_ends(layers) if end > index):
             choice = self._fitting(window, layers[index + 1 : end])
-            if _gain(choice) > 0:
+            if _gain(choice) > 0 and choice not in found:
                 found.append(choice)
         return found
 
