@@ -121,6 +121,7 @@ def test_a_skip_connection_that_is_made_again_has_the_same_bits(skipping: Graph,
     again = rebuild(skipping, name)
     copies = [op for op in again.ops if op.outputs[:1] == (f"{name}{COPY}",)]
     assert [op.phase for op in copies] == ["forward"]
+    assert [op.kind for op in again.ops if f"{name}{COPY}" in op.inputs] == ["concat"]
     expected, found = trained(whole(skipping), tmp_path / "kept"), trained(whole(again), tmp_path / "again")
     assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
 
