@@ -8,6 +8,7 @@ call it the reuse of intermediate data.)
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,13 @@ class _Reach:
     ends: tuple[int, ...]  # [n]: end of the rows that rows before n read
     lows: tuple[int, ...]  # [n]: first of the rows that n and those behind it read, the height if none
 
+    def rows_from(self, end: int) -> int:
+        """Return how many rows of the output the rows of the input before `end` suffice for."""
+        return bisect.bisect_right(self.ends, end) - 1
+
+
+_Regions = tuple[tuple[Region, ...], tuple[Region, ...]]  # read, written
+
 
 class Bands:
     """Makes chains of one graph."""
@@ -33,6 +41,9 @@ class Bands:
         self._latent_ops = graph.latent_ops
         self._reaches = [_reaches(op, graph) for op in graph.ops]
         self._last_reader = {x: index for index, op in enumerate(graph.ops) for x in op.inputs}
+        self._whole = whole_layers(graph)
+        # A search makes the same rows in many chains.
+        self._touched: dict[tuple[int, tuple[int, int]], _Regions] = {}
 
     def banded(self, index: int) -> bool:
         """Tell whether the operator at `index` can be a member of a chain."""
@@ -68,11 +79,11 @@ class Bands:
     def steps(self, chains: Iterable[Chain]) -> tuple[Step, ...]:
         """Return the steps of a schedule in which these chains run in bands, all other layers whole."""
         steps: list[Step] = []
-        whole, at = whole_layers(self.graph), 0
+        at = 0
         for chain in sorted(chains, key=lambda chain: chain.start):
-            steps += [*whole[at : chain.start], *self._banded(chain)]
-            at = chain.start + len(chain.ops)
-        return (*steps, *whole[at:])
+            steps += [*self._whole[at : chain.start], *self._banded(chain)]
+            at = chain.end
+        return (*steps, *self._whole[at:])
 
     def _height(self, op: Op) -> int:
         return OPERATORS[op.kind].height(op, self.graph)
@@ -107,7 +118,7 @@ class Bands:
                 made = last
             elif made is None and all(x in wanted for x, _ in sources):
                 made = [
-                    max(n for n in range(rows + 1) if all(r.ends[n] <= wanted[x][band] for x, r in sources))
+                    min((reach.rows_from(wanted[x][band]) for x, reach in sources), default=rows)
                     for band in range(len(last))
                 ]
             elif made is None:
@@ -125,19 +136,26 @@ class Bands:
         return tuple(height if n == made[-1] else reach.lows[n] for n in (0, *made))
 
     def _banded(self, chain: Chain) -> Iterable[Step]:
-        known = self._reaches[chain.start : chain.start + len(chain.ops)]
         before: tuple[int, ...] = (0,) * len(chain.ops)
         for band, ends in enumerate(chain.ends):
-            for op, reaches, rows in zip(chain.ops, known, zip(before, ends, strict=True), strict=True):
-                assert reaches is not None
-                yield self._step(chain, band, op, reaches, rows)
+            for index, op, rows in zip(
+                range(chain.start, chain.end), chain.ops, zip(before, ends, strict=True), strict=True
+            ):
+                reads, writes = self._regions(index, rows)
+                yield Step(op, self.graph, rows, reads, writes, chain, band)
             before = ends
 
-    def _step(
-        self, chain: Chain, band: int, op: Op, reaches: tuple[_Reach, ...], rows: tuple[int, int]
-    ) -> Step:
+    def _regions(self, index: int, rows: tuple[int, int]) -> _Regions:
+        """Return what the operator at `index` reads and writes to make `rows`."""
+        if (index, rows) not in self._touched:
+            self._touched[index, rows] = self._new_regions(index, rows)
+        return self._touched[index, rows]
+
+    def _new_regions(self, index: int, rows: tuple[int, int]) -> _Regions:
         if rows[0] == rows[1]:
-            return Step(op, self.graph, rows, (), (), chain, band)
+            return (), ()
+        op, reaches = self.graph.ops[index], self._reaches[index]
+        assert reaches is not None
         reads = tuple(
             Region(x, (reach.lows[rows[0]], reach.ends[rows[1]]), (0, self.graph.shape(x)[2]))
             for x, reach in zip(op.inputs, reaches, strict=True)
@@ -145,7 +163,7 @@ class Bands:
         banded = 0 if OPERATORS[op.kind].accumulates else 1
         made = (Region(y, rows, (0, self.graph.shape(y)[2])) for y in op.outputs[:banded])
         rest = (whole_region(self.graph, name) for name in (*op.outputs[banded:], *op.scratch))
-        return Step(op, self.graph, rows, reads, (*made, *rest), chain, band)
+        return reads, (*made, *rest)
 
 
 def _paced(
@@ -166,10 +184,8 @@ def _paced(
         while tuple(made) != target:
             for index, (op, reaches) in enumerate(zip(ops, known, strict=True)):
                 inputs = zip(op.inputs, reaches, strict=True)
-                sources = [(made[makers[x]], reach.ends) for x, reach in inputs if x in makers]
-                goal = min(target[index], made[index] + pace[index])
-                while made[index] < goal and all(needed[made[index] + 1] <= rows for rows, needed in sources):
-                    made[index] += 1
+                possible = [reach.rows_from(made[makers[x]]) for x, reach in inputs if x in makers]
+                made[index] = min(target[index], made[index] + pace[index], *possible)
             ends.append(tuple(made))
     return ends
 
