@@ -6,7 +6,8 @@ order gradient descent predicts. Contributions are added up. What parts take doe
 lowest layer that learns decides how far gradients go back. So there are knapsacks for each lowest layer, with
 what the planner says that each part adds to it, and the planner itself judges what comes of them.
 Nor do contributions add up: too much that learns at once does harm. So for each lowest layer there is a
-choice up to the end of every block of layers above it, and among all these a race of runs decides.
+choice up to the end of every block of layers above it, and among all these a race of runs decides who comes
+into the finals. There the frames that come later decide, and what is level with the best but takes less.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
@@ -34,9 +34,12 @@ from firmware_gen.passes.split_channels import Divisible
 from firmware_gen.project import Network
 from firmware_gen.update import UpdatePlan
 from ondevice.knapsack import Item, best_choice
-from ondevice.search_contributions import Contribution, learnable, open_bench, thawed
+from ondevice.search_bench import learnable, open_bench, thawed
+from ondevice.search_contributions import Contribution, contributions
 from ondevice.search_costs import Cost, Costs, Limits
-from ondevice.search_race import Entry, Judge, Result, race
+from ondevice.search_finals import Finals, Judge, finals
+from ondevice.search_found import Found, Result, Verdict
+from ondevice.search_race import Patterns, Race, Raced, by_success, finalists, race
 from zoo.frames import Frames
 
 FRACTIONS = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2), Fraction(1))
@@ -56,52 +59,11 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What became of a layer, and why; gains as shares of what the whole network could contribute."""
+class Trials:
+    """What decides among choices: a race who comes into the finals, and a judge there."""
 
-    layer: str
-    learns: str
-    gain: float
-    possible: float
-    why: str
-
-
-@dataclass(frozen=True)
-class Found:
-    """The outcome of a search: what ``--update`` would have to say, and what it takes."""
-
-    update: str
-    cost: Cost
-    limits: Limits
-    layers: tuple[Verdict, ...]
-    tried: tuple[Result, ...] = ()
-
-    def table(self) -> str:
-        """Return what was taken or left, and why, as lines of text."""
-        width = max(len(verdict.layer) for verdict in self.layers)
-        learns = max(len(verdict.learns) for verdict in self.layers)
-        time = f", about {1000 * self.cost.seconds:.0f} ms a step" if self.cost.seconds else ""
-        lines = [f"--update '{self.update}': {format_size(self.cost.ram)}{time}"]
-        for verdict in self.layers:
-            share = f"{100 * verdict.gain:5.1f} of {100 * verdict.possible:5.1f} %"
-            lines.append(f"  {verdict.layer:<{width}}  {verdict.learns:<{learns}}  {share}  {verdict.why}")
-        if self.tried:
-            lines.append("tried, best first, with the loss of samples that they have not seen:")
-        for result in sorted(self.tried, key=lambda result: (-result.steps, result.loss)):
-            lines.append(f"  {result.steps:4d} steps  {result.loss:.4f}  {','.join(result.patterns)}")
-        return "\n".join(lines)
-
-    def describe(self) -> dict[str, Any]:
-        """Return what ``--json`` shows."""
-        return {
-            "update": self.update,
-            "ram_limit": self.limits.ram,
-            "seconds_limit": self.limits.seconds,
-            "ram_bytes": self.cost.ram,
-            "seconds_estimate": self.cost.seconds or None,
-            "layers": [dataclasses.asdict(verdict) for verdict in self.layers],
-            "tried": [dataclasses.asdict(result) for result in self.tried],
-        }
+    race: Race
+    judge: Judge
 
 
 def search_update(
@@ -120,8 +82,8 @@ def search_update(
         ModelError: nothing of the network can learn. DataError: no frame has a label.
     """
     with open_bench(network, frames, lr) as bench:
-        measured = bench.contributions()
-        return choose_update(network, board, measured, update, limits, prefer, judge=race(bench))
+        trials = Trials(race(bench), finals(network, frames, update, lr))
+        return choose_update(network, board, contributions(bench), update, limits, prefer, trials=trials)
 
 
 def choose_update(
@@ -132,18 +94,18 @@ def choose_update(
     limits: Limits,
     prefer: Prefer = "flash",
     *,
-    judge: Judge | None = None,
+    trials: Trials | None = None,
 ) -> Found:
     """Return the best update within `limits`, with the optimizer of `update`.
 
-    `judge` decides among the choices with the highest contributions; without it their sum does.
+    `trials` decide among the choices with the highest contributions; without them their sum does.
 
     Raises:
         DoesNotFitError: not even the smallest part fits; says what is in the way and what would be enough.
         UserError: no layer lowers the loss.
     """
     costs = Costs(network, board, update, limits, prefer)
-    return _Search(layer_options(network, measured), costs, limits).run(judge)
+    return _Search(layer_options(network, measured), costs, limits).run(trials)
 
 
 def layer_options(network: Network, measured: Mapping[str, Contribution]) -> dict[str, tuple[Option, ...]]:
@@ -177,36 +139,67 @@ def layer_options(network: Network, measured: Mapping[str, Contribution]) -> dic
 
 
 Choice = dict[str, Option]
+Tried = tuple[Choice, Result]
 
 
 class _Search:
     def __init__(self, options: Mapping[str, tuple[Option, ...]], costs: Costs, limits: Limits) -> None:
         self._options, self._costs, self._limits = options, costs, limits
 
-    def run(self, judge: Judge | None) -> Found:
+    def run(self, trials: Trials | None) -> Found:
         choices = self._choices()
         if not choices:
             raise self._nothing_fits()
-        tried: tuple[Result, ...] = ()
-        if judge is None:
-            best = max(choices, key=_gain)
-        else:
-            winner, tried = judge([Entry(_patterns(choice), _gain(choice)) for choice in choices])
-            best = choices[winner]
-        best = self._filled(best)
-        verdicts = tuple(self._verdict(layer, best, choices, tried) for layer in self._options)
+        best, tried = self._best(choices) if trials is None else self._tried(choices, trials)
+        verdicts = tuple(self._verdict(layer, best, tried) for layer in self._options)
         cost = self._costs.planned(_patterns(best))
-        return Found(",".join(_patterns(best)), cost, self._limits, verdicts, tried)
+        return Found(
+            ",".join(_patterns(best)), cost, self._limits, verdicts, tuple(result for _, result in tried)
+        )
+
+    def _best(self, choices: Sequence[Choice]) -> tuple[Choice, list[Tried]]:
+        """Return the choice with the highest contributions, for which nothing was tried."""
+        return self._filled(max(choices, key=_gain)), []
+
+    def _tried(self, choices: Sequence[Choice], trials: Trials) -> tuple[Choice, list[Tried]]:
+        """Return the winner of the finals, and what was tried, those who got furthest first.
+
+        Of those that the best is not clearly better than it is what takes the least memory, as the standard
+        error's width does not tell them apart (the rule of one standard error: Breiman et al. 1984).
+        """
+        raced = trials.race([_patterns(choice) for choice in choices])
+        filled: dict[Patterns, tuple[Choice, Raced]] = {}
+        starters = finalists(raced)
+        for index, choice in zip(starters, self._all_filled([choices[k] for k in starters]), strict=True):
+            filled.setdefault(_patterns(choice), (choice, raced[index]))
+        final = trials.judge(list(filled))
+        finalist = list(filled.values())
+        winner = min(final.level(), key=lambda index: self._costs.planned(_patterns(finalist[index][0])).ram)
+        best, before = finalist[winner]
+        return best, [
+            *_finalists_results(finalist, final, winner),
+            *((choices[index], _result(raced[index], before)) for index in by_success(raced)),
+        ]
+
+    def _all_filled(self, choices: Sequence[Choice]) -> list[Choice]:
+        """Return what `_filled` makes of each, made on all cores."""
+        found = []
+        with _workers() as pool:
+            of_choices = pool.map(self._filled_and_costs, choices)
+            for choice, costs in progress(of_choices, "using what is left over", len(choices)):
+                self._costs.learn_from(costs)
+                found.append(choice)
+        return found
+
+    def _filled_and_costs(self, choice: Choice) -> tuple[Choice, Costs]:
+        return self._filled(choice), self._costs
 
     def _choices(self) -> list[Choice]:
         """Return what fits and differs: for each lowest layer, a choice up to the end of each block."""
         layers = list(self._options)
         found: list[Choice] = []
         # What has one lowest layer needs to know nothing of the others, and planning takes seconds.
-        # Ctrl-C ends the workers at once.
-        with ProcessPoolExecutor(
-            os.cpu_count(), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
-        ) as pool:
+        with _workers() as pool:
             of_lowest = pool.map(self._choices_above, range(len(layers)))
             for choices in progress(of_lowest, "choosing layers", len(layers)):
                 found += [choice for choice in choices if choice not in found]
@@ -257,26 +250,22 @@ class _Search:
         least = self._costs.bound(_patterns(choice)).excess(self._limits)
         return least or ask(_patterns(choice)).excess(self._limits)
 
-    def _verdict(
-        self, layer: str, best: Choice, choices: Sequence[Choice], tried: Sequence[Result]
-    ) -> Verdict:
+    def _verdict(self, layer: str, best: Choice, tried: Sequence[Tried]) -> Verdict:
         whole = sum(options[-1].gain for options in self._options.values())
         options = self._options[layer]
         taken = best.get(layer)
         have = taken.gain if taken else 0.0
         larger = [option for option in options if option.gain > have]
-        beside = [
-            result for choice, result in zip(choices, tried, strict=False) if not taken and layer in choice
-        ]
+        beside = [result for choice, result in tried if layer in choice and choice[layer].gain > have]
         if not options[-1].gain:
             why = "does not lower the loss"
         elif not larger:
             why = "fits"
         elif beside:
-            other = min(beside, key=lambda result: (-result.steps, result.loss))
+            other = beside[0]
             why = (
-                f"the best trial with it came to a loss of {other.loss:.3f} in {other.steps} steps, "
-                f"this one to {other.winners_loss:.3f}"
+                f"the best trial with {'more' if taken else 'it'} came to a loss of {other.loss:.3f} "
+                f"in {other.steps} steps, this one to {other.winners_loss:.3f}"
             )
         else:
             excess = self._excess({**best, layer: larger[0]}, self._costs.planned)
@@ -351,6 +340,28 @@ class _Window:
         return items
 
 
+def _workers() -> ProcessPoolExecutor:
+    """Return a process a core, which Ctrl-C ends at once."""
+    return ProcessPoolExecutor(
+        os.cpu_count(), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
+    )
+
+
+def _finalists_results(finalist: Sequence[tuple[Choice, Raced]], final: Finals, winner: int) -> list[Tried]:
+    """Return how far the finalists got, the best first."""
+    losses = [float(each.mean()) for each in final.losses]
+    found = [
+        (choice, Result(_patterns(choice), final.steps, loss, losses[winner]))
+        for (choice, _), loss in zip(finalist, losses, strict=True)
+    ]
+    return sorted(found, key=lambda tried: tried[1].loss)
+
+
+def _result(entry: Raced, winners: Raced) -> Result:
+    """Return how far `entry` got beside the entry that the winner was made of."""
+    return Result(entry.patterns, entry.steps, entry.losses[-1], winners.losses[len(entry.losses) - 1])
+
+
 def _block_ends(layers: Sequence[str]) -> list[int]:
     """Return the index behind the last layer of each block: neighbours whose names begin alike.
 
@@ -362,7 +373,7 @@ def _block_ends(layers: Sequence[str]) -> list[int]:
     return [ends[round((k + 1) * len(ends) / count) - 1] for k in range(count)]
 
 
-def _patterns(choice: Choice) -> tuple[str, ...]:
+def _patterns(choice: Choice) -> Patterns:
     return tuple(option.pattern for option in choice.values())
 
 

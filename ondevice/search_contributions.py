@@ -1,38 +1,20 @@
-"""What layers could contribute, and how well parts of the network learn, measured on board `native`."""
+"""What each layer could contribute, measured by letting it learn alone."""
 
 from __future__ import annotations
 
-import contextlib
 import glob
-import itertools
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from boards import load_board
-from fieldtune.console import progress
-from fieldtune.errors import ModelError
-from firmware_gen.graph import Graph, Op
-from firmware_gen.operators import OPERATORS
-from firmware_gen.passes.split_channels import Divisible
-from firmware_gen.passes.thaw import thaw
-from firmware_gen.plan import Plan
-from firmware_gen.project import Network, plan_network
-from firmware_gen.update import WHOLE, UpdatePlan, trained_constants
-from ondevice.device import Device, Hyper
+from firmware_gen.graph import Op
 from ondevice.evaluation import spread
-from ondevice.training_data import Sample, TrainingSamples
-from ondevice.workbench import open_board
-from zoo.frames import Frames
+from ondevice.search_bench import Arrays, Bench, Trial, learnable, side_by_side
+from ondevice.training_data import Sample
 
-Arrays = Mapping[str, NDArray[Any]]
-FRAMES = 128  # from which trials learn
-ALONE = 16  # of these, evenly spread, each layer learns alone
+ALONE = 16  # of the bench's frames, evenly spread, from which each layer learns alone
 
 
 @dataclass(frozen=True)
@@ -47,186 +29,35 @@ class Contribution:
     decrease: float
 
 
-def learnable(graph: Graph) -> list[Op]:
-    """Return the layers of a thawed graph that could learn, in its order."""
-    uses = [name for op in graph.ops for name in op.constants]
-    return [
-        op
-        for op in graph.ops
-        if OPERATORS[op.kind].learns and op.constants and all(uses.count(name) == 1 for name in op.constants)
-    ]
+def contributions(bench: Bench) -> dict[str, Contribution]:
+    """Return what every layer that can learn could contribute, in the order of the graph."""
+    few = [bench.samples[index] for index in spread(range(len(bench.samples)), ALONE)]
+    losses, gradients = _untuned(bench, few)
+    untuned = float(np.mean(losses[len(few) // 2 :]))
 
+    def alone(op: Op, stop: threading.Event) -> Trial:
+        trial = bench.trial((glob.escape(op.name),), few)
+        trial.advance(len(few), stop)
+        return trial
 
-def thawed(network: Network) -> Graph:
-    """Return the network's graph with every int8 layer as a float layer, as it is where it learns."""
-    return thaw(network.graph, lambda op: dict.fromkeys(op.constants[:2], WHOLE))
-
-
-@contextlib.contextmanager
-def open_bench(network: Network, frames: Frames, lr: float) -> Iterator[Bench]:
-    """Yield a board on which anything can learn from up to `FRAMES` of the frames, evenly spread.
-
-    Raises:
-        ModelError: nothing of the network can learn. DataError: no frame has a label.
-    """
-    plan = _whole_update(network)
-    chosen = [frames[index] for index in spread(range(len(frames)), FRAMES)]
-    samples = TrainingSamples(Frames.of(chosen, frames.geometry), network.needed_task(), plan.graph)
-    samples.check()
-    ready = [sample for _, sample in itertools.islice(samples, len(chosen))]
-    with (
-        tempfile.TemporaryDirectory(prefix="fieldtune-") as folder,
-        open_board(plan, Path(folder) / "native") as device,
-    ):
-        yield Bench(device, thawed(network), plan.graph.trained, ready, lr)
-
-
-class Bench:
-    """A board on which any part of the network can learn, a step a sample, by plain gradient descent.
-
-    Its firmware has the gradients of all layers; the weights are changed from here, and put back. int8 layers
-    are thawed in it, all at once, so that one firmware serves every trial.
-    """
-
-    def __init__(
-        self, device: Device, graph: Graph, trained: Sequence[str], samples: Sequence[Sample], lr: float
-    ) -> None:
-        """Use a firmware that keeps the gradients of `trained`; `graph` is the network's own, thawed."""
-        device.set_hyper(Hyper(lr=0.0))
-        self.graph, self.trained = graph, trained
-        self.samples, self.lr = samples, np.float32(lr)
-        self.ranges: Arrays = device.read_role("range")
-        self._device = device
-        self._steps = 0
-
-    def contributions(self) -> dict[str, Contribution]:
-        """Return what every layer that can learn could contribute, in the order of the graph."""
-        few = [self.samples[index] for index in spread(range(len(self.samples)), ALONE)]
-        untuned, gradients = self._untuned(few)
-        layers = [op for op in learnable(self.graph) if op.constants[0] in self.trained]
-        found = {}
-        for op in progress(layers, "measuring layers", len(layers)):
-            trial = self.trial((glob.escape(op.name),), few)
-            trial.advance(len(few))
-            decrease = float(np.mean(untuned[len(few) // 2 :])) - trial.loss(len(few))
-            found[op.name] = Contribution(
-                {name: gradients[name] for name in op.constants}, max(decrease, 0.0)
-            )
-        return found
-
-    def trial(self, patterns: tuple[str, ...], samples: Sequence[Sample] | None = None) -> Trial:
-        """Return a trial in which `patterns` learn from the samples, in their order."""
-        return Trial(self, patterns, self.samples if samples is None else samples)
-
-    def step(self, sample: Sample) -> float:
-        """Return the loss of `sample`; the board keeps its gradients."""
-        self._device.put_sample(sample)
-        losses = self._device.step(self._steps).losses
-        self._steps += 1
-        return sum(losses)
-
-    def gradients(self, names: Sequence[str]) -> Arrays:
-        """Return the gradients of the last step."""
-        read = self._device.read_tensors([f"gradient.{name}" for name in names])
-        return {
-            name: read[f"gradient.{name}"].reshape(self.graph.constants[name].value.shape) for name in names
-        }
-
-    def write(self, weights: Arrays) -> None:
-        """Write weights in the kernels' order."""
-        self._device.write_tensors(
-            {name: value.reshape(self.graph.constants[name].shape) for name, value in weights.items()}
+    layers = [op for op in learnable(bench.graph) if op.constants[0] in bench.trained]
+    return {
+        op.name: Contribution(
+            {name: gradients[name] for name in op.constants}, max(untuned - trial.loss(len(few)), 0.0)
         )
+        for op, trial in zip(layers, side_by_side(alone, layers, "measuring layers"), strict=True)
+    }
 
-    def read_ranges(self) -> Arrays:
-        """Return the moving ranges of int8 tensors as they are."""
-        return self._device.read_role("range")
 
-    def write_ranges(self, ranges: Arrays) -> None:
-        """Set the moving ranges."""
-        self._device.write_tensors(ranges)
-
-    def _untuned(self, samples: Sequence[Sample]) -> tuple[list[float], Arrays]:
-        """Return the losses of the untuned network and the mean gradient of every constant."""
-        names = list(self.trained)
-        sums = {name: np.zeros(self.graph.constants[name].value.shape) for name in names}
-        losses = []
+def _untuned(bench: Bench, samples: Sequence[Sample]) -> tuple[list[float], Arrays]:
+    """Return the losses of the untuned network and the mean gradient of every constant."""
+    names = list(bench.trained)
+    sums = {name: np.zeros(bench.graph.constants[name].value.shape) for name in names}
+    losses = []
+    with bench.board() as board:
         for sample in samples:
-            losses.append(self.step(sample))
-            for name, gradient in self.gradients(names).items():
+            losses.append(board.step(sample))
+            for name, gradient in board.gradients(names).items():
                 sums[name] += gradient
-        self.write_ranges(self.ranges)
-        return losses, {name: (total / len(samples)).astype(np.float32) for name, total in sums.items()}
-
-
-class Trial:
-    """Part of the network learns, a step a sample, as far as it is asked for.
-
-    Its measure is the loss of each sample before it is learned from (prequential: Dawid 1984), which judges a
-    network on what it has not seen, and needs no frames of its own.
-    """
-
-    def __init__(self, bench: Bench, patterns: tuple[str, ...], samples: Sequence[Sample]) -> None:
-        """Begin at the untuned weights."""
-        self._bench, self._samples = bench, samples
-        self._parts = _learning_parts(bench.graph, patterns)
-        self._initial = {name: bench.graph.constants[name].value for name in self._parts}
-        self._weights = {name: value.copy() for name, value in self._initial.items()}
-        self._ranges = bench.ranges
-        self.losses: list[float] = []
-
-    def advance(self, steps: int) -> None:
-        """Learn until `steps` are done, or the samples or the numbers end; then put the weights back."""
-        bench = self._bench
-        bench.write(self._weights)
-        bench.write_ranges(self._ranges)
-        for sample in self._samples[len(self.losses) : steps]:
-            if not np.isfinite(self.losses[-1:]).all():
-                break
-            self.losses.append(bench.step(sample))
-            for name, gradient in bench.gradients(list(self._parts)).items():
-                self._weights[name][self._parts[name]] -= bench.lr * gradient[self._parts[name]]
-            bench.write(self._weights)
-        self._ranges = bench.read_ranges()
-        bench.write(self._initial)
-        bench.write_ranges(bench.ranges)
-
-    def later_losses(self, steps: int) -> NDArray[np.float64]:
-        """Return the losses of the second half of the first `steps`; infinite where learning has diverged."""
-        wanted = min(steps, len(self._samples))
-        known = [loss if np.isfinite(loss) else np.inf for loss in self.losses[:wanted]]
-        return np.array(known + [np.inf] * (wanted - len(known)))[wanted // 2 :]
-
-    def loss(self, steps: int) -> float:
-        """Return the mean of `later_losses`."""
-        return float(np.mean(self.later_losses(steps)))
-
-
-def _learning_parts(graph: Graph, patterns: tuple[str, ...]) -> dict[str, tuple[slice, ...]]:
-    """Return which part of each constant learns, as numpy indexes it."""
-    shares = trained_constants(graph, UpdatePlan(patterns))
-    parts = {}
-    for op in learnable(graph):
-        for name in op.constants:
-            if name in shares:
-                layer = Divisible.of(op, graph)
-                slab = layer.part_of(graph.constants[name], layer.learning(shares[name])).slab
-                assert slab is not None
-                parts[name] = slab.index
-    return parts
-
-
-def _whole_update(network: Network) -> Plan:
-    """Return the plan on `native` in which all learns that can: an operator may let no gradient through."""
-    layers = learnable(thawed(network))
-    refused: Any = ModelError(
-        f"no layer of {network.graph.name} can learn: it has no convolution or linear layer "
-        "whose weights are its own"
-    )
-    for first in range(len(layers)):
-        patterns = tuple(glob.escape(op.name) for op in layers[first:])
-        try:
-            return plan_network(network, load_board("native"), UpdatePlan(patterns, keep_gradients=True))
-        except ModelError as error:
-            refused = error
-    raise refused
+        board.write_ranges(bench.ranges)
+    return losses, {name: (total / len(samples)).astype(np.float32) for name, total in sums.items()}

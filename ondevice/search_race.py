@@ -1,75 +1,65 @@
-"""A race of choices: all learn a little, the better half goes on, until few have learned from all samples."""
+"""A race of choices: all learn a little, the better half goes on, until few are left."""
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from ondevice.search_bench import Bench, side_by_side
 
-from fieldtune.console import progress
-from ondevice.search_contributions import Bench
+STEPS = (16, 32, 64)  # of each round
+FINALISTS = 5
 
-STEPS = (16, 32, 64, 128)  # of each round
-FINALISTS = 3
-APART = 2.0  # standard errors of the mean difference beyond which two trials differ
+Patterns = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Something to try, and what it is expected to gain."""
+class Raced:
+    """How far `patterns` got: after each of their rounds the mean loss of what was new to them."""
 
-    patterns: tuple[str, ...]
-    gain: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """How far an entry got: its mean loss in the second half of `steps`, and the winner's there."""
-
-    patterns: tuple[str, ...]
+    patterns: Patterns
+    losses: tuple[float, ...]
     steps: int
-    loss: float
-    winners_loss: float
 
 
-# Returns the index of the winner, and all results in the order of the entries.
-Judge = Callable[[Sequence[Entry]], tuple[int, tuple[Result, ...]]]
+# Returns how far each entry got, in their order.
+Race = Callable[[Sequence[Patterns]], tuple[Raced, ...]]
 
 
-def race(bench: Bench) -> Judge:
-    """Return a judge that lets the entries learn on `bench`.
+def race(bench: Bench) -> Race:
+    """Return a race on `bench`: successive halving (Jamieson and Talwalkar 2016).
 
-    Successive halving (Jamieson and Talwalkar 2016). Of the finalists that the lowest loss is not clearly
-    below, sample by sample, the one with the highest gain wins: one run says no more.
+    Its losses are those of the second half of the steps.
     """
 
-    def judge(entries: Sequence[Entry]) -> tuple[int, tuple[Result, ...]]:
-        trials = [bench.trial(entry.patterns) for entry in entries]
-        running, done = list(range(len(trials))), [0] * len(trials)
+    def run(entries: Sequence[Patterns]) -> tuple[Raced, ...]:
+        trials = [bench.trial(patterns) for patterns in entries]
+        losses: list[list[float]] = [[] for _ in entries]
+        running = list(range(len(entries)))
         for steps in STEPS:
-            for index in progress(running, f"trying {steps} steps", len(running)):
-                trials[index].advance(steps)
-                done[index] = steps
-            running.sort(key=lambda index, steps=steps: trials[index].loss(steps))  # type: ignore[misc]
-            if steps < STEPS[-1]:
-                running = running[: max(FINALISTS, math.ceil(len(running) / 2))]
-        best = trials[running[0]].later_losses(STEPS[-1])
-        close = [index for index in running if not _apart(trials[index].later_losses(STEPS[-1]), best)]
-        winner = max(close, key=lambda index: entries[index].gain)
-        results = tuple(
-            Result(entry.patterns, steps, trial.loss(steps), trials[winner].loss(steps))
-            for entry, trial, steps in zip(entries, trials, done, strict=True)
+
+            def advance(index: int, stop: threading.Event, steps: int = steps) -> None:
+                trials[index].advance(steps, stop)
+                losses[index].append(trials[index].loss(steps))
+
+            side_by_side(advance, running, f"trying {steps} steps")
+            running.sort(key=lambda index: losses[index][-1])
+            running = running[: max(FINALISTS, math.ceil(len(running) / 2))]
+        return tuple(
+            Raced(entry, tuple(each), min(STEPS[len(each) - 1], len(bench.samples)))
+            for entry, each in zip(entries, losses, strict=True)
         )
-        return winner, results
 
-    return judge
+    return run
 
 
-def _apart(losses: np.ndarray, lower: np.ndarray) -> bool:
-    """Tell whether `losses` are clearly above `lower`, of the same samples."""
-    more = losses - lower if np.isfinite(losses).all() else np.full(len(losses), np.inf)
-    if not np.isfinite(more).all():
-        return True
-    return float(more.mean()) > APART * float(more.std()) / math.sqrt(len(more))
+def finalists(raced: Sequence[Raced]) -> list[int]:
+    """Return the indices of those that come into the finals."""
+    return by_success(raced)[:FINALISTS]
+
+
+def by_success(raced: Sequence[Raced]) -> list[int]:
+    """Return the indices of all, those that took part in most rounds first, of these the lowest loss."""
+    return sorted(range(len(raced)), key=lambda index: (-len(raced[index].losses), raced[index].losses[-1]))

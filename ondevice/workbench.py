@@ -40,11 +40,30 @@ def open_board(
         return
     if not board.runners:
         raise BoardError(f"{board.id} cannot be started from here; give the serial port it is at with --port")
+    with _started(plan, _built(plan, project), log) as device:
+        yield device
+
+
+@contextlib.contextmanager
+def open_boards(plan: Plan, project: Path, count: int) -> Iterator[list[Device]]:
+    """Yield `count` boards that were started with the same firmware; see `open_board`."""
+    elf = _built(plan, project)
+    with contextlib.ExitStack() as opened:
+        yield [opened.enter_context(_started(plan, elf)) for _ in range(count)]
+
+
+def _built(plan: Plan, project: Path) -> Path:
+    """Write and build the project; return the firmware's file."""
     write_project(plan, project)
-    say(f"building firmware for {board.id}")
-    firmware = boards.build(project, board)
+    say(f"building firmware for {plan.board.id}")
+    firmware = boards.build(project, plan.board)
     detail(f"{firmware.elf}: {firmware.flash_bytes:,} B flash, {firmware.ram_bytes:,} B static RAM")
-    with boards.start(firmware.elf, board) as running:
+    return firmware.elf
+
+
+@contextlib.contextmanager
+def _started(plan: Plan, elf: Path, log: Callable[[str], None] | None = None) -> Iterator[Device]:
+    with boards.start(elf, plan.board) as running:
         try:
             with Device.open(running.url, plan_hash=plan.hash(), log=log) as device:
                 yield device
@@ -52,7 +71,7 @@ def open_board(
             if not _has_ended(running):
                 raise
             raise BoardError(
-                f"the firmware that was started for {board.id} has ended{_last_words(running)}; "
+                f"the firmware that was started for {plan.board.id} has ended{_last_words(running)}; "
                 "start it again, with --resume if training had begun"
             ) from error
 

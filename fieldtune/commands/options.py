@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from firmware_gen.plan import Plan
     from firmware_gen.project import Network
     from firmware_gen.update import UpdatePlan
-    from ondevice.search import Found
+    from ondevice.search_found import Found
     from zoo.frames import Frames
 
 AUTO = "auto"

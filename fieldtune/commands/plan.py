@@ -16,7 +16,7 @@ from fieldtune.sizes import format_size
 if TYPE_CHECKING:
     from firmware_gen.plan import Plan
     from firmware_gen.project import Network
-    from ondevice.search import Found
+    from ondevice.search_found import Found
 
 NAME = "plan"
 HELP = "tell what RAM, flash and work a network takes on a board"

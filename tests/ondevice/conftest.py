@@ -21,7 +21,7 @@ from ondevice.session import Session
 def quick_twins() -> Iterator[None]:
     """Build quickly what stands in for an emulated board, and what a search measures on."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("workbench", "search_contributions"):
+        for module in ("workbench", "search_bench", "search_finals"):
             patch.setattr(f"ondevice.{module}.load_board", quick_board)
         yield
 

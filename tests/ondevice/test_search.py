@@ -1,5 +1,7 @@
 """``--update auto`` on the tiny network."""
 
+import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,10 +14,13 @@ from boards import load_board
 from fieldtune.errors import DoesNotFitError, UserError
 from firmware_gen.project import Network, load_network, plan_network
 from firmware_gen.update import UpdatePlan, parse_update
-from ondevice.search import Found, choose_update, layer_options, search_update
-from ondevice.search_contributions import Contribution, open_bench
+from ondevice.search import Trials, choose_update, layer_options, search_update
+from ondevice.search_bench import Bench, open_bench, side_by_side
+from ondevice.search_contributions import Contribution, contributions
 from ondevice.search_costs import Limits
-from ondevice.search_race import Entry, Result, race
+from ondevice.search_finals import Finals, finals
+from ondevice.search_found import Found
+from ondevice.search_race import FINALISTS, Patterns, Raced, finalists, race
 from zoo.task import format_task
 
 BOARD = load_board("mps2_an386")
@@ -36,7 +41,7 @@ def ram_of(network: Network, update: str, limit: int | None = None) -> int:
 @pytest.fixture(scope="module")
 def measured(network: Network) -> dict[str, Contribution]:
     with open_bench(network, tiny_frames(), lr=0.01) as bench:
-        return bench.contributions()
+        return contributions(bench)
 
 
 @pytest.fixture(scope="module")
@@ -99,34 +104,112 @@ def test_the_optimizers_state_counts(network: Network, search: Search) -> None:
     assert found.cost.ram == planned.ram_bytes <= limits.ram
 
 
-def test_of_all_windows_of_layers_the_judge_takes_one(
+def test_of_all_windows_of_layers_the_finals_take_one(
     network: Network, measured: dict[str, Contribution]
 ) -> None:
     windows = {tuple(LAYERS[first:end]) for end in range(1, 6) for first in range(end)}
 
-    def judge(entries: Sequence[Entry]) -> tuple[int, tuple[Result, ...]]:
-        assert sorted(entry.patterns for entry in entries) == sorted(windows), "each once"
-        results = tuple(Result(entry.patterns, 16, 2.0 + len(entry.patterns), 1.0) for entry in entries)
-        return next(k for k, entry in enumerate(entries) if entry.patterns == ("up", "dec")), results
+    def race(entries: Sequence[Patterns]) -> tuple[Raced, ...]:
+        assert sorted(entries) == sorted(windows), "each once"
+        losses = {("depth",): (3.0,), ("up", "dec"): (2.0, 0.5)}
+        return tuple(
+            Raced(entry, losses.get(entry, (4.0,) if "depth" in entry else (2.0, 1.0)), 16)
+            for entry in entries
+        )
 
-    found = choose_update(network, BOARD, measured, UpdatePlan(), FREE, judge=judge)
+    def judge(entries: Sequence[Patterns]) -> Finals:
+        assert len(entries) == FINALISTS
+        assert not any("depth" in entry for entry in entries)
+        return Finals(200, tuple(np.full(4, 0.5 if entry == ("up", "dec") else 0.75) for entry in entries))
+
+    found = choose_update(network, BOARD, measured, UpdatePlan(), FREE, trials=Trials(race, judge))
     assert found.update == "up,dec"
     why = {verdict.layer: verdict.why for verdict in found.layers}
     assert why["up"] == why["dec"] == "fits"
-    assert why["depth"] == ("the best trial with it came to a loss of 3.000 in 16 steps, this one to 1.000")
+    assert why["enc1"] == "the best trial with it came to a loss of 0.750 in 200 steps, this one to 0.500"
+    assert why["depth"] == "the best trial with it came to a loss of 3.000 in 16 steps, this one to 2.000"
     assert "  16 steps  3.0000  depth" in found.table()
-    assert len(found.describe()["tried"]) == len(windows)
+    assert len(found.describe()["tried"]) == len(windows) + FINALISTS
+
+
+def test_of_those_that_are_level_the_smallest_wins(
+    network: Network, measured: dict[str, Contribution]
+) -> None:
+    def race(entries: Sequence[Patterns]) -> tuple[Raced, ...]:
+        return tuple(Raced(entry, (1.0,), 16) for entry in entries)
+
+    tried = []
+
+    def judge(entries: Sequence[Patterns]) -> Finals:
+        tried[:] = entries
+        return Finals(200, tuple(np.array([0.5, 1.5 + 0.01 * k]) for k in range(len(entries))))
+
+    found = choose_update(network, BOARD, measured, UpdatePlan(), FREE, trials=Trials(race, judge))
+    assert found.cost.ram == min(ram_of(network, ",".join(entry)) for entry in tried)
+
+
+def test_the_furthest_with_the_lowest_losses_are_the_finalists() -> None:
+    losses = [(9.0, 4.0), (1.0,), (9.0, 2.0), (9.0, 3.0), (0.5,), (9.0, 5.0), (2.0,)]
+    assert finalists([Raced((), each, 16) for each in losses]) == [2, 3, 0, 5, 4]
+
+
+def test_finalists_learn_with_firmware_of_their_own(network: Network) -> None:
+    update = UpdatePlan(weights="bf16")
+    entries = [("dec", "depth"), ("depth.bias:0-0",), ("*",)]
+    found = finals(network, tiny_frames(), update, lr=0.01)(entries)
+    assert all(np.isfinite(losses).all() for losses in found.losses)
+    assert found.losses[0].mean() < found.losses[1].mean()
+    assert 1 not in found.level()
+    exact = finals(network, tiny_frames(), UpdatePlan(), lr=0.01)(entries)
+    assert exact.losses[0].tolist() != found.losses[0].tolist(), "as on the board, in bf16"
+    assert exact.losses[0] == pytest.approx(found.losses[0], rel=0.05)
+    assert finals(network, tiny_frames(), update, lr=0.01)(entries[:1]).losses[0].tolist() == (
+        found.losses[0].tolist()
+    )
+
+
+def test_finalists_are_not_judged_on_what_they_have_learned_from(network: Network) -> None:
+    frames = tiny_frames()
+    still = finals(network, frames, UpdatePlan(), lr=0.0)([("dec",)]).losses[0]
+    with open_bench(network, frames, lr=0.0) as bench:
+        untuned = [bench_loss(bench, index) for index in range(len(bench.samples))]
+    places = [int(np.argmin(np.abs(np.array(untuned) - loss))) for loss in still]
+    assert [untuned[place] for place in places] == pytest.approx(still.tolist())
+    assert min(places) > len(untuned) // 3
+
+
+def test_a_finalist_that_diverges_is_not_level(network: Network) -> None:
+    found = finals(network, tiny_frames(), UpdatePlan(), lr=1e9)([("*",), ("depth.bias:0-0",)])
+    assert not np.isfinite(found.losses[0]).all()
+    assert Finals(1, (found.losses[0], np.ones_like(found.losses[0]))).level() == [1]
+
+
+def test_what_fails_in_one_of_many_stops_the_others() -> None:
+    def work(item: int, stop: threading.Event) -> int:
+        if item == 1:
+            raise UserError("one fails")
+        assert stop.wait(30)
+        return item
+
+    with pytest.raises(UserError, match="one fails"):
+        side_by_side(work, range(os.cpu_count() or 1) if (os.cpu_count() or 1) > 1 else [1], "failing")
+
+
+def bench_loss(bench: Bench, index: int) -> float:
+    with bench.board() as board:
+        return board.step(bench.samples[index])
 
 
 def test_trials_learn_from_the_untuned_weights_and_put_them_back(network: Network) -> None:
     with open_bench(network, tiny_frames(), lr=0.01) as bench:
-        before = [bench.step(sample) for sample in bench.samples]
+        indices = range(len(bench.samples))
+        before = [bench_loss(bench, index) for index in indices]
         some, more = bench.trial(("dec:0-3",)), bench.trial(("dec", "depth"))
         for steps in (4, 12):
             for trial in (some, more):
                 trial.advance(steps)
                 assert len(trial.losses) == steps
-        assert [bench.step(sample) for sample in bench.samples] == before
+        assert [bench_loss(bench, index) for index in indices] == before
         alone = bench.trial(("dec", "depth"))
         alone.advance(12)
         assert alone.losses == more.losses
@@ -137,13 +220,12 @@ def test_trials_learn_from_the_untuned_weights_and_put_them_back(network: Networ
 
 def test_a_trial_that_diverges_is_the_worst_and_no_other_suffers(network: Network) -> None:
     with open_bench(network, tiny_frames(), lr=1e9) as bench:
-        winner, results = race(bench)([Entry(("*",), 2.0), Entry(("depth.bias:0-0",), 1.0)])
-        assert not np.isfinite(results[0].loss)
-        assert bench.step(bench.samples[0]) < 100
+        first, second = race(bench)([("*",), ("depth.bias:0-0",)])
+        assert not np.isfinite(first.losses[-1])
+        assert all(bench_loss(bench, 0) < 100 for _ in range(4))
     with open_bench(network, tiny_frames(), lr=0.01) as bench:
-        winner, results = race(bench)([Entry(("enc0.bias",), 0.1), Entry(("dec", "depth"), 0.5)])
-        assert winner == 1
-        assert results[1].loss == results[1].winners_loss < results[0].loss
+        first, second = race(bench)([("enc0.bias",), ("dec", "depth")])
+        assert second.losses[-1] < first.losses[-1]
 
 
 def test_time_is_a_limit_too(network: Network, search: Search) -> None:
@@ -171,7 +253,7 @@ def test_when_no_step_is_fast_enough_the_fastest_is_named(search: Search) -> Non
 
 def test_layers_that_do_not_lower_the_loss_are_not_chosen(network: Network) -> None:
     with open_bench(network, tiny_frames(), lr=0.0) as bench:
-        still = bench.contributions()
+        still = contributions(bench)
     with pytest.raises(UserError, match="no layer lowers the loss"):
         choose_update(network, BOARD, still, UpdatePlan(), FREE)
 
@@ -224,3 +306,4 @@ def test_layers_of_an_integer_network_thaw_and_compete(tmp_path: Path) -> None:
     assert [verdict.layer for verdict in found.layers] == LAYERS[1:]
     assert found.cost.ram == ram_of(integers, found.update, limits.ram) <= limits.ram
     assert all(np.isfinite(result.loss) for result in found.tried)
+    assert found.tried[0].steps == len(tiny_frames()) * 4 // 5
