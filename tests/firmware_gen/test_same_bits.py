@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from tiny import tiny_frames, write_tiny
 
 from boards import load_board
+from fieldtune.__main__ import main
 from firmware_gen.graph import Optimizer
 from firmware_gen.project import load_network, plan_network
-from firmware_gen.update import parse_update
+from firmware_gen.update import WeightType, parse_update
 from ondevice.device import Device, Hyper
 from ondevice.training_data import TrainingSamples, inputs
 from ondevice.workbench import open_board
@@ -36,6 +37,8 @@ class Work:
     training: Frames
     held_out: Frames
     optimizer: Optimizer = "sgd"
+    weights: WeightType = "f32"
+    ram_limit: int | None = None
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,22 @@ def real(upydnet_onnx: Path, room_npz: Path) -> Work:
     frames = open_frames(room_npz)
     held_out = frames[FIRST_TEST_FRAME : FIRST_TEST_FRAME + COUNT]
     return Work(upydnet_onnx, "decoder0*,ups0*", frames[:FIRST_TEST_FRAME], held_out)
+
+
+@pytest.fixture(scope="module")
+def real_in_integers(real: Work, room_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """The network of the headline: int8 but for what learns in bf16 and its neighbours, in 256 KB."""
+    pytest.importorskip("nncf")
+    path = tmp_path_factory.mktemp("integers") / "wide.onnx"
+    keep = "decoder0*,ups0*,decoder1*,ups1*"
+    command = ["quantize", real.model, "--data", room_npz, "--test", 100, "--samples", 36, "-o", path]
+    assert main([*map(str, command), "--keep-float", keep, "-q"]) == 0
+    return dataclasses.replace(real, model=path, weights="bf16", ram_limit=248 * 1024)
+
+
+@pytest.fixture(scope="module")
+def integers_on_native(real_in_integers: Work, tmp_path_factory: pytest.TempPathFactory) -> Session:
+    return run("native", real_in_integers, tmp_path_factory.mktemp("native"), 10)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +104,15 @@ def test_steps_and_inferences_of_a_real_session_give_the_bits_of_native(
     assert_same_bits(real_on_native(count), run(name, real, tmp_path, count))
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["mps2_an500", "mps3_an547"])
+def test_ten_steps_of_the_real_network_in_integers_give_the_bits_of_native(
+    name: str, real_in_integers: Work, integers_on_native: Session, tmp_path: Path
+) -> None:
+    assert integers_on_native["losses"][0] != integers_on_native["losses"][-1]
+    assert_same_bits(integers_on_native, run(name, real_in_integers, tmp_path, 10))
+
+
 # The first two have no floating-point unit: every sum there is libgcc's and every fused one the port's own.
 @pytest.mark.parametrize("name", ["microbit", "mps2_an385", "mps2_an505", "mps3_an547", "netduinoplus2"])
 def test_twenty_steps_and_inferences_of_a_small_network_give_the_bits_of_native(
@@ -113,7 +141,8 @@ def assert_same_bits(expected: Session, got: Session) -> None:
 def run(name: str, work: Work, folder: Path, count: int = COUNT) -> Session:
     """Return losses, weights and outputs of one board after `count` steps and inferences."""
     network = load_network(work.model)
-    plan = plan_network(network, load_board(name), parse_update(work.update, optimizer=work.optimizer))
+    update = parse_update(work.update, optimizer=work.optimizer, weights=work.weights)
+    plan = plan_network(network, load_board(name), update, work.ram_limit)
     task = network.needed_task()
     samples = TrainingSamples(work.training, task, plan.graph)
     output = task.outputs[0].name
