@@ -17,7 +17,7 @@ import glob
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -210,23 +210,35 @@ class _Search:
         layers = list(self._options)
         lowest = layers[index]
         found: list[Choice] = []
-        if self._costs.bound((self._options[lowest][0].pattern,)).excess(self._limits):
+        if self._costs.bound((self._options[lowest][0].pattern,)).hopeless(self._limits):
             return []
         window = _Window(self._options, self._costs, lowest, layers[index + 1 :])
         for end in (end for end in _block_ends(layers) if end > index):
-            choice = self._fitting(window, layers[index + 1 : end])
+            choice = self._whole(layers[index:end]) or self._fitting(window, layers[index + 1 : end])
             if _gain(choice) > 0 and choice not in found:
                 found.append(choice)
         return found
+
+    def _whole(self, layers: Sequence[str]) -> Choice:
+        """Return the choice of all of these layers if it fits, {} if not.
+
+        What is made a second time may bring the best of all choices below what bands alone come to.
+        """
+        choice = {layer: self._options[layer][-1] for layer in layers if self._options[layer][-1].gain}
+        return choice if choice and not self._excess(choice) else {}
 
     def _fitting(self, window: _Window, others: Sequence[str]) -> Choice:
         """Return the best choice in the window of which `others` may learn too; {} if none fits."""
         for _ in range(ATTEMPTS):
             ram = self._limits.ram - window.margin
             choice = window.best(others, dataclasses.replace(self._limits, ram=ram))
-            if not choice or not self._excess(choice, self._costs.banded):
+            if not choice:
                 return choice
-            window.margin += max(self._costs.banded(_patterns(choice)).ram - self._limits.ram, 1)
+            least = self._costs.bound(_patterns(choice))
+            cost = least if least.excess(self._limits) else self._costs.banded(_patterns(choice))
+            if not cost.excess(self._limits):
+                return choice
+            window.margin += max(cost.ram - self._limits.ram, 1)
         return {}
 
     def _filled(self, choice: Choice) -> Choice:
@@ -241,14 +253,16 @@ class _Search:
         for option in sorted(options, key=lambda option: option.gain, reverse=True):
             have = choice[option.layer].gain if option.layer in choice else 0.0
             more = {**choice, option.layer: option}
-            if option.gain > have and not self._excess(more, self._costs.planned):
+            if option.gain > have and not self._excess(more):
                 choice = more
         return {layer: choice[layer] for layer in layers if layer in choice}
 
-    def _excess(self, choice: Choice, ask: Callable[[tuple[str, ...]], Cost]) -> str:
-        """Return by how much `choice` is beyond the limits as `costs` answers `ask`, "" where it fits."""
-        least = self._costs.bound(_patterns(choice)).excess(self._limits)
-        return least or ask(_patterns(choice)).excess(self._limits)
+    def _excess(self, choice: Choice) -> str:
+        """Return by how much `choice` is beyond the limits as the whole planner has it, "" where it fits."""
+        least = self._costs.bound(_patterns(choice))
+        if least.hopeless(self._limits):
+            return least.excess(self._limits)
+        return self._costs.planned(_patterns(choice)).excess(self._limits)
 
     def _verdict(self, layer: str, best: Choice, tried: Sequence[Tried]) -> Verdict:
         whole = sum(options[-1].gain for options in self._options.values())
@@ -268,7 +282,7 @@ class _Search:
                 f"in {other.steps} steps, this one to {other.winners_loss:.3f}"
             )
         else:
-            excess = self._excess({**best, layer: larger[0]}, self._costs.planned)
+            excess = self._excess({**best, layer: larger[0]})
             why = f"with {larger[0].what} the update would be {excess}" if excess else "would fit as well"
         return Verdict(layer, taken.what if taken else "nothing", have / whole, options[-1].gain / whole, why)
 
