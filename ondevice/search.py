@@ -37,7 +37,7 @@ from ondevice.knapsack import Item, best_choice
 from ondevice.search_bench import learnable, open_bench, thawed
 from ondevice.search_contributions import Contribution, contributions
 from ondevice.search_costs import Cost, Costs, Limits
-from ondevice.search_finals import Finals, Judge, finals
+from ondevice.search_finals import Judge, finals
 from ondevice.search_found import Found, Result, Verdict
 from ondevice.search_race import Patterns, Race, Raced, by_success, finalists, race
 from zoo.frames import Frames
@@ -168,38 +168,31 @@ class _Search:
         error's width does not tell them apart (the rule of one standard error: Breiman et al. 1984).
         """
         raced = trials.race([_patterns(choice) for choice in choices])
-        filled: dict[Patterns, tuple[Choice, Raced]] = {}
         starters = finalists(raced)
-        for index, choice in zip(starters, self._all_filled([choices[k] for k in starters]), strict=True):
-            filled.setdefault(_patterns(choice), (choice, raced[index]))
-        final = trials.judge(list(filled))
-        finalist = list(filled.values())
-        winner = min(final.level(), key=lambda index: self._costs.planned(_patterns(finalist[index][0])).ram)
-        best, before = finalist[winner]
-        return best, [
-            *_finalists_results(finalist, final, winner),
-            *((choices[index], _result(raced[index], before)) for index in by_success(raced)),
-        ]
-
-    def _all_filled(self, choices: Sequence[Choice]) -> list[Choice]:
-        """Return what `_filled` makes of each, made on all cores."""
-        found = []
-        with _workers() as pool:
-            of_choices = pool.map(self._filled_and_costs, choices)
-            for choice, costs in progress(of_choices, "using what is left over", len(choices)):
-                self._costs.learn_from(costs)
-                found.append(choice)
-        return found
-
-    def _filled_and_costs(self, choice: Choice) -> tuple[Choice, Costs]:
-        return self._filled(choice), self._costs
+        final = trials.judge([raced[index].patterns for index in starters])
+        ram = [self._costs.planned(raced[index].patterns).ram for index in starters]
+        winner = min(final.level(), key=ram.__getitem__)
+        losses = [float(each.mean()) for each in final.losses]
+        tried = sorted(
+            (
+                (choices[index], Result(raced[index].patterns, final.steps, loss, losses[winner]))
+                for index, loss in zip(starters, losses, strict=True)
+            ),
+            key=lambda tried: tried[1].loss,
+        )
+        before = raced[starters[winner]]
+        tried += [(choices[index], _result(raced[index], before)) for index in by_success(raced)]
+        return choices[starters[winner]], tried
 
     def _choices(self) -> list[Choice]:
         """Return what fits and differs: for each lowest layer, a choice up to the end of each block."""
         layers = list(self._options)
         found: list[Choice] = []
         # What has one lowest layer needs to know nothing of the others, and planning takes seconds.
-        with _workers() as pool:
+        # Ctrl-C ends the workers at once.
+        with ProcessPoolExecutor(
+            os.cpu_count(), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
+        ) as pool:
             of_lowest = pool.map(self._choices_above, range(len(layers)))
             for choices in progress(of_lowest, "choosing layers", len(layers)):
                 found += [choice for choice in choices if choice not in found]
@@ -352,23 +345,6 @@ class _Window:
             added = Cost(cost.ram - base.ram, cost.weights - base.weights, cost.seconds - base.seconds)
             items.append(Item(option, added, option.gain))
         return items
-
-
-def _workers() -> ProcessPoolExecutor:
-    """Return a process a core, which Ctrl-C ends at once."""
-    return ProcessPoolExecutor(
-        os.cpu_count(), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)
-    )
-
-
-def _finalists_results(finalist: Sequence[tuple[Choice, Raced]], final: Finals, winner: int) -> list[Tried]:
-    """Return how far the finalists got, the best first."""
-    losses = [float(each.mean()) for each in final.losses]
-    found = [
-        (choice, Result(_patterns(choice), final.steps, loss, losses[winner]))
-        for (choice, _), loss in zip(finalist, losses, strict=True)
-    ]
-    return sorted(found, key=lambda tried: tried[1].loss)
 
 
 def _result(entry: Raced, winners: Raced) -> Result:

@@ -115,12 +115,6 @@ class Costs:
             self._planned[key] = _cost(plan, self._narrowed(plan, self._limits.ram).ram_bytes)
         return self._planned[key]
 
-    def learn_from(self, other: Costs) -> None:
-        """Take over the answers that another process got to the same questions."""
-        self._bounds |= other._bounds
-        self._banded |= other._banded
-        self._planned |= other._planned
-
     def smallest(self, patterns: tuple[str, ...]) -> Plan:
         """Return the plan that takes the least memory."""
         return self._narrowed(self._whole(patterns), 0)
