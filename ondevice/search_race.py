@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ondevice.search_bench import Bench, side_by_side
 
 STEPS = (16, 32, 64)  # of each round
-FINALISTS = 5
+FINALISTS = 8
 
 Patterns = tuple[str, ...]
 

@@ -150,7 +150,10 @@ def test_of_those_that_are_level_the_smallest_wins(
 
 def test_the_furthest_with_the_lowest_losses_are_the_finalists() -> None:
     losses = [(9.0, 4.0), (1.0,), (9.0, 2.0), (9.0, 3.0), (0.5,), (9.0, 5.0), (2.0,)]
-    assert finalists([Raced((), each, 16) for each in losses]) == [2, 3, 0, 5, 4]
+    order = [2, 3, 0, 5, 4, 1, 6]
+    assert finalists([Raced((), each, 16) for each in losses]) == order[:FINALISTS]
+    more = [Raced((), (0.1 * k,), 16) for k in range(FINALISTS + 1, 0, -1)]
+    assert finalists(more) == list(range(FINALISTS, 0, -1))
 
 
 def test_finalists_learn_with_firmware_of_their_own(network: Network) -> None:
