@@ -193,6 +193,8 @@ class Simulated:
     def run(self, *commands: str) -> list[str]:
         part = self._part
         lines = [f"set {address:x} {value:x}" for address, value in part.reset]
+        # Alternate functions that a boot loader has left.
+        lines += [f"set {port + 0x20 + 4 * (number // 8):x} ffffffff" for port, number, _ in part.pins]
         lines += ["ready {:x} {:x} {:x} {:x}".format(*rule) for rule in part.ready]
         lines += ["follow {:x} {:x} {:x} {:x}".format(*rule) for rule in part.follow]
         lines += [f"uart {part.uart:x}", "start", *commands]
