@@ -43,6 +43,13 @@ def run(args: argparse.Namespace) -> int:
     }
     if linked is not None:
         described["flash_bytes"] = linked
+    power, seconds = plan.board.power, plan.seconds
+    if power is not None and seconds is not None:
+        described |= {
+            "energy_uj": power.estimate_uj(seconds),
+            "energy_source": power.estimate_source,
+            "estimated": True,
+        }
     if found is not None:
         described["search"] = found.describe()
     if args.json:
@@ -68,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
     if plan.seconds is not None:
         what = "step" if plan.graph.trained else "run"
         print(f"  time a {what:<5} {format_duration(plan.seconds)} (estimate)")
+    if "energy_uj" in described:
+        print(f"  energy       {described['energy_uj']:.1f} µJ, {described['energy_source']}")
     if found is not None:
         print(found.table())
     return 0
