@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boards
 from boards import Board, Firmware, MemoryMap
-from fieldtune.console import say
 from fieldtune.errors import BoardError
 from firmware_gen.arena import alive_bytes
 from firmware_gen.plan import Plan
 from firmware_gen.project import write_project
-from ondevice.device import Device, Hyper
+from ondevice.device import Hyper
 from ondevice.profile import parts_of, random_work
-from ondevice.workbench import ANY_BAUD
+from ondevice.workbench import open_board
 
 
 @dataclass(frozen=True)
@@ -108,33 +106,16 @@ def memory_profile(
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
         project = Path(folder) / "project"
         write_project(plan, project)
-        say(f"building firmware for {board.id}")
         firmware = boards.build(project, board)
         placed = boards.read_memory_map(firmware.elf)
         used = None
         if port is not None or board.runners:
-            with _opened(plan, firmware, port, log) as device:
+            with open_board(plan, project, port, log) as device:  # which compiles nothing again
                 work = random_work(plan, device, seed, hyper)
                 work.begin()
                 work.ticks(0, len(parts_of(plan)))
                 used = device.memory().stack_used or None
     return MemoryProfile(board, placed, firmware.stack_frames, used, _layers(plan, firmware))
-
-
-@contextmanager
-def _opened(
-    plan: Plan, firmware: Firmware, port: str | None, log: Callable[[str], None] | None
-) -> Iterator[Device]:
-    if port is not None:
-        baud = plan.board.serial.baud if plan.board.serial else ANY_BAUD
-        with Device.open(port, baud=baud, plan_hash=plan.hash(), log=log) as device:
-            yield device
-        return
-    with (
-        boards.start(firmware.elf, plan.board) as running,
-        Device.open(running.url, plan_hash=plan.hash(), log=log) as device,
-    ):
-        yield device
 
 
 def _layers(plan: Plan, firmware: Firmware) -> tuple[LayerMemory, ...]:

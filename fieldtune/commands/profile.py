@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="memory instead of time: sections, symbols, layers and stack of the linked firmware",
     )
+    parser.add_argument(
+        "--stamps",
+        type=Path,
+        metavar="FILE.csv",
+        help="instead of counting, repeat it in five windows of 10 s and write when; for 'energy --stamps'",
+    )
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with all of it, too")
     options.add_json(parser)
 
@@ -64,7 +70,11 @@ def run(args: argparse.Namespace) -> int:
             "a training step needs both --train and --update LAYERS, an inference neither; "
             "add the one that is missing or leave out the other"
         )
+    if args.stamps is not None and (args.memory or args.report is not None):
+        raise UserError("--stamps only repeats the work; leave out --memory and --report")
     plan = options.make_plan(args, options.load_model(args))
+    if args.stamps is not None:
+        return _repeat(args, plan)
     # Opened before minutes of counting, so that a place where nothing can be written is found at once.
     with replacing(args.report) if args.report is not None else contextlib.nullcontext() as report:
         found = _memory(args, plan) if args.memory else _counts(args, plan)
@@ -74,6 +84,20 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(found.described, indent=1))
     else:
         found.show()
+    return 0
+
+
+def _repeat(args: argparse.Namespace, plan: Plan) -> int:
+    from ondevice.repeating import repeat, stamps
+
+    with replacing(args.stamps) as stream:
+        windows = repeat(plan, args.port, hyper=_hyper(args), seed=args.seed, log=say)
+        stream.write(stamps(windows).encode())
+    if args.json:
+        print(json.dumps([vars(window) for window in windows], indent=1))
+    else:
+        for window in windows:
+            print(f"{window.repetitions} repetitions in {window.stop - window.start:.3f} s")
     return 0
 
 

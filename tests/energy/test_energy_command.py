@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from synthesised import NET_UJ, RUN_S, RUNS, UJ, VOLTS, WORK_A, plain, ppk2, signal, stamps
+from tiny import write_tiny
 
 from energy.gates import low_spans
 from energy.trace import open_trace
@@ -280,6 +281,20 @@ def test_a_wrong_profile_is_named(trace: Path, tmp_path: Path, capsys: pytest.Ca
         assert "is not what 'fieldtune profile --json' prints" in refused(
             capsys, trace, "--repetitions", 20, "--profile", bad
         )
+
+
+def test_without_a_trace_the_board_s_power_gives_an_estimate_that_is_called_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = tmp_path / "mine.toml"
+    power = 'active_mw = 100.0\ncondition = "at 3.3 V"\nsource = "data sheet"'
+    board.write_text(f'extends = "netduinoplus2"\nid = "mine"\n[power]\n{power}\n')
+    model = write_tiny(tmp_path / "tiny.onnx")
+    assert main(["plan", str(model), "--board", str(board), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["energy_uj"] == pytest.approx(100 * plan["time_estimate_ms"], rel=1e-3)
+    assert plan["energy_source"] == "estimate: 100 mW at 3.3 V (data sheet)"
+    assert plan["estimated"] is True
 
 
 def test_a_full_rate_trace_is_read_whole(tmp_path: Path) -> None:
