@@ -59,13 +59,17 @@ def read(path: Path, volts: float | None) -> Trace:
             f"{path} has no answer to '{missing[0]}'; keep the log from before the instrument is set up"
         )
     rate = _number(path, log.settings["freq"])
-    if "volt" in log.settings and volts is None:
+    if "volt" in log.settings:
+        if volts is not None:
+            raise DataError(f"{path} has its own voltage; leave out --volts")
         volts = _number(path, log.settings["volt"])
+    if volts is None:
+        raise DataError(f"{path} has no answer to 'volt'; give the supply's, such as --volts 3.3")
     if not log.values:
         raise DataError(f"{path} has no samples; record again")
     values, events = _whole(log, rate)
     if log.settings["output"] == "energy":
-        values = values * rate / (volts or np.nan)
+        values = values * rate / volts
     elif log.settings["output"] != "current":
         raise DataError(f"{path} is of output {log.settings['output']}; record current or energy")
     levels = {EVENTS: np.ones(len(values), np.int8)} if events else {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthesised import NET_UJ, RUN_S, RUNS, UJ, VOLTS, WORK_A, plain, ppk2, signal, stamps
+from synthesised import NET_UJ, RUN_S, RUNS, UJ, VOLTS, WORK_A, lpm01a, plain, ppk2, signal, stamps
 from tiny import write_tiny
 
 from energy.gates import low_spans
@@ -177,6 +177,13 @@ def test_a_channel_that_marks_nothing_is_named(trace: Path, capsys: pytest.Captu
 
 def test_the_voltage_is_never_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = ppk2(tmp_path / "a.ppk2", *signal(RATE), RATE, NOTHING)
+    assert "--volts 3.3" in refused(capsys, path)
+
+
+def test_an_lpm01a_tells_its_voltage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = lpm01a(tmp_path / "a.log", *signal(RATE), RATE, NOTHING)
+    assert "leave out --volts" in refused(capsys, path, "--volts", 3)
+    path.write_text(path.read_text().replace("ack volt", "ack other"))
     assert "--volts 3.3" in refused(capsys, path)
 
 
