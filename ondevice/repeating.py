@@ -67,12 +67,13 @@ def repeat(
         for _ in progress(range(WINDOWS), "repeating", WINDOWS):
             work.begin()
             time.sleep(pause)
-            found.append(_window(device, isinstance(work, Training), seconds))
+            found.append(run_window(device, isinstance(work, Training), seconds))
         time.sleep(pause)
     return found
 
 
-def _window(device: Device, trains: bool, seconds: float) -> Repeated:
+def run_window(device: Device, trains: bool, seconds: float) -> Repeated:
+    """Repeat the work on a board that has its sample, and has not trained if it trains."""
     start, begun, done = time.time(), time.monotonic(), 0
     while done < LEAST_REPETITIONS or time.monotonic() - begun < seconds:
         if trains:

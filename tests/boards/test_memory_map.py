@@ -60,4 +60,4 @@ def test_bytes_with_two_names_count_once() -> None:
     def symbol(address: int, size: int) -> Symbol:
         return Symbol("f", ".text", "function", address, size)
 
-    assert covered_bytes([symbol(0, 10), symbol(0, 10), symbol(4, 8), symbol(20, 5)]) == 17
+    assert covered_bytes([symbol(0, 10), symbol(0, 10), symbol(2, 3), symbol(8, 4), symbol(20, 5)]) == 17

@@ -15,19 +15,13 @@ from fieldtune.__main__ import main
 from firmware_gen.plan import Plan
 from firmware_gen.project import load_network, plan_network
 from firmware_gen.update import parse_update
-from ondevice.profile import Profile
-from ondevice.repeating import repeat, stamps
+from ondevice.profile import Profile, random_work
+from ondevice.repeating import repeat, run_window, stamps
+from ondevice.workbench import open_board
 
 
-@pytest.mark.parametrize("trains", [False, True])
-def test_windows_follow_each_other_and_gate_a_trace(
-    trains: bool, counted: tuple[Plan, Profile], tiny_model: Path, tmp_path: Path
-) -> None:
-    plan = (
-        counted[0]
-        if trains
-        else plan_network(load_network(tiny_model), load_board("native"), parse_update(None))
-    )
+def test_windows_follow_each_other_and_gate_a_trace(tiny_model: Path, tmp_path: Path) -> None:
+    plan = plan_network(load_network(tiny_model), load_board("native"), parse_update(None))
     windows = repeat(plan, seconds=0.01, pause=0.02)
     assert len(windows) == 5
     for before, after in itertools.pairwise(windows):
@@ -43,6 +37,15 @@ def test_windows_follow_each_other_and_gate_a_trace(
     assert [run.repetitions for run in runs] == [window.repetitions for window in windows]
     for run, window in zip(runs, windows, strict=True):
         assert run.seconds == pytest.approx(window.stop - window.start, abs=1e-4)
+
+
+def test_each_repetition_is_a_training_step_of_its_own(counted: tuple[Plan, Profile], tmp_path: Path) -> None:
+    plan, _ = counted
+    with open_board(plan, tmp_path / "project") as device:
+        random_work(plan, device, 0, None).begin()
+        window = run_window(device, True, 0.0)
+        assert window.repetitions == 10
+        device.step(10)  # the board has done ten, or it would refuse
 
 
 def test_it_does_nothing_else_besides(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
