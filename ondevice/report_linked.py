@@ -6,7 +6,6 @@ from boards.memory_map import Section
 from fieldtune.sizes import format_size
 from firmware_gen.plan import Plan
 from ondevice.memory_profile import MemoryProfile
-from ondevice.report_figures import composition
 from ondevice.report_html import NBSP, page, percent, section, table, tiles
 from ondevice.report_memory import memory_section
 
@@ -47,13 +46,11 @@ def _tiles(found: MemoryProfile) -> str:
 
 def _sections_section(found: MemoryProfile) -> str:
     taken = [part for part in found.placed.sections if part.bytes]
-    parts = [(part.name, part.bytes) for part in taken]
     rows = [_section_row(found, part) for part in taken]
-    total = max(sum(size for _, size in parts), 1)
     intro = "<p>As the linker placed them. What no symbol covers: vectors, strings, alignment.</p>"
     head = ("Section", "Address", "Bytes", "No symbol")
     numbers = f'<div class="dense">{table(head, rows)}</div>'
-    return section("Sections", intro, composition("Section", "Bytes", parts, total), numbers)
+    return section("Sections", intro, numbers)
 
 
 def _section_row(found: MemoryProfile, part: Section) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Every format, read with known answers: within 1 %, also when samples were lost, which is told."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,19 @@ def test_lost_samples_are_no_edges_though_the_app_writes_zeros(tmp_path: Path) -
     trace = open_trace(ppk2(tmp_path / "a.ppk2", current, high, 1000, lost), VOLTS)
     assert np.array_equal(trace.high["D0"], high)
     assert np.flatnonzero(np.isnan(trace.power)).tolist() == lost.tolist()
+
+
+def test_pairs_of_bits_that_tell_both_or_nothing_are_a_fall_and_no_edge(tmp_path: Path) -> None:
+    frames = np.zeros(6, np.dtype([("ua", "<f4"), ("bits", "<u2")]))
+    frames["ua"] = 1000
+    frames["bits"] = [2, 0, 3, 2, 1, 0]  # of D0: high, not known, both, high, low, not known
+    metadata = {"metadata": {"samplesPerSecond": 1000}, "formatVersion": 2}
+    with zipfile.ZipFile(tmp_path / "a.ppk2", "w") as archive:
+        archive.writestr("session.raw", frames.tobytes())
+        archive.writestr("metadata.json", json.dumps(metadata))
+    trace = open_trace(tmp_path / "a.ppk2", VOLTS)
+    assert trace.high["D0"].tolist() == [True, True, False, True, False, False]
+    assert trace.began is None
 
 
 def test_the_first_samples_may_be_lost_too(tmp_path: Path) -> None:
