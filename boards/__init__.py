@@ -3,7 +3,6 @@
 from boards.board import Board, Isa, MemoryRegion
 from boards.building import Firmware, build, has_compiler
 from boards.description import board_names, load_board
-from boards.memory_map import MemoryMap, read_memory_map
 from boards.port import port_files
 from boards.running import Running, start
 
@@ -11,7 +10,6 @@ __all__ = [
     "Board",
     "Firmware",
     "Isa",
-    "MemoryMap",
     "MemoryRegion",
     "Running",
     "board_names",
@@ -19,6 +17,5 @@ __all__ = [
     "has_compiler",
     "load_board",
     "port_files",
-    "read_memory_map",
     "start",
 ]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import boards
-from boards import Board, Firmware, MemoryMap
+from boards import Board, Firmware
+from boards.memory_map import MemoryMap, read_memory_map
 from fieldtune.errors import BoardError
 from firmware_gen.arena import alive_bytes
 from firmware_gen.plan import Plan
@@ -107,7 +108,7 @@ def memory_profile(
         project = Path(folder) / "project"
         write_project(plan, project)
         firmware = boards.build(project, board)
-        placed = boards.read_memory_map(firmware.elf)
+        placed = read_memory_map(firmware.elf)
         used = None
         if port is not None or board.runners:
             with open_board(plan, project, port, log) as device:  # which compiles nothing again

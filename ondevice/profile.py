@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import boards
 from boards import Board, Firmware
-from boards.memory_map import covered_bytes
+from boards.memory_map import covered_bytes, read_memory_map
 from fieldtune.console import progress, say
 from fieldtune.errors import BoardError, LinkError
 from firmware_gen.emit import Part, step_parts
@@ -340,7 +340,7 @@ def _random_sample(plan: Plan, seed: int) -> Sample:
 
 def _flash(firmware: Firmware) -> dict[str, int]:
     """Return what the linked image consists of, in bytes."""
-    placed = boards.read_memory_map(firmware.elf)
+    placed = read_memory_map(firmware.elf)
     text = {section.name for section in placed.sections if section.kind == "text"}
     functions, constants = (
         covered_bytes(s for s in placed.symbols if s.kind == kind and s.section in text)

@@ -72,11 +72,11 @@ def run(args: argparse.Namespace) -> int:
         print(f"  from latents {latents['macs'] / 1e6:.2f} MMAC a step")
         print(f"    latents    {format_size(latents['bytes'])} a sample")
         print(f"    frame      {format_size(latents['frame_bytes'])}")
+    if "energy_uj" in described:
+        print(f"  energy       {described['energy_uj']:.1f} µJ, {described['energy_source']}")
     if plan.seconds is not None:
         what = "step" if plan.graph.trained else "run"
         print(f"  time a {what:<5} {format_duration(plan.seconds)} (estimate)")
-    if "energy_uj" in described:
-        print(f"  energy       {described['energy_uj']:.1f} µJ, {described['energy_source']}")
     if found is not None:
         print(found.table())
     return 0

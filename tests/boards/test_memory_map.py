@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tiny import write_tiny
 
-from boards import build, has_compiler, load_board, read_memory_map
-from boards.memory_map import Symbol, covered_bytes
+from boards import build, has_compiler, load_board
+from boards.memory_map import Symbol, covered_bytes, read_memory_map
 from firmware_gen.project import load_network, plan_network, write_project
 from firmware_gen.update import parse_update
 
