@@ -19,6 +19,8 @@ LEAST_REPETITIONS = 10
 # Below this the rest of a trace tells too little of what the board takes when it waits.
 LEAST_IDLE_SECONDS = 1.0
 MOST_LOST = 0.05
+# Both ends of a run are known to a sample.
+LEAST_RUN_SAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ def measure(
     """
     groups = [runs[part[0] : part[-1] + 1] for part in np.array_split(range(len(runs)), WINDOWS) if len(part)]
     _check(groups)
+    _check_rate(groups)
     marked = {trace: _phase_levels(trace, phases or {}, debounce) for trace in _traces(runs)}
     windows = tuple(_window(group, marked) for group in groups)
     inside = np.concatenate([run.trace.current[run.start : run.end] for run in runs]) * 1e3
@@ -177,6 +180,15 @@ def _check(groups: Sequence[Sequence[Run]]) -> None:
             f"the traces hold {len(groups)} of {WINDOWS} windows, the shortest of {seconds:.3g} s and "
             f"{repetitions} repetitions, and {WINDOWS} of {LEAST_SECONDS:g} s and {LEAST_REPETITIONS} "
             "repetitions are needed; measure for longer, or say with --repetitions how many a run has"
+        )
+
+
+def _check_rate(groups: Sequence[Sequence[Run]]) -> None:
+    samples = min(sum(run.end - run.start for run in group) / len(group) for group in groups)
+    if samples < LEAST_RUN_SAMPLES:
+        raise DataError(
+            f"a run has {samples:.0f} samples, and at least {LEAST_RUN_SAMPLES} are needed, because its ends are "
+            "known to a sample; record at a higher rate, or let a run hold more repetitions"
         )
 
 

@@ -161,6 +161,11 @@ def test_too_few_too_short_and_too_rare_is_refused(
     assert "the shortest of 9 s" in refused(capsys, short, "--repetitions", 20)
 
 
+def test_runs_of_few_samples_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slow = plain(tmp_path / "slow.csv", *signal(4), 4, NOTHING)
+    assert "a run has 40 samples" in refused(capsys, slow, "--repetitions", 20)
+
+
 def test_a_trace_that_lost_much_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     current, high = signal(RATE)
     path = ppk2(tmp_path / "a.ppk2", current, high, RATE, np.arange(4000, 5000))

@@ -1,6 +1,7 @@
 """Every format, read with known answers: within 1 %, also when samples were lost, which is told."""
 
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -94,6 +95,16 @@ def test_the_first_samples_may_be_lost_too(tmp_path: Path) -> None:
     current, high = signal(1000)
     trace = open_trace(ppk2(tmp_path / "a.ppk2", current, high, 1000, np.arange(20)), VOLTS)
     assert np.array_equal(trace.high["D0"], high)
+
+
+def test_a_missing_library_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jls"
+    path.write_bytes(b"jlsfmt\r\n")
+    monkeypatch.setitem(sys.modules, "pyjls", None)
+    assert main(["energy", str(path)]) == 2
+    assert "pip install 'fieldtune[energy]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["nordic.ppk2", "joulescope.jls"])
