@@ -187,8 +187,8 @@ def _check_rate(groups: Sequence[Sequence[Run]]) -> None:
     samples = min(sum(run.end - run.start for run in group) / len(group) for group in groups)
     if samples < LEAST_RUN_SAMPLES:
         raise DataError(
-            f"a run has {samples:.0f} samples, and at least {LEAST_RUN_SAMPLES} are needed, because its ends are known "
-            "to a sample; record at a higher rate, or let a run hold more repetitions"
+            f"a run has {samples:.0f} samples, and at least {LEAST_RUN_SAMPLES} are needed, because its ends "
+            "are known to a sample; record at a higher rate, or let a run hold more repetitions"
         )
 
 
