@@ -58,6 +58,15 @@ class Power:
     condition: str
     source: str
 
+    def estimate_uj(self, seconds: float) -> float:
+        """Return the microjoules of that much computing."""
+        return self.active_mw * seconds * 1e3
+
+    @property
+    def estimate_source(self) -> str:
+        """What is printed beside an estimate."""
+        return f"estimate: {self.active_mw:g} mW {self.condition} ({self.source})"
+
 
 @dataclass(frozen=True)
 class Board:

@@ -11,10 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from elftools.elf.constants import SH_FLAGS
-from elftools.elf.elffile import ELFFile
-
 from boards.board import Board
+from boards.memory_map import read_memory_map
 from fieldtune.errors import BoardError
 from fieldtune.files import write_text
 
@@ -225,38 +223,18 @@ def _write_stack_frames(scratch: Path, output: Path) -> None:
     write_text(output, "".join(f"{name}\t{size}\n" for name, size in ordered))
 
 
-def _measure(elf_path: Path) -> Firmware:
-    sizes = {"text": 0, "data": 0, "bss": 0}
-    with elf_path.open("rb") as stream:
-        elf = ELFFile(stream)
-        for section in elf.iter_sections():
-            kind = _section_kind(section.name, section["sh_flags"])
-            if kind:
-                sizes[kind] += section["sh_size"]
-        symbols = {
-            symbol.name: symbol["st_size"]
-            for symbol in elf.get_section_by_name(".symtab").iter_symbols()
-            if symbol["st_info"]["type"] in ("STT_OBJECT", "STT_FUNC")
-        }
-    frames = (line.split("\t") for line in (elf_path.parent / "stack_frames.txt").read_text().splitlines())
+def _measure(elf: Path) -> Firmware:
+    placed = read_memory_map(elf)
+    frames = (line.split("\t") for line in (elf.parent / "stack_frames.txt").read_text().splitlines())
     return Firmware(
-        elf=elf_path,
-        map=elf_path.with_suffix(".map"),
-        text_bytes=sizes["text"],
-        data_bytes=sizes["data"],
-        bss_bytes=sizes["bss"],
-        symbols=symbols,
+        elf=elf,
+        map=elf.with_suffix(".map"),
+        text_bytes=placed.bytes("text"),
+        data_bytes=placed.bytes("data"),
+        bss_bytes=placed.bytes("bss"),
+        symbols={symbol.name: symbol.bytes for symbol in placed.symbols},
         stack_frames={name: int(size) for name, size in frames},
     )
-
-
-def _section_kind(name: str, flags: int) -> str | None:
-    """Return what a section counts as; what the C library of a process needs besides counts as text."""
-    if not flags & SH_FLAGS.SHF_ALLOC or name == ".stack":
-        return None
-    if name == ".bss" or name.startswith(".ft_ram"):
-        return "bss"
-    return "data" if name == ".data" else "text"
 
 
 def _check_size(firmware: Firmware, board: Board) -> None:

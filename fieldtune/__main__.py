@@ -22,6 +22,8 @@ COMMANDS = (
     "build",
     "verify",
     "profile",
+    "energy",
+    "battery",
     "tune",
     "report",
     "demo",

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from elftools.elf.constants import SH_FLAGS
-from elftools.elf.elffile import ELFFile
 from numpy.typing import NDArray
 
 import boards
 from boards import Board, Firmware
+from boards.memory_map import covered_bytes, read_memory_map
 from fieldtune.console import progress, say
 from fieldtune.errors import BoardError, LinkError
 from firmware_gen.emit import Part, step_parts
@@ -100,8 +99,8 @@ class Profile:
         if power is None or self.unit == "instructions":
             return None
         if self.unit == "ns":
-            return self.total * power.active_mw * 1e-6
-        return None if clock is None else self.total / clock * power.active_mw * 1e3
+            return power.estimate_uj(self.total * 1e-9)
+        return None if clock is None else power.estimate_uj(self.total / clock)
 
     @property
     def energy_source(self) -> str | None:
@@ -109,7 +108,7 @@ class Profile:
         power = self.board.power
         if self.energy_uj is None or power is None:
             return None
-        return f"estimate: {power.active_mw:g} mW {power.condition} ({power.source})"
+        return power.estimate_source
 
     def describe(self) -> dict[str, Any]:
         """Return what ``profile --json`` prints; the keys are stable."""
@@ -125,7 +124,11 @@ class Profile:
             "layers": [vars(layer) for layer in self.layers],
         }
         if self.energy_uj is not None:
-            described |= {"energy_uj": self.energy_uj, "energy_source": self.energy_source}
+            described |= {
+                "energy_uj": self.energy_uj,
+                "energy_source": self.energy_source,
+                "estimated": True,
+            }
         return described
 
 
@@ -175,10 +178,9 @@ def profile(
         say(f"building firmware for {board.id}")
         firmware = boards.build(project, board)
         with _open(plan, firmware, port, log) as (device, clock):
-            sample = _random_sample(plan, seed)
-            run = _Training(device, sample, hyper) if plan.graph.trained else _Inference(device, sample)
+            run = random_work(plan, device, seed, hyper)
             total, call, ticks = _count(
-                run, len(_parts(plan)), passes=_NATIVE_PASSES if board.arch == "host" else 1
+                run, len(parts_of(plan)), passes=_NATIVE_PASSES if board.arch == "host" else 1
             )
             stack = device.memory().stack_used
         return Profile(
@@ -228,21 +230,29 @@ def _exact_shift(board: Board, firmware: Firmware) -> int:
     return next(shift for shift in range(32) if rate * 2**shift > _TICKS_AN_INSTRUCTION * 1e9)
 
 
-class _Inference:
-    """Counts pieces of an inference on one sample; `begin` comes before each."""
+def random_work(plan: Plan, device: Device, seed: int, hyper: Hyper | None) -> Work:
+    """Return what is run: a training step if the plan learns, else an inference, on a random sample."""
+    sample = _random_sample(plan, seed)
+    return Training(device, sample, hyper) if plan.graph.trained else Inference(device, sample)
+
+
+class Inference:
+    """Runs pieces of an inference on one sample; `begin` comes before each."""
 
     def __init__(self, device: Device, sample: Sample) -> None:
         self.device = device
         self._sample = sample
 
     def begin(self) -> None:
+        """Send the sample."""
         self.device.put_sample(self._sample)
 
     def ticks(self, first: int, end: int) -> int:
+        """Run parts [first, end) and return the ticks that they took."""
         return self.device.run_inference(first, end)
 
 
-class _Training:
+class Training:
     """The same for the training step that comes first after a reset."""
 
     def __init__(self, device: Device, sample: Sample, hyper: Hyper | None) -> None:
@@ -251,14 +261,19 @@ class _Training:
         device.set_hyper(replace(hyper or Hyper(_LEARNING_RATE), accumulate=1))
 
     def begin(self) -> None:
+        """Forget what was learned, and send the sample."""
         self.device.reset_weights()
         self.device.put_sample(self._sample)
 
     def ticks(self, first: int, end: int) -> int:
+        """Run parts [first, end) and return the ticks that they took."""
         return self.device.step(0, first, end).ticks
 
 
-def _count(run: _Inference | _Training, parts: int, passes: int) -> tuple[int, int, list[int]]:
+Work = Inference | Training
+
+
+def _count(run: Work, parts: int, passes: int) -> tuple[int, int, list[int]]:
     """Return the ticks of everything in one go, of nothing, and of each part: the least of some passes."""
     # In one go first: how long that takes is how long the link then waits for a part before it asks again.
     goes = [[(0, parts)], [(0, 0)], [(part, part + 1) for part in range(parts)]]
@@ -271,7 +286,7 @@ def _count(run: _Inference | _Training, parts: int, passes: int) -> tuple[int, i
     return total[0], nothing[0], each
 
 
-def _undisturbed(run: _Inference | _Training, pieces: list[tuple[int, int]]) -> list[int]:
+def _undisturbed(run: Work, pieces: list[tuple[int, int]]) -> list[int]:
     """Return the ticks of these pieces, none of which was interrupted by a frame that was sent again."""
     link = run.device.link
     for _ in range(_MOST_TRIES):
@@ -286,8 +301,8 @@ def _undisturbed(run: _Inference | _Training, pieces: list[tuple[int, int]]) -> 
     )
 
 
-def _parts(plan: Plan) -> Sequence[Part]:
-    """Return what is counted, in the firmware's order."""
+def parts_of(plan: Plan) -> Sequence[Part]:
+    """Return the parts of which an inference or a training step consists, in the firmware's order."""
     if plan.graph.trained:
         return step_parts(plan)
     return [Part(step.op.name, index) for index, step in enumerate(plan.steps)]
@@ -296,7 +311,7 @@ def _parts(plan: Plan) -> Sequence[Part]:
 def _layers(plan: Plan, call: int, ticks: Sequence[int]) -> list[tuple[Layer, int]]:
     """Return the ticks of each layer, which has one part or several bands; `call` is in each part's ticks."""
     summed: dict[int | str, tuple[Layer, int]] = {}
-    for part, taken in zip(_parts(plan), ticks, strict=True):
+    for part, taken in zip(parts_of(plan), ticks, strict=True):
         key = part.name if part.step is None else id(plan.steps[part.step].op)
         layer, before = summed.get(key, (_layer(plan, part.name, part.step), call))
         summed[key] = layer, before + taken - call
@@ -325,33 +340,15 @@ def _random_sample(plan: Plan, seed: int) -> Sample:
 
 def _flash(firmware: Firmware) -> dict[str, int]:
     """Return what the linked image consists of, in bytes."""
-    with firmware.elf.open("rb") as stream:
-        elf = ELFFile(stream)
-        sections = list(elf.iter_sections())
-        frozen = {
-            index
-            for index, section in enumerate(sections)
-            if section["sh_flags"] & SH_FLAGS.SHF_ALLOC and section.name not in (".data", ".bss")
-        }
-        places: dict[str, set[tuple[int, int]]] = {"STT_FUNC": set(), "STT_OBJECT": set()}
-        for symbol in elf.get_section_by_name(".symtab").iter_symbols():
-            kind = symbol["st_info"]["type"]
-            if kind in places and symbol["st_shndx"] in frozen:
-                places[kind].add((symbol["st_value"], symbol["st_value"] + symbol["st_size"]))
-    functions, constants = (_covered(found) for found in places.values())
-    rest = firmware.text_bytes - functions - constants
+    placed = read_memory_map(firmware.elf)
+    text = {section.name for section in placed.sections if section.kind == "text"}
+    functions, constants = (
+        covered_bytes(s for s in placed.symbols if s.kind == kind and s.section in text)
+        for kind in ("function", "object")
+    )
     return {
         "functions": functions,
         "constants": constants,
         "initial_values": firmware.data_bytes,
-        "rest": rest,
+        "rest": firmware.text_bytes - functions - constants,
     }
-
-
-def _covered(places: Iterable[tuple[int, int]]) -> int:
-    """Return the bytes in at least one of the ranges: an alias, or an entry into a function, is no second."""
-    covered, reached = 0, 0
-    for start, end in sorted(places):
-        covered += max(end - max(start, reached), 0)
-        reached = max(reached, end)
-    return covered

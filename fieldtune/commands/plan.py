@@ -43,6 +43,13 @@ def run(args: argparse.Namespace) -> int:
     }
     if linked is not None:
         described["flash_bytes"] = linked
+    power, seconds = plan.board.power, plan.seconds
+    if power is not None and seconds is not None:
+        described |= {
+            "energy_uj": power.estimate_uj(seconds),
+            "energy_source": power.estimate_source,
+            "estimated": True,
+        }
     if found is not None:
         described["search"] = found.describe()
     if args.json:
@@ -65,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"  from latents {latents['macs'] / 1e6:.2f} MMAC a step")
         print(f"    latents    {format_size(latents['bytes'])} a sample")
         print(f"    frame      {format_size(latents['frame_bytes'])}")
+    if "energy_uj" in described:
+        print(f"  energy       {described['energy_uj']:.1f} µJ, {described['energy_source']}")
     if plan.seconds is not None:
         what = "step" if plan.graph.trained else "run"
         how = "estimate" if plan.board.fpu else "estimate; no floating-point unit"

@@ -13,7 +13,9 @@ from boards import load_board
 from firmware_gen.plan import Plan
 from firmware_gen.project import load_network, plan_network
 from firmware_gen.update import parse_update
+from ondevice.memory_profile import MemoryProfile, memory_profile
 from ondevice.profile import Profile, profile
+from ondevice.report_linked import linked_page
 from ondevice.session import Session
 
 
@@ -54,6 +56,29 @@ def counted(tiny_model: Path) -> tuple[Plan, Profile]:
     """A training step, counted on this computer."""
     plan = plan_network(load_network(tiny_model), load_board("native"), parse_update("dec,depth"))
     return plan, profile(plan)
+
+
+@pytest.fixture(scope="session")
+def placed(counted: tuple[Plan, Profile]) -> MemoryProfile:
+    """Its memory."""
+    return memory_profile(counted[0])
+
+
+@pytest.fixture(scope="session")
+def linked(counted: tuple[Plan, Profile], placed: MemoryProfile) -> str:
+    """The page of its memory."""
+    return linked_page(counted[0], placed)
+
+
+@pytest.fixture(scope="session")
+def awkward_linked(counted: tuple[Plan, Profile], placed: MemoryProfile) -> str:
+    """The same with long names and large numbers."""
+    plan, found = counted[0], placed
+    symbols = tuple(replace(s, name=AWKWARD, bytes=98_765_432_109) for s in found.placed.symbols)
+    layers = tuple(replace(layer, name=AWKWARD, alive_bytes=9_876_543_210) for layer in found.layers)
+    where = replace(found.placed, symbols=symbols)
+    frames = {f"{AWKWARD}{number}": 123_456_789 for number in range(20)}
+    return linked_page(plan, replace(found, placed=where, layers=layers, stack_frames=frames))
 
 
 @pytest.fixture(scope="session")

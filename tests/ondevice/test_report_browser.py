@@ -89,17 +89,25 @@ def show(browser: Any, path: Path, width: int, scheme: str = "light") -> None:
 
 
 def written(kind: str, request: pytest.FixtureRequest, folder: Path) -> Path:
-    """Return the page of a session's fixture, or of a profile's."""
+    """Return the page of a session's fixture, of a profile's, or of a memory profile's."""
     drawn_from = request.getfixturevalue(kind)
     page = folder / "report.html"
     if isinstance(drawn_from, Path):
         return write_report(drawn_from, page)
-    page.write_text(profile_page(*drawn_from))
+    page.write_text(drawn_from if isinstance(drawn_from, str) else profile_page(*drawn_from))
     return page
 
 
 # Images and charts.
-DRAWN = {"finished": (30, 2), "awkward": (30, 2), "begun": (0, 0), "counted": (0, 1), "awkward_count": (0, 1)}
+DRAWN = {
+    "finished": (30, 2),
+    "awkward": (30, 2),
+    "begun": (0, 0),
+    "counted": (0, 1),
+    "awkward_count": (0, 1),
+    "linked": (0, 1),
+    "awkward_linked": (0, 1),
+}
 
 
 @pytest.mark.parametrize("width", [LAPTOP, PHONE])
@@ -127,7 +135,7 @@ def test_a_browser_shows_the_report_whole(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("kind", ["finished", "counted"])
+@pytest.mark.parametrize("kind", ["finished", "counted", "linked"])
 def test_text_stands_out_from_its_ground_in_both_colour_schemes(
     browser: Any, kind: str, scheme: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
