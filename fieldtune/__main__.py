@@ -20,11 +20,13 @@ COMMANDS = (
     "inspect",
     "plan",
     "build",
+    "flash",
     "verify",
     "profile",
     "tune",
     "report",
     "demo",
+    "doctor",
 )
 
 

@@ -166,7 +166,7 @@ def test_missing_emulator_names_its_package(
 
 
 def test_board_that_is_not_emulated_cannot_be_started(tmp_path: Path) -> None:
-    board = load_board(own_board(tmp_path, 'extends = "netduinoplus2"\nid = "real"\nrunners = []\n'))
+    board = load_board(own_board(tmp_path, 'extends = "netduinoplus2"\nid = "real"\nruns_in = []\n'))
     elf = tmp_path / "firmware.elf"
     elf.touch()
     with pytest.raises(BoardError, match="real is not emulated; connect it"), start(elf, board):

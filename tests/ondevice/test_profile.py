@@ -179,7 +179,7 @@ def test_a_board_at_a_port_counts_with_its_own_clock(
     plan = plan_for(model, "native", UPDATE)
     write_project(plan, tmp_path / "project")
     elf = build(tmp_path / "project", plan.board).elf
-    elsewhere = dataclasses.replace(plan.board, runners=(), clock_hz=clock)
+    elsewhere = dataclasses.replace(plan.board, runs_in=(), clock_hz=clock)
     with start(elf, plan.board) as running:
         found = profile(dataclasses.replace(plan, board=elsewhere), running.url)
     assert found.unit == unit
