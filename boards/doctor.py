@@ -58,9 +58,9 @@ def program_checks(boards: Iterable[Board], chosen: Board | None) -> list[Check]
         for board in boards
         if board.emulator
     }
-    needed = chosen is not None
-    checks = [_program("compiler", *program, ids, needed) for program, ids in compilers.items()]
-    checks += [_program("emulator", *program, ids, needed) for program, ids in emulators.items()]
+    built, played = chosen is not None, chosen is not None and "qemu" in chosen.runs_in
+    checks = [_program("compiler", *program, ids, built) for program, ids in compilers.items()]
+    checks += [_program("emulator", *program, ids, played) for program, ids in emulators.items()]
     return checks + _flash_tools(boards, chosen)
 
 
@@ -134,11 +134,10 @@ def connection_checks(boards: Iterable[Board], chosen: Board | None, devices: li
     checks = []
     for device in devices:
         maybe = _ids(board for board in boards if devices_of(board, [device]))
-        if maybe:
+        if maybe or (device.ports and chosen is None):
             checks += [_device(device, maybe, needed), *_ports(device, maybe, needed)]
-    if not checks and chosen is not None and needed:
-        ids = f" (USB id {' or '.join(chosen.usb.ids)})" if chosen.usb else ""
-        mend = f"plug {chosen.name} in{ids}"
+    if not checks and chosen is not None and chosen.usb is not None and needed:
+        mend = f"plug {chosen.name} in (USB id {' or '.join(chosen.usb.ids)})"
         checks.append(Check("connected", chosen.id, False, True, "not connected", mend, (chosen.id,)))
     return [*checks, *_rules(boards), *_groups(needed, checks)]
 

@@ -98,7 +98,7 @@ def find_port(board: Board) -> str:
     if not ports:
         raise BoardError(
             f"{board.id} is not connected (no serial port with USB id {' or '.join(board.usb.ids)}); plug it "
-            f"in, or give its port with --port; to see what is there: fieldtune doctor --board {board.id}"
+            f"in, or give its port with --port; to see what is there: fieldtune doctor"
         )
     if len(ports) > 1:
         listed = "; ".join(f"{port}: {device.product}, {device.serial}" for port, device in ports)
@@ -128,7 +128,9 @@ def wait_for_port(ids: tuple[str, ...], serial: str | None) -> str:
 
 
 def port_problem(port: str) -> str | None:
-    """Return why `port` cannot be used and what mends that, or None."""
+    """Return why `port`, a device or a URL of pyserial, cannot be used and what mends that, or None."""
+    if "://" in port:
+        return None
     if not Path(port).exists():
         return f"there is no port {port}; plug the board in and look for its port with: fieldtune doctor"
     if not os.access(port, os.R_OK | os.W_OK):
@@ -139,11 +141,13 @@ def port_problem(port: str) -> str | None:
     return None
 
 
-def _group(path: str) -> str:
+def _group(port: str) -> str:
+    """Return the group that may use serial ports: Arch calls it uucp; root's is never to be joined."""
     try:
-        return grp.getgrgid(Path(path).stat().st_gid).gr_name
+        name = grp.getgrgid(Path(port).stat().st_gid).gr_name
     except (OSError, KeyError):
         return "dialout"
+    return name if name == "uucp" else "dialout"
 
 
 def group_command(group: str) -> str:

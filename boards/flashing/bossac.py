@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from boards.flashing.faults import port_fault
 from boards.flashing.runner import Capabilities, Fault, Job, Over, Runner
-from boards.usb import find_port, wait_for_port
+from boards.usb import wait_for_port
 
 
 def _unsupported(runner: Runner, job: Job) -> str:
@@ -42,8 +42,8 @@ class Bossac(Runner):
 
     def commands(self, job: Job) -> None:
         """Start the boot loader, wait for its port, write a flat image, reset."""
+        port = job.serial_port()
         image = job.image(".bin")
-        port = job.port or job.shell.find(lambda: find_port(job.board), "PORT")
         usb = job.board.usb
         job.shell.call("stty", "-F", port, "1200")
         if usb and usb.bootloader_ids and not job.shell.dry:

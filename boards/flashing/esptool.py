@@ -5,7 +5,6 @@ from typing import ClassVar
 
 from boards.flashing.faults import port_fault, wrong_chip
 from boards.flashing.runner import Capabilities, Fault, Job, Over, Runner
-from boards.usb import find_port
 
 
 def _no_answer(runner: Runner, job: Job) -> str:
@@ -43,7 +42,7 @@ class EspTool(Runner):
 
     def commands(self, job: Job) -> None:
         """Make Espressif's image format from the ELF, write it, reset."""
-        port = job.port or job.shell.find(lambda: find_port(job.board), "PORT")
+        port = job.serial_port()
         image = str(job.elf.with_suffix(".bin"))
         job.shell.call("esptool", "--chip", self.chip, "elf2image", "--output", image, str(job.elf))
         erase = ("--erase-all",) if job.erase else ()

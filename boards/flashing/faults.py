@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from boards.usb import UsbDevice, connected_devices, devices_of, is_accessible, port_problem, rule_command
+from boards.usb import UsbDevice, connected_devices, devices_of, is_accessible, rule_command
 
 if TYPE_CHECKING:
     from boards.flashing.runner import Job, Runner
@@ -20,7 +20,7 @@ def no_probe(runner: "Runner", job: "Job") -> str:
     wanted = f" with serial number {job.dev_id}" if job.dev_id else ""
     return (
         f"{runner.name} finds no probe{wanted} for {job.board.id}; connect the board's USB socket for "
-        f"debugging, then look at: fieldtune doctor --board {job.board.id}"
+        f"debugging, then look at: fieldtune doctor"
     )
 
 
@@ -69,11 +69,5 @@ def probe_busy(runner: "Runner", job: "Job") -> str:
 
 
 def port_fault(runner: "Runner", job: "Job") -> str:
-    """The serial port cannot be opened: say why."""
-    problem = port_problem(job.port) if job.port else None
-    if problem:
-        return problem
-    return (
-        f"{runner.name} cannot open the serial port of {job.board.id}; "
-        f"look at: fieldtune doctor --board {job.board.id}"
-    )
+    """The serial port cannot be opened any more: it could a moment ago."""
+    return f"{runner.name} cannot open the serial port of {job.board.id}; look at: fieldtune doctor"

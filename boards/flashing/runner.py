@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from boards.flashing.faults import candidates, several
 from boards.flashing.shell import Shell, ToolFailedError, ToolMissingError
+from boards.usb import find_port, port_problem
 from fieldtune.errors import BoardError
 
 if TYPE_CHECKING:
@@ -60,6 +61,18 @@ class Job:
     def start(self) -> int:
         """The address at which a .bin begins: that of the lowest flash, where the vectors lie."""
         return min(region.start for region in self.board.regions if region.kind == "flash")
+
+    def serial_port(self) -> str:
+        """Return the port to go over, which can be opened.
+
+        Raises:
+            BoardError: it cannot, or no single board is connected.
+        """
+        port = self.port or self.shell.find(lambda: find_port(self.board), "PORT")
+        problem = None if self.shell.dry else port_problem(port)
+        if problem:
+            raise BoardError(problem)
+        return port
 
     def image(self, suffix: Literal[".bin", ".hex"]) -> str:
         """Make the firmware a flat image or Intel hex; return its path."""
@@ -138,5 +151,4 @@ class Runner(abc.ABC):
         for fault in self.faults:
             if re.search(fault.pattern, error.output, re.IGNORECASE):
                 return fault.sentence(self, job)
-        doctor = f"fieldtune doctor --board {job.board.id}"
-        return f"flashing {job.board.id}: {error}; to check the set-up, run: {doctor}"
+        return f"flashing {job.board.id}: {error}; to check the set-up, run: fieldtune doctor"

@@ -109,5 +109,5 @@ class DryShell(Shell):
         try:
             return look()
         except BoardError as error:
-            say(f"{stand_in} stands for what is not known here: {error}")
+            say(f"{stand_in} in the commands stands for what is not there now: {error}")
             return stand_in

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from boards.flashing.faults import no_permission, no_probe, no_target
+from boards.flashing.faults import no_permission, no_probe, no_target, probe_busy
 from boards.flashing.runner import Capabilities, Fault, Job, Over, Runner
 
 
@@ -19,7 +19,8 @@ class StFlash(Runner):
     # Texts of stlink 1.7.0: src/stlink-lib/usb.c, common.c.
     faults: ClassVar[tuple[Fault, ...]] = (
         Fault(r"Could not open USB device", no_permission),
-        Fault(r"Couldn't find any ST-Link devices", no_probe),
+        Fault(r"unable to claim \(probably already in use", probe_busy),
+        Fault(r"Couldn't find .*ST-Link devices", no_probe),
         Fault(r"unknown chip id|Failed to connect to target|Could not find chip id", no_target),
     )
 

@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join(_lines(checks, with_boards=chosen is None)))
         if chosen:
-            missing = [check.name for check in checks if check.needed and not check.ok]
-            print(f"\n{chosen.id}: " + ("ready" if ready else f"not ready, for want of {', '.join(missing)}"))
+            missing = [f"{check.name} ({check.found})" for check in checks if check.needed and not check.ok]
+            print(f"\n{chosen.id} is " + ("ready" if ready else f"not ready: {', '.join(missing)}"))
     return 0 if ready or not chosen else 2
 
 
