@@ -58,7 +58,8 @@ def program_checks(boards: Iterable[Board], chosen: Board | None) -> list[Check]
         for board in boards
         if board.emulator
     }
-    built, played = chosen is not None, chosen is not None and "qemu" in chosen.runs_in
+    # A board without a port gets our C as a component: the vendor's kit brings a compiler.
+    built, played = chosen is not None and bool(chosen.port), chosen is not None and "qemu" in chosen.runs_in
     checks = [_program("compiler", *program, ids, built) for program, ids in compilers.items()]
     checks += [_program("emulator", *program, ids, played) for program, ids in emulators.items()]
     return checks + _flash_tools(boards, chosen)
@@ -68,11 +69,12 @@ def _ids(boards: Iterable[Board]) -> tuple[str, ...]:
     return tuple(board.id for board in boards)
 
 
-def _program(group: Group, program: str, package: str, boards: tuple[str, ...], needed: bool) -> Check:
+def _program(group: Group, program: str, package: str | None, boards: tuple[str, ...], needed: bool) -> Check:
     # GCC's --version begins with the number of the package.
     version = _version(program, ("-dumpfullversion",) if group == "compiler" else ("--version",))
     if version is None:
-        return Check(group, program, False, needed, "not installed", f"apt-get install {package}", boards)
+        mend = f"apt-get install {package}" if package else "install the vendor's kit"
+        return Check(group, program, False, needed, "not installed", mend, boards)
     return Check(group, program, True, needed, version, None, boards)
 
 

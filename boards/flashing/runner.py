@@ -33,24 +33,19 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class Job:
-    """What to flash and how.
+    """What to flash and how: `elf` is the linked firmware, beside which images of it are made.
 
     `dev_id` is the serial number of the probe or board, `port` the serial port of runners that go over one,
     `options` are words for the tool, each maybe several, as a shell splits them.
     """
 
     board: "Board"
-    project: Path
+    elf: Path
     shell: Shell
     dev_id: str | None = None
     port: str | None = None
     erase: bool = False
     options: tuple[str, ...] = ()
-
-    @property
-    def elf(self) -> Path:
-        """The linked firmware."""
-        return self.project / "build" / "firmware.elf"
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -132,9 +127,7 @@ class Runner(abc.ABC):
         if job.port and self.over != "serial":
             raise BoardError(f"{self.name} goes over no serial port; leave out --port")
         if not job.elf.is_file():
-            raise BoardError(
-                f"there is no firmware {job.elf}; build it with: fieldtune build -o {job.project}"
-            )
+            raise BoardError(f"there is no firmware {job.elf}; build it with: fieldtune build")
         if not job.shell.dry and self.over in ("probe", "usb") and job.dev_id is None:
             devices = candidates(job)
             if len(devices) > 1:
@@ -143,7 +136,7 @@ class Runner(abc.ABC):
     def _missing(self, job: Job, error: ToolMissingError) -> str:
         install = self.install
         if error.program.endswith("objcopy"):
-            install = f"install it with: apt-get install {job.board.compiler.package}"
+            install = f"install it with: apt-get install {job.board.compiler.package or 'binutils'}"
         return f"{error}; {install}; or take another runner of {job.board.id} with -r"
 
     def _explained(self, job: Job, error: ToolFailedError) -> str:

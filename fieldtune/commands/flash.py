@@ -20,8 +20,17 @@ HELP = "bring built firmware onto a board"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``fieldtune flash``."""
-    parser.add_argument("project", type=Path, metavar="DIR", help="folder that 'fieldtune build -o' wrote")
-    parser.add_argument("--board", metavar="FILE", help="the board file, if it was built for one")
+    parser.add_argument(
+        "project", type=Path, nargs="?", metavar="DIR", help="folder that 'fieldtune build -o' wrote"
+    )
+    parser.add_argument(
+        "-f",
+        "--file",
+        type=Path,
+        metavar="ELF",
+        help="firmware that was built otherwise (needs --board or DIR)",
+    )
+    parser.add_argument("--board", metavar="NAME", help="board, or board file (default: the project's)")
     parser.add_argument(
         "-r",
         "--runner",
@@ -47,10 +56,13 @@ def run(args: argparse.Namespace) -> int:
     """Flash, or print how."""
     from boards.flashing import DryShell, Job, Shell, flash, runner_of
 
+    if args.project is None and args.file is None:
+        raise UserError("what to flash? give the folder of a project, or --file ELF with --board")
     board = _board(args.project, args.board)
     runner = runner_of(board, args.runner)
+    elf = args.file or args.project / "build" / "firmware.elf"
     shell = DryShell() if args.dry_run else Shell()
-    job = Job(board, args.project, shell, args.dev_id, args.port, args.erase, tuple(args.tool_opt))
+    job = Job(board, elf, shell, args.dev_id, args.port, args.erase, tuple(args.tool_opt))
     if not args.dry_run:
         say(f"flashing {board.id} with {runner.name}")
     port = flash(runner, job)
@@ -64,28 +76,35 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _board(project: Path, board_file: str | None) -> Board:
-    """Return the board that the project was built for.
+def _board(project: Path | None, name: str | None) -> Board:
+    """Return the board that is named, and that the project was built for.
 
     Raises:
-        UserError: it is no project, or was built for another board.
+        UserError: neither says it, it is no project, or it was built for another board.
     """
     from boards import board_names, load_board
+
+    if project is None:
+        if name is None:
+            raise UserError("which board is it? add --board NAME")
+        return load_board(name)
+    board_id = _board_of(project)
+    if name is None and board_id not in board_names():
+        raise UserError(
+            f"{project} was built for a board of your own, {board_id}; give its file with --board"
+        )
+    board = load_board(name or board_id)
+    if board.id != board_id:
+        raise UserError(f"{project} was built for {board_id}, not for {board.id}; build it again")
+    return board
+
+
+def _board_of(project: Path) -> str:
     from firmware_gen.project import PLAN_FILE
 
     try:
-        board_id = str(json.loads((project / PLAN_FILE).read_text(encoding="utf-8"))["board"])
+        return str(json.loads((project / PLAN_FILE).read_text(encoding="utf-8"))["board"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{project} is no project of fieldtune (no readable {PLAN_FILE}); make one with: fieldtune build"
         ) from error
-    if board_file is None and board_id not in board_names():
-        raise UserError(
-            f"{project} was built for a board of your own, {board_id}; give its file with --board"
-        )
-    board = load_board(board_file or board_id)
-    if board.id != board_id:
-        raise UserError(
-            f"{project} was built for {board_id}, not for {board.id}; build it again for {board.id}"
-        )
-    return board
