@@ -18,7 +18,7 @@ from fieldtune.errors import BoardError
 
 WITH_PORT = [name for name in board_names() if load_board(name).port]
 BARE_METAL = [name for name in WITH_PORT if name != "native"]
-EMULATED = [name for name in BARE_METAL if load_board(name).runners]
+EMULATED = [name for name in BARE_METAL if load_board(name).runs_in]
 
 MINIMAL = """
 #include "port.h"

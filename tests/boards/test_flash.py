@@ -1,8 +1,8 @@
 """Flash runners: the exact commands, and a sentence with the mending command for what goes wrong.
 
-The tools themselves are not installed where the tests run. Stand-ins print what the tools' sources, or their
-The tools themselves are not installed where the tests run. Stand-ins print what their sources, or their users,
-say. OpenOCD 0.12.0, stlink 1.7.0, esptool 5.6.0, pyOCD 0.46.0 and bossac 1.9.1 were run to see it.
+The tools are not installed where the tests run: stand-ins print what the tools' sources or users say.
+OpenOCD 0.12.0, stlink 1.7.0, esptool 5.6.0, pyOCD 0.46.0 and bossac 1.9.1 were run to see it.
+"""
 
 import json
 import shlex
