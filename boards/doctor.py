@@ -162,19 +162,20 @@ def _ports(device: UsbDevice, boards: tuple[str, ...], needed: bool) -> list[Che
 
 def _rules(boards: list[Board]) -> list[Check]:
     """Look for udev rules of devices that tools open themselves; a serial port needs none."""
-    using: dict[str, list[str]] = {}
+    using: dict[tuple[str, ...], list[str]] = {}
     for board in boards:
         overs = {runner.over for runner in board.flash_runners}
-        if board.usb is None or not overs & {"probe", "usb"}:
-            continue
-        for usb_id in board.usb.all_ids if "probe" in overs else board.usb.bootloader_ids:
-            using.setdefault(usb_id, []).append(board.id)
+        if board.usb is not None and overs & {"probe", "usb"}:
+            ids = board.usb.all_ids if "probe" in overs else board.usb.bootloader_ids
+            using.setdefault(ids, []).append(board.id)
     checks = []
-    for usb_id, ids in using.items():
-        there = has_rule(usb_id)
-        mend = None if there else rule_command(usb_id)
-        found = "there" if there else "none"
-        checks.append(Check("udev rule", usb_id, there, False, found, mend, tuple(ids)))
+    for ids, names in using.items():
+        without = [usb_id for usb_id in ids if not has_rule(usb_id)]
+        found = "there"
+        if without:
+            found = "none" if len(without) == len(ids) else f"none for {', '.join(without)}"
+        mend = rule_command(*without) if without else None
+        checks.append(Check("udev rule", ", ".join(ids), not without, False, found, mend, tuple(names)))
     return checks
 
 

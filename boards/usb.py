@@ -2,6 +2,7 @@
 
 import grp
 import os
+import shlex
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -90,8 +91,7 @@ def find_port(board: Board) -> str:
     """
     if board.usb is None:
         raise BoardError(
-            f"{board.id} cannot be started from here and its description has no USB ids; "
-            "give the serial port it is at with --port"
+            f"the description of {board.id} has no USB ids by which to find its port; give it with --port"
         )
     devices = [device for device in devices_of(board, connected_devices()) if device.ports]
     ports = [(port, device) for device in devices for port in device.ports]
@@ -191,15 +191,17 @@ def has_rule(usb_id: str) -> bool:
     return False
 
 
-def rule_command(usb_id: str) -> str:
-    """Return the command that lets the members of plugdev, and whoever sits at the computer, use `usb_id`."""
-    vendor, product = usb_id.split(":")
-    rule = (
-        f'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{vendor}", ATTR{{idProduct}}=="{product}", '
-        'MODE="0660", GROUP="plugdev", TAG+="uaccess"'
-    )
+def rule_command(*usb_ids: str) -> str:
+    """Return the command that lets the members of plugdev, and whoever sits here, use `usb_ids`."""
+    rules = []
+    for usb_id in usb_ids:
+        vendor, product = usb_id.split(":")
+        rules.append(
+            f'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{vendor}", ATTR{{idProduct}}=="{product}", '
+            'MODE="0660", GROUP="plugdev", TAG+="uaccess"'
+        )
     # 60: a tag "uaccess" counts only in rules that come before 73-seat-late.rules.
     return (
-        f"echo '{rule}' | sudo tee -a /etc/udev/rules.d/60-fieldtune.rules && "
+        f"printf '%s\\n' {shlex.join(rules)} | sudo tee -a /etc/udev/rules.d/60-fieldtune.rules && "
         "sudo udevadm control --reload-rules && sudo udevadm trigger"
     )

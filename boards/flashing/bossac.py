@@ -12,7 +12,7 @@ from boards.usb import wait_for_port
 def _unsupported(runner: Runner, job: Job) -> str:
     return (
         f"this bossac does not know the chip of {job.board.id}; put Arduino's, which "
-        "'arduino-cli core install' brings, first on the PATH"
+        "'arduino-cli core install arduino:mbed_nano' brings, first on the PATH"
     )
 
 
@@ -29,7 +29,10 @@ class Bossac(Runner):
 
     name: ClassVar[str] = "bossac"
     program: ClassVar[str] = "bossac"
-    install: ClassVar[str] = "install Arduino's bossac with: arduino-cli core install arduino:mbed_nano"
+    install: ClassVar[str] = (
+        "run: arduino-cli core install arduino:mbed_nano; then put "
+        "~/.arduino15/packages/arduino/tools/bossac/VERSION on the PATH"
+    )
     over: ClassVar[Over] = "serial"
     can: ClassVar[Capabilities] = Capabilities(erase=True)
     version: ClassVar[tuple[str, ...]] = ("--help",)

@@ -40,4 +40,7 @@ def flash(runner: Runner, job: Job) -> str | None:
         return None
     # The device's name changes; its serial number does not, unless a boot loader has one of its own.
     serials = [device.serial for device in before if device.id in usb.ids]
-    return wait_for_port(usb.ids, serials[0] if len(serials) == 1 else None)
+    try:
+        return wait_for_port(usb.ids, serials[0] if len(serials) == 1 else None)
+    except BoardError as error:
+        raise BoardError(f"{job.board.id} is flashed, but {error}") from error

@@ -74,7 +74,7 @@ def _lines(checks: list[Check], *, with_boards: bool) -> list[str]:
     """Return a block for each group: ok, -- for what is absent and not needed, !! for what is wrong."""
     lines: list[str] = []
     group = ""
-    width = max(len(check.name) for check in checks if check.group != "connected")
+    width = max(len(check.name) for check in checks if check.group not in ("connected", "udev rule"))
     for check in checks:
         if check.group != group:
             group = check.group

@@ -107,7 +107,7 @@ def test_rights_that_are_missing_come_with_their_command(
     assert 'ATTR{idProduct}=="374e"' in probe["mend"]
     assert "sudo usermod -aG dialout $USER" in found["checks"][str(port)]["mend"]
     assert found["checks"][ID]["found"] == "none"
-    assert found["checks"][ID]["mend"].startswith("echo 'SUBSYSTEM")
+    assert found["checks"][ID]["mend"].startswith("printf '%s\\n' 'SUBSYSTEM")
 
 
 def test_a_tool_that_is_too_old_is_told(bus: Bus, capsys: pytest.CaptureFixture[str]) -> None:

@@ -268,7 +268,7 @@ FAULTS = [
         "pyocd",
         "0000400 W [Errno 13] Access denied (insufficient permissions) while trying to get the STLink USB "
         "device configuration (VID=0483 PID=374e). This can probably be remedied with a udev rule.",
-        f"no permission to use the USB device {ID} of mine; run: echo 'SUBSYSTEM==",
+        f"no permission to use the USB device {ID} of mine; run: printf '%s\\n' 'SUBSYSTEM==",
     ),
     (
         "pyocd",

@@ -77,7 +77,7 @@ def test_a_board_that_is_not_connected_is_told_by_its_id(bus: Bus, board: Board)
 
 
 def test_without_usb_ids_the_port_must_be_given(bus: Bus) -> None:
-    with pytest.raises(BoardError, match=r"no USB ids; give the serial port it is at with --port"):
+    with pytest.raises(BoardError, match=r"no USB ids by which to find its port; give it with --port"):
         find_port(load_board("netduinoplus2"))
 
 
@@ -144,6 +144,9 @@ def test_rules_of_a_device_are_recognised(bus: Bus, rule: str, there: bool) -> N
 
 def test_the_command_for_a_rule_makes_one_that_is_recognised(bus: Bus) -> None:
     assert not usb.has_rule(ST_LINK)
-    rule = usb.rule_command(ST_LINK).split("'")[1]
-    (bus.folder / "rules" / "60-fieldtune.rules").write_text(rule)
+    command = usb.rule_command(ST_LINK, "1366:1015").split(" | ")[0]
+    made = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    (bus.folder / "rules" / "60-fieldtune.rules").write_text(made)
     assert usb.has_rule(ST_LINK)
+    assert usb.has_rule("1366:1015")
+    assert not usb.has_rule("1366:1051")
