@@ -34,7 +34,7 @@ int main(void) {{
 
 
 def check_places(firmware: Firmware, board: Board) -> None:
-    """Check that all lies in a described region of its kind, and what the core starts from at the flash's start."""
+    """Check that all lies in a region of its kind, and at the flash's start what the core starts from."""
     with firmware.elf.open("rb") as stream:
         elf = ELFFile(stream)
         sections = {
@@ -44,7 +44,9 @@ def check_places(firmware: Firmware, board: Board) -> None:
         }
         for section in sections.values():
             start, end = section["sh_addr"], section["sh_addr"] + section["sh_size"]
-            homes = [region for region in board.regions if region.start <= start < region.start + region.bytes]
+            homes = [
+                region for region in board.regions if region.start <= start < region.start + region.bytes
+            ]
             writable = bool(section["sh_flags"] & SH_FLAGS.SHF_WRITE)
             assert [region.kind for region in homes] == ["ram" if writable else "flash"], section.name
             assert end <= homes[0].start + homes[0].bytes
@@ -54,7 +56,8 @@ def check_places(firmware: Firmware, board: Board) -> None:
         if board.arch == "arm":
             stack, reset = struct.unpack_from("<II", sections[".vectors"].data())
             assert stack == board.main_ram.start + board.stack_bytes
-            assert reset & 1 and reset == elf["e_entry"]
+            assert reset & 1
+            assert reset == elf["e_entry"]
 
 
 def own_board(folder: Path, text: str) -> Path:

@@ -84,7 +84,8 @@ def test_own_board_extends_a_board_with_several_memories(tmp_path: Path) -> None
     assert mine.main_ram.name == "ram"
     assert mine.ram_bytes == base.ram_bytes - 262144
     assert mine.port == base.port
-    assert mine.serial is not None and mine.serial.baud == 921600
+    assert mine.serial is not None
+    assert mine.serial.baud == 921600
 
 
 def test_board_without_a_port_needs_neither_its_ram_nor_a_package(tmp_path: Path) -> None:

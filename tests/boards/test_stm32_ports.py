@@ -1,4 +1,4 @@
-"""Ports of STM32 boards that nobody has here: what they write to the registers, judged by the reference manuals.
+"""Ports of STM32 boards that nobody has here: what they write to the registers, judged by the manuals.
 
 The port's C runs as a process against simulated registers (stm32_registers/registers.c), and from what it
 leaves there the clocks, the baud rate and the pins are computed anew, as the manuals define the fields.
@@ -21,7 +21,7 @@ Read = Callable[[int], int]
 
 @dataclass(frozen=True)
 class Clocks:
-    """What the registers say, in Hz: the core, the UART's clock, and the phase-locked loop's input and oscillator."""
+    """What the registers say, in Hz: core, UART's clock, the phase-locked loop's input and oscillator."""
 
     core: float
     uart: float
@@ -45,9 +45,9 @@ def h7(read: Read) -> Clocks:
     """RM0433 and RM0455, chapter RCC: HSI of 64 MHz, PLL1's output P, USART3 on APB1."""
     select, divide, config = read(0x58024428), read(0x58024430), read(0x5802442C)
     d1, d2 = read(0x58024418), read(0x5802441C)
-    assert field(select, 0, 2) == 0 and field(read(0x58024410), 3, 3) == 3
+    assert (field(select, 0, 2), field(read(0x58024410), 3, 3)) == (0, 3)
     assert field(config, 2, 2) == 3, "the input's range, 8 to 16 MHz"
-    assert field(config, 0, 2) == 0 and field(config, 16, 1) == 1, "no fraction, wide, output P"
+    assert (field(config, 0, 2), field(config, 16, 1)) == (0, 1), "no fraction, wide, output P"
     source = 64e6 / field(select, 4, 6)
     oscillator = source * (field(divide, 0, 9) + 1)
     core = oscillator / (field(divide, 9, 7) + 1) / ahb_divider(field(d1, 8, 4))
@@ -59,7 +59,7 @@ def h7(read: Read) -> Clocks:
 def f7(read: Read) -> Clocks:
     """RM0385, 5.3: HSI of 16 MHz, the PLL's output P, USART1 on APB2."""
     pll, config = read(0x40023804), read(0x40023808)
-    assert field(pll, 22, 1) == 0 and field(config, 2, 2) == 2
+    assert (field(pll, 22, 1), field(config, 2, 2)) == (0, 2)
     source = 16e6 / field(pll, 0, 6)
     oscillator = source * field(pll, 6, 9)
     assert oscillator / field(pll, 24, 4) == 48e6
@@ -71,7 +71,7 @@ def f7(read: Read) -> Clocks:
 def l4(read: Read) -> Clocks:
     """RM0432, 6.4: HSI16, the PLL's output R, LPUART1 on APB1, which counts in 256ths."""
     pll, config = read(0x4002100C), read(0x40021008)
-    assert field(pll, 0, 2) == 2 and field(pll, 24, 1) == 1 and field(config, 2, 2) == 3
+    assert (field(pll, 0, 2), field(pll, 24, 1), field(config, 2, 2)) == (2, 1, 3)
     source = 16e6 / (field(pll, 4, 4) + 1)
     oscillator = source * field(pll, 8, 7)
     core = oscillator / (2 * field(pll, 25, 2) + 2) / ahb_divider(field(config, 4, 4))
@@ -81,7 +81,7 @@ def l4(read: Read) -> Clocks:
 def u5(read: Read) -> Clocks:
     """RM0456, 11.8: HSI16, PLL1's output R, USART1 on APB2."""
     pll, divide = read(0x46020C28), read(0x46020C34)
-    assert field(pll, 0, 2) == 2 and field(pll, 18, 1) == 1 and field(read(0x46020C1C), 2, 2) == 3
+    assert (field(pll, 0, 2), field(pll, 18, 1), field(read(0x46020C1C), 2, 2)) == (2, 1, 3)
     assert field(pll, 2, 2) == 3, "the input's range, 8 to 16 MHz"
     source = 16e6 / (field(pll, 8, 4) + 1)
     oscillator = source * (field(divide, 0, 9) + 1)
