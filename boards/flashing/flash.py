@@ -39,7 +39,9 @@ def flash(runner: Runner, job: Job) -> str | None:
     if usb is None or not usb.reenumerates or job.shell.dry:
         return None
     # The device's name changes; its serial number does not, unless a boot loader has one of its own.
-    serials = [device.serial for device in before if device.id in usb.ids]
+    serials = [
+        device.serial for device in before if device.id in usb.ids and job.dev_id in (None, device.serial)
+    ]
     try:
         return wait_for_port(usb.ids, serials[0] if len(serials) == 1 else None)
     except BoardError as error:

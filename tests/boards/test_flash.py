@@ -442,6 +442,58 @@ def test_a_board_that_enumerates_anew_is_waited_for(
     assert json.loads(capsys.readouterr().out)["port"] == "/dev/ttyACM3"
 
 
+def test_of_two_boards_the_one_that_was_flashed_is_waited_for(
+    bus: Bus, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("mine.toml").write_text(ALL_TABLES.replace("[usb]", "[usb]\nreenumerates = true"))
+    bus.plug(ID, "003A", ports=("/dev/ttyACM3",))
+    bus.plug(ID, "003B", ports=("/dev/ttyACM4",))
+    stand_in(monkeypatch, openocd=(0, ""))
+    assert flash("-r", "openocd", "-i", "003B", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["port"] == "/dev/ttyACM4"
+
+
+def test_a_board_that_does_not_come_back_is_flashed_all_the_same(
+    bus: Bus, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("mine.toml").write_text(ALL_TABLES.replace("[usb]", "[usb]\nreenumerates = true"))
+    monkeypatch.setattr("boards.usb.BACK_SECONDS", 0.0)
+    stand_in(monkeypatch, openocd=(0, ""))
+    assert "mine is flashed, but no serial port of USB id" in complaint(capsys, "-r", "openocd")
+
+
+def test_bossac_goes_to_the_port_that_the_boot_loader_has(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    port = tmp_path / "ttyACM0"
+    port.touch()
+    bus.plug(ID, "003A", ports=(str(port),))
+    bus.plug("2341:005a", "003A", "Boot loader", ports=("/dev/ttyACM9",))
+    log = stand_in(monkeypatch, stty=(0, ""), bossac=(0, ""), arm_none_eabi_objcopy=(0, ""))
+    assert flash("-r", "bossac") == 0
+    *_, touched, written = log.read_text().splitlines()
+    assert touched == f"stty -F {port} 1200"
+    assert written == "bossac --port ttyACM9 -U -e -w -v p/build/firmware.bin -R"
+
+
+def test_a_port_that_cannot_be_used_is_told_before_a_tool_runs(
+    bus: Bus, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = stand_in(monkeypatch, esptool=(0, ""))
+    assert "there is no port /dev/ttyACM99" in complaint(capsys, "-r", "esptool", "--port", "/dev/ttyACM99")
+    assert not log.exists()
+
+
+def test_firmware_of_another_kit_is_flashed_by_its_file(bus: Bus, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("app.elf").touch()
+    assert main(["flash", "--board", "rpi_pico", "--file", "app.elf", "--dry-run"]) == 0
+    assert capsys.readouterr().out == "picotool load --verify --execute app.elf -f\n"
+    assert main(["flash", "--file", "app.elf"]) == 2
+    assert "which board is it? add --board" in capsys.readouterr().err
+    assert main(["flash"]) == 2
+    assert "what to flash? give the folder of a project" in capsys.readouterr().err
+
+
 def test_uf2_goes_to_the_drive_of_the_right_board(
     bus: Bus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
