@@ -83,8 +83,10 @@ def devices_of(board: Board, devices: Iterable[UsbDevice]) -> list[UsbDevice]:
     return [device for device in devices if device.id in ids]
 
 
-def find_port(board: Board) -> str:
+def find_port(board: Board, *, in_bootloader: bool = False) -> str:
     """Return the serial port of the one device that may be `board`, and say which; nothing is opened.
+
+    With `in_bootloader` it is looked for by the ids that it has in its boot loader.
 
     Raises:
         BoardError: none or several are connected; the sentence lists them.
@@ -93,11 +95,12 @@ def find_port(board: Board) -> str:
         raise BoardError(
             f"the description of {board.id} has no USB ids by which to find its port; give it with --port"
         )
-    devices = [device for device in devices_of(board, connected_devices()) if device.ports]
+    ids = board.usb.bootloader_ids if in_bootloader else board.usb.ids
+    devices = [device for device in connected_devices() if device.id in ids]
     ports = [(port, device) for device in devices for port in device.ports]
     if not ports:
         raise BoardError(
-            f"{board.id} is not connected (no serial port with USB id {' or '.join(board.usb.ids)}); plug it "
+            f"{board.id} is not connected (no serial port with USB id {' or '.join(ids)}); plug it "
             f"in, or give its port with --port; to see what is there: fieldtune doctor"
         )
     if len(ports) > 1:

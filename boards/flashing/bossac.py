@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from boards.flashing.faults import port_fault
+from boards.flashing.faults import candidates, port_fault
 from boards.flashing.runner import Capabilities, Fault, Job, Over, Runner
-from boards.usb import wait_for_port
+from boards.usb import find_port, wait_for_port
 
 
 def _unsupported(runner: Runner, job: Job) -> str:
@@ -45,11 +45,17 @@ class Bossac(Runner):
 
     def commands(self, job: Job) -> None:
         """Start the boot loader, wait for its port, write a flat image, reset."""
-        port = job.serial_port()
+        port = self._boot_loader(job)
         image = job.image(".bin")
-        usb = job.board.usb
-        job.shell.call("stty", "-F", port, "1200")
-        if usb and usb.bootloader_ids and not job.shell.dry:
-            port = wait_for_port(usb.bootloader_ids, None)
         # It always erases what it writes to. It takes the name of a port below /dev.
         job.shell.call("bossac", "--port", Path(port).name, "-U", "-e", "-w", "-v", image, *job.words, "-R")
+
+    def _boot_loader(self, job: Job) -> str:
+        """Return the port of the boot loader, which is started if it does not wait already."""
+        usb = job.board.usb
+        ids = usb.bootloader_ids if usb else ()
+        if job.port is None and not job.shell.dry and any(device.id in ids for device in candidates(job)):
+            return find_port(job.board, in_bootloader=True)
+        port = job.serial_port()
+        job.shell.call("stty", "-F", port, "1200")
+        return wait_for_port(ids, None) if ids and not job.shell.dry else port

@@ -83,7 +83,7 @@ PLAIN = {
         "esptool --chip esp32c3 elf2image --output p/build/firmware.bin p/build/firmware.elf",
         "esptool --chip esp32c3 --port PORT --baud 460800 write-flash 0x10000 p/build/firmware.bin",
     ],
-    "bossac": [BIN, "stty -F PORT 1200", "bossac --port PORT -U -e -w -v p/build/firmware.bin -R"],
+    "bossac": ["stty -F PORT 1200", BIN, "bossac --port PORT -U -e -w -v p/build/firmware.bin -R"],
     "gapy": [
         "gapy --target=gap9.evk --platform=board --target-dir=GAP_SDK_HOME/utils/gapy_v2/targets "
         "--work-dir=p/build --target-property=boot.flash_device=mram --target-property=boot.mode=flash "
@@ -468,12 +468,20 @@ def test_bossac_goes_to_the_port_that_the_boot_loader_has(
     port = tmp_path / "ttyACM0"
     port.touch()
     bus.plug(ID, "003A", ports=(str(port),))
-    bus.plug("2341:005a", "003A", "Boot loader", ports=("/dev/ttyACM9",))
     log = stand_in(monkeypatch, stty=(0, ""), bossac=(0, ""), arm_none_eabi_objcopy=(0, ""))
+
+    def start_boot_loader(seconds: float) -> None:
+        bus.plug("2341:005a", "003A", "Boot loader", ports=("/dev/ttyACM9",))
+
+    monkeypatch.setattr("boards.usb.time.sleep", start_boot_loader)
     assert flash("-r", "bossac") == 0
-    *_, touched, written = log.read_text().splitlines()
+    touched, converted, written = log.read_text().splitlines()
     assert touched == f"stty -F {port} 1200"
+    assert converted.startswith("arm-none-eabi-objcopy")
     assert written == "bossac --port ttyACM9 -U -e -w -v p/build/firmware.bin -R"
+    assert flash("-r", "bossac") == 0  # its boot loader waits already
+    converted, again = log.read_text().splitlines()[3:]
+    assert again == written
 
 
 def test_a_port_that_cannot_be_used_is_told_before_a_tool_runs(

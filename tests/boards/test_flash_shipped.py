@@ -92,8 +92,8 @@ EXPECTED = {
     ],
     ("nrf5340dk", "jlink"): jlink("nrf5340_xxaa_app"),
     ("arduino_nano_33_ble", "bossac"): [
-        BIN,
         "stty -F PORT 1200",
+        BIN,
         "bossac --port PORT -U -e -w -v p/build/firmware.bin -R",
     ],
     ("rpi_pico", "picotool"): PICOTOOL,
