@@ -28,7 +28,6 @@ def run(args: argparse.Namespace) -> int:
     import boards
     from firmware_gen.project import write_project
 
-    boards.check_port(boards.load_board(args.board))
     plan = options.make_plan(args, options.load_model(args))
     write_project(plan, args.out)
     firmware = boards.build(args.out, plan.board)

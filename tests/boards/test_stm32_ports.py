@@ -42,7 +42,7 @@ def apb_divider(code: int) -> int:
 
 
 def h7(read: Read) -> Clocks:
-    """RM0433 and RM0455, chapter RCC: HSI of 64 MHz, PLL1's output P, USART3 on APB1."""
+    """RM0433 and RM0455, RCC: HSI of 64 MHz, PLL1's output P, USART3 on APB1."""
     select, divide, config = read(0x58024428), read(0x58024430), read(0x5802442C)
     d1, d2 = read(0x58024418), read(0x5802441C)
     assert (field(select, 0, 2), field(read(0x58024410), 3, 3)) == (0, 3)
@@ -57,7 +57,7 @@ def h7(read: Read) -> Clocks:
 
 
 def f7(read: Read) -> Clocks:
-    """RM0385, 5.3: HSI of 16 MHz, the PLL's output P, USART1 on APB2."""
+    """RM0385, RCC: HSI of 16 MHz, the PLL's output P, USART1 on APB2."""
     pll, config = read(0x40023804), read(0x40023808)
     assert (field(pll, 22, 1), field(config, 2, 2)) == (0, 2)
     source = 16e6 / field(pll, 0, 6)
@@ -69,7 +69,7 @@ def f7(read: Read) -> Clocks:
 
 
 def l4(read: Read) -> Clocks:
-    """RM0432, 6.4: HSI16, the PLL's output R, LPUART1 on APB1, which counts in 256ths."""
+    """RM0432, RCC: HSI16, the PLL's output R, LPUART1 on APB1, which counts in 256ths."""
     pll, config = read(0x4002100C), read(0x40021008)
     assert (field(pll, 0, 2), field(pll, 24, 1), field(config, 2, 2)) == (2, 1, 3)
     source = 16e6 / (field(pll, 4, 4) + 1)
@@ -79,7 +79,7 @@ def l4(read: Read) -> Clocks:
 
 
 def u5(read: Read) -> Clocks:
-    """RM0456, 11.8: HSI16, PLL1's output R, USART1 on APB2."""
+    """RM0456, RCC: HSI16, PLL1's output R, USART1 on APB2."""
     pll, divide = read(0x46020C28), read(0x46020C34)
     assert (field(pll, 0, 2), field(pll, 18, 1), field(read(0x46020C1C), 2, 2)) == (2, 1, 3)
     assert field(pll, 2, 2) == 3, "the input's range, 8 to 16 MHz"
@@ -108,7 +108,7 @@ class Part:
     oscillator: tuple[float, float]
 
 
-def h7_part(supply: int, oscillator: float, waits: int, memories: int) -> Part:
+def h7_part(supply: int, oscillator: float, waits: int, memories: int, one_read: int) -> Part:
     return Part(
         clocks=h7,
         uart=0x40004800,
@@ -120,7 +120,8 @@ def h7_part(supply: int, oscillator: float, waits: int, memories: int) -> Part:
         ready=[(0x5802480C, supply, 0x58024804, 1 << 13), (0x58024818, 3 << 14, 0x58024818, 1 << 13)]
         + [(0x58024400, 1 << 24, 0x58024400, 1 << 25)],
         follow=[(0x58024410, 0, 3, 7)],
-        at_the_end=[(0x5802480C, 7, supply), (0x52002000, 15, waits), (0x580244DC, 7 << 29, memories << 29)]
+        at_the_end=[(0x51008108, 1, one_read)]
+        + [(0x5802480C, 7, supply), (0x52002000, 15, waits), (0x580244DC, 7 << 29, memories << 29)]
         + [(0x58024818, 3 << 14, 3 << 14)],
         input=(8e6, 16e6),
         oscillator=(192e6, oscillator),
@@ -128,8 +129,8 @@ def h7_part(supply: int, oscillator: float, waits: int, memories: int) -> Part:
 
 
 PARTS = {
-    "nucleo_h743zi2": h7_part(supply=6, oscillator=836e6, waits=4, memories=7),
-    "nucleo_h7a3zi_q": h7_part(supply=4, oscillator=560e6, waits=7, memories=3),
+    "nucleo_h743zi2": h7_part(supply=6, oscillator=836e6, waits=4, memories=7, one_read=1),
+    "nucleo_h7a3zi_q": h7_part(supply=4, oscillator=560e6, waits=7, memories=3, one_read=0),
     "stm32f746g_disco": Part(
         clocks=f7,
         uart=0x40011000,
@@ -193,6 +194,8 @@ class Simulated:
     def run(self, *commands: str) -> list[str]:
         part = self._part
         lines = [f"set {address:x} {value:x}" for address, value in part.reset]
+        # Alternate functions that a boot loader has left.
+        lines += [f"set {port + 0x20 + 4 * (number // 8):x} ffffffff" for port, number, _ in part.pins]
         lines += ["ready {:x} {:x} {:x} {:x}".format(*rule) for rule in part.ready]
         lines += ["follow {:x} {:x} {:x} {:x}".format(*rule) for rule in part.follow]
         lines += [f"uart {part.uart:x}", "start", *commands]

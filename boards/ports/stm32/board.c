@@ -1,5 +1,5 @@
 /* A board with an STM32: its clocks, the pins of its UART, UART and timer. The layout of a GPIO port is the
- * same in all families since the F2 (ST RM0433, chapter 11; RM0385, RM0432, RM0455 and RM0456 have the same
+ * same in all families since the F2 (ST RM0433, GPIO; RM0385, RM0432, RM0455 and RM0456 have the same
  * table). */
 #include "board.h"
 #include "hardware.h"

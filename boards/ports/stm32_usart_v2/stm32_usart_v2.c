@@ -1,5 +1,5 @@
 /* The USART and the LPUART of the newer STM32 families, with separate registers for the status and for both
- * directions: F0, F3, F7, G0, G4, H7, L0, L4, L5, U5, WB and others (ST RM0433, chapters 48 and 49). Its
+ * directions: F0, F3, F7, G0, G4, H7, L0, L4, L5, U5, WB and others (ST RM0433: USART, LPUART). Its
  * FIFO, where there is one, stays off. */
 #include "board.h"
 #include "cortex_m.h"

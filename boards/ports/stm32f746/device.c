@@ -1,4 +1,4 @@
-/* Clocks of the STM32F745, F746 and F756 (ST RM0385, chapters 3 to 5): 216 MHz, the most they may run at,
+/* Clocks of the STM32F745, F746 and F756 (ST RM0385: FLASH, PWR, RCC): 216 MHz, the most they may run at,
  * from the internal oscillator, so that no board needs a crystal.
  *
  * Addresses and bits: libopencm3 include/libopencm3/stm32/f7/pwr.h, lib/stm32/f7/rcc.c (216 MHz with APB1 at

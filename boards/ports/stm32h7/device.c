@@ -18,6 +18,12 @@
 #define D3CR_VOS     (3u << 14)
 #define D3CR_READY   (1u << 13)
 
+/* Reads of AXI SRAM may be wrong before revision V unless there is one at a time (ST ES0392, 2.2.9; Zephyr
+ * soc/st/stm32/stm32h7x/soc_m7.c). */
+#define DBGMCU_IDC       0x5C001000u
+#define REVISION_V       0x20000000u
+#define AXI_TARG7_FN_MOD 0x51008108u
+
 #define FLASH_ACR     0x52002000u
 #define ACR_LATENCY   15u
 #define ACR_HIGH_FREQ (3u << 4)
@@ -41,13 +47,16 @@
 #define HALVED        4u         /* of a peripheral bus: its input divided by two */
 
 void ft_hw_memories(void) {
-    /* Until the supply is named, the device stays in a state in which RAM may not be written. Once named, it
-     * cannot be changed before the next power-on: writing the same again does nothing. */
+    /* ST asks for it before all else (state Run*). Once named, the supply cannot be changed before the next
+     * power-on: writing the same again does nothing. */
     ft_set_bits(PWR_CR3, CR3_SUPPLY, FT_SUPPLY);
     ft_wait_for(PWR_CSR1, SUPPLY_READY, SUPPLY_READY);
-#ifdef FT_RAM_ENABLE
     ft_set_bits(FT_RAM_ENABLE, 0, FT_RAM_ENABLE_BITS);
     (void)FT_REGISTER(FT_RAM_ENABLE);
+#ifdef FT_AXI_SRAM_ERRATUM
+    if (FT_REGISTER(DBGMCU_IDC) < REVISION_V) {
+        FT_REGISTER(AXI_TARG7_FN_MOD) = 1;
+    }
 #endif
 }
 

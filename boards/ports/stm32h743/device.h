@@ -9,7 +9,8 @@
 #define FT_SUPPLY          6u          /* PWR_CR3: LDOEN and SCUEN, as after power-on */
 #define FT_RAM_ENABLE      0x580244DCu /* RCC_AHB2ENR */
 #define FT_RAM_ENABLE_BITS (7u << 29)  /* SRAM1, SRAM2, SRAM3 */
-#define FT_VOLTAGE_SCALE   3u          /* scale 1 */
+#define FT_AXI_SRAM_ERRATUM
+#define FT_VOLTAGE_SCALE   3u /* scale 1 */
 #define FT_FLASH_WAITS     4u
 #define FT_FLASH_HIGH_FREQ 2u
 #define FT_PLL_M           4u /* 64 MHz / 4 * 50 / 2 = 400 MHz */

@@ -1,4 +1,4 @@
-/* Clocks of the STM32L4R and L4S series (ST RM0432, chapters 3, 5 and 6): 120 MHz, the most they may run at,
+/* Clocks of the STM32L4R and L4S series (ST RM0432: FLASH, PWR, RCC): 120 MHz, the most they may run at,
  * from the internal oscillator, so that no board needs a crystal.
  *
  * Addresses and bits: libopencm3 include/libopencm3/stm32/l4/rcc.h and pwr.h (which end at the L4: R1MODE is

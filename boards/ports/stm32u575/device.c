@@ -1,4 +1,4 @@
-/* Clocks of the STM32U575 and U585 (ST RM0456, chapters 7, 10 and 11): 160 MHz, the most they may run at,
+/* Clocks of the STM32U575 and U585 (ST RM0456: FLASH, PWR, RCC): 160 MHz, the most they may run at,
  * from the internal oscillator, so that no board needs a crystal.
  *
  * Addresses, bits and sequence: OpenOCD tcl/target/stm32u5x.cfg (which takes another source), Zephyr
