@@ -25,11 +25,13 @@ def installed_packages() -> list[Package]:
     """Return Python itself, then what the core asks for, then what the extras ask for.
 
     Raises:
-        UserError: Fieldtune is not installed, so that its bounds are unknown.
+        UserError: Fieldtune is not installed, or the package that compares versions is not.
     """
-    from packaging.requirements import Requirement
-    from packaging.specifiers import SpecifierSet
-
+    try:
+        from packaging.requirements import Requirement
+        from packaging.specifiers import SpecifierSet
+    except ImportError as error:
+        raise UserError("the package packaging is not installed; run: pip install packaging") from error
     try:
         described = metadata.metadata("fieldtune")
         needed = [Requirement(text) for text in metadata.requires("fieldtune") or []]

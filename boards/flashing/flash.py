@@ -35,7 +35,12 @@ def flash(runner: Runner, job: Job) -> str | None:
     """
     usb = job.board.usb
     before = [] if job.shell.dry else devices_of(job.board, connected_devices())
-    runner.flash(job)
+    try:
+        runner.flash(job)
+    except KeyboardInterrupt as error:
+        raise BoardError(
+            f"stopped by Ctrl-C: {job.board.id} may hold half a firmware; run the same command again"
+        ) from error
     if usb is None or not usb.reenumerates or job.shell.dry:
         return None
     # The device's name changes; its serial number does not, unless a boot loader has one of its own.

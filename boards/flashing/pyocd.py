@@ -46,10 +46,12 @@ class PyOcd(Runner):
 
     def _check_board(self, job: Job) -> None:
         """Refuse another board, which its probe names (ST-LINK and DAPLink hold the id of their board)."""
-        printed = job.shell.ask("pyocd", "json", "--probes")
-        if not printed:
-            return
-        for probe in json.loads(printed).get("boards", []):
+        printed = job.shell.ask("pyocd", "json", "--probes") or ""
+        try:
+            probes = json.loads(printed[printed.index("{") :])["boards"]  # warnings may come first
+        except (ValueError, KeyError):
+            return  # what is wrong shows when it loads
+        for probe in probes:
             if job.dev_id and job.dev_id.lower() not in probe["unique_id"].lower():
                 continue
             target = probe["target"]

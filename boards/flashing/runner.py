@@ -50,7 +50,10 @@ class Job:
     @property
     def words(self) -> tuple[str, ...]:
         """The tool's extra words."""
-        return tuple(word for option in self.options for word in shlex.split(option))
+        try:
+            return tuple(word for option in self.options for word in shlex.split(option))
+        except ValueError as error:
+            raise BoardError(f"cannot split the words of -O {' '.join(self.options)}: {error}") from error
 
     @property
     def start(self) -> int:

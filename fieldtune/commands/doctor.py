@@ -55,7 +55,7 @@ def _package_checks() -> list[Check]:
         packages = installed_packages()
     except UserError as error:
         found, _, mend = str(error).partition("; ")
-        return [Check("python", "fieldtune", False, True, found, mend)]
+        return [Check("python", "packages", False, True, found, mend)]
     checks = []
     for package in packages:
         version = package.version or "not installed"

@@ -5,7 +5,10 @@ OpenOCD 0.12.0, stlink 1.7.0, esptool 5.6.0, pyOCD 0.46.0 and bossac 1.9.1 were 
 """
 
 import json
+import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +217,7 @@ def test_the_first_table_of_the_description_is_the_default(
         (["-r", "openocd", "--erase"], "openocd cannot erase the whole flash; leave out --erase"),
         (["-r", "uf2", "-i", "42"], "uf2 takes no -i"),
         (["-r", "pyocd", "--port", "/dev/x"], "pyocd goes over no serial port; leave out --port"),
+        (["-r", "pyocd", "-O", "'x"], "cannot split the words of -O 'x: No closing quotation"),
     ],
 )
 def test_what_a_tool_cannot_do_is_refused(
@@ -409,7 +413,7 @@ def test_a_probe_that_sits_on_another_board_is_refused(
     # The keys are those of pyOCD 0.46.0, tools/lists.py.
     other = {"unique_id": "003A", "board_name": "NUCLEO-L4R5ZI", "target": "stm32l4r5zitx"}
     unknown = {"unique_id": "003B", "board_name": "Generic", "target": "cortex_m"}
-    log = stand_in(monkeypatch, pyocd=(0, json.dumps({"boards": [other, unknown]})))
+    log = stand_in(monkeypatch, pyocd=(0, f"a warning\n{json.dumps({'boards': [other, unknown]})}"))
     said = complaint(capsys, "-r", "pyocd", "-i", "003A")
     assert "the connected board is NUCLEO-L4R5ZI (stm32l4r5zitx), not mine (stm32h743zitx)" in said
     assert "pyocd load" not in log.read_text()
@@ -500,6 +504,18 @@ def test_firmware_of_another_kit_is_flashed_by_its_file(bus: Bus, capsys: pytest
     assert "which board is it? add --board" in capsys.readouterr().err
     assert main(["flash"]) == 2
     assert "what to flash? give the folder of a project" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_what_became_of_the_board(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch)
+    tool = Path("bin/openocd")
+    tool.write_text("#!/bin/sh\nkill -INT $PPID\nexec /bin/sleep 30\n")
+    tool.chmod(0o755)
+    command = [sys.executable, "-m", "fieldtune", "flash", "p", "--board", "mine.toml", "-r", "openocd"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "stopped by Ctrl-C: mine may hold half a firmware; run the same command again" in done.stderr
 
 
 def test_uf2_goes_to_the_drive_of_the_right_board(
