@@ -165,6 +165,7 @@ def profile(
         LinkError: the port cannot be opened, does not answer, or loses too much.
     """
     board = plan.board
+    boards.check_port(board)
     if port is None and not board.runs_in:
         port = boards.find_port(board)
     if port is not None and board.runs_in:
