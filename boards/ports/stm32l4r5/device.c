@@ -1,8 +1,9 @@
 /* Clocks of the STM32L4R and L4S series (ST RM0432: FLASH, PWR, RCC): 120 MHz, the most they may run at,
  * from the internal oscillator, so that no board needs a crystal.
  *
- * Addresses and bits: libopencm3 include/libopencm3/stm32/l4/rcc.h and pwr.h (which end at the L4: R1MODE is
- * that of ST's stm32l4r5xx.h), Zephyr dts/arm/st/l4/stm32l4.dtsi.
+ * Addresses and bits: libopencm3 include/libopencm3/stm32/l4/rcc.h and pwr.h, Zephyr
+ * dts/arm/st/l4/stm32l4.dtsi; what an L4 does not have (boost, 5 wait states) and PG7, PG8: uKOS-X's start-up
+ * for the NUCLEO-L4R5ZI.
  */
 #include "stm32.h"
 
