@@ -5,6 +5,7 @@ from boards.building import Firmware, build, has_compiler
 from boards.description import board_names, load_board
 from boards.port import check_port, port_files
 from boards.running import Running, start
+from boards.usb import find_port
 
 __all__ = [
     "Board",
@@ -15,6 +16,7 @@ __all__ = [
     "board_names",
     "build",
     "check_port",
+    "find_port",
     "has_compiler",
     "load_board",
     "port_files",

@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from boards.flashing.runner import Runner
 
 Arch = Literal["host", "arm", "riscv", "xtensa"]
 RegionKind = Literal["ram", "flash"]
 FpuKind = Literal["single", "double"]
-RunnerKind = Literal["process", "qemu"]
+HostKind = Literal["process", "qemu"]
 Isa = Literal["c", "dsp", "mve"]
 
 
@@ -51,6 +54,25 @@ class Serial:
 
 
 @dataclass(frozen=True)
+class Usb:
+    """How the board, or the probe on it, shows itself: ids are "vendor:product" in lower-case hex.
+
+    `bootloader_ids` are those that it has in its boot loader. A board that `reenumerates` is gone from
+    the bus for a moment when it has been flashed.
+    """
+
+    ids: tuple[str, ...]
+    bootloader_ids: tuple[str, ...]
+    reenumerates: bool
+    source: str
+
+    @property
+    def all_ids(self) -> tuple[str, ...]:
+        """All ids that it may have."""
+        return (*self.ids, *self.bootloader_ids)
+
+
+@dataclass(frozen=True)
 class Power:
     """Power while the core computes, under `condition`; for estimates, which are printed as such."""
 
@@ -75,6 +97,8 @@ class Board:
     `port` names the folders whose files make up the port; it is empty where start-up and clocks are left to
     the vendor's kit, to which our C is added as a component. `port_ram_bytes` is all static RAM of the port
     (receive ring, counters), or what is known of the kit's. The first RAM region holds data and stack.
+    `runs_in` says how this computer can play the board; `flash_runners` are the tools that bring firmware to
+    a real one, the best first.
     """
 
     id: str
@@ -93,9 +117,11 @@ class Board:
     port_ram_bytes: int
     compiler: Compiler
     port: tuple[Path, ...]
-    runners: tuple[RunnerKind, ...]
+    runs_in: tuple[HostKind, ...]
     emulator: Emulator | None
     serial: Serial | None
+    usb: Usb | None
+    flash_runners: "tuple[Runner, ...]"
     power: Power | None
     sources: Mapping[str, str]
 

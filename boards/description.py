@@ -1,7 +1,9 @@
 """Board descriptions: one TOML file a board, read strictly: a slip is found before it costs a build."""
 
+import dataclasses
 import difflib
 import itertools
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +15,14 @@ from boards.board import (
     Compiler,
     Emulator,
     FpuKind,
+    HostKind,
     MemoryRegion,
     Power,
     RegionKind,
-    RunnerKind,
     Serial,
+    Usb,
 )
+from boards.flashing import RUNNERS, Runner
 from fieldtune.errors import BoardError
 
 SHIPPED = Path(__file__).parent / "descriptions"
@@ -198,12 +202,14 @@ def _board(table: _Table, folder: Path) -> Board:
         port_ram_bytes=(
             table.number("port_ram_bytes") if port else table.optional("port_ram_bytes", table.number) or 0
         ),
-        runners=table.choices("runners", RunnerKind),
+        runs_in=table.optional("runs_in", lambda key: table.choices(key, HostKind)) or (),
         sources=table.optional("sources", lambda key: _sources(table.table(key))) or {},
         regions=_regions(table.table("regions")),
         compiler=_compiler(table.table("compiler")),
         emulator=table.optional("emulator", lambda key: _emulator(table.table(key))),
         serial=table.optional("serial", lambda key: _serial(table.table(key))),
+        usb=table.optional("usb", lambda key: _usb(table.table(key))),
+        flash_runners=table.optional("flash", lambda key: _flash_runners(table.table(key))) or (),
         power=table.optional("power", lambda key: _power(table.table(key))),
     )
     table.finish()
@@ -218,10 +224,10 @@ def _check(board: Board, table: _Table) -> None:
             raise table.error("regions", f'needs a region of kind "{kind}"')
     if board.clock_hz is not None and "clock_hz" not in board.sources:
         raise table.error("sources.clock_hz", "is missing: say where the number comes from")
-    if board.runners and not board.port:
-        raise table.error("port", "is missing, although the board has runners")
-    if "qemu" in board.runners and board.emulator is None:
-        raise table.error("emulator", 'is missing, although "qemu" is among the runners')
+    if board.runs_in and not board.port:
+        raise table.error("port", 'is missing, although the board "runs_in" something')
+    if "qemu" in board.runs_in and board.emulator is None:
+        raise table.error("emulator", 'is missing, although the board "runs_in" qemu')
     if board.rx_ring_bytes & (board.rx_ring_bytes - 1):
         raise table.error("rx_ring_bytes", f"must be a power of two, not {board.rx_ring_bytes}")
     if board.stack_bytes % 8:
@@ -294,6 +300,49 @@ def _serial(table: _Table) -> Serial:
     serial = Serial(baud=table.number("baud", least=1))
     table.finish()
     return serial
+
+
+def _usb(table: _Table) -> Usb:
+    usb = Usb(
+        ids=_usb_ids(table, "ids"),
+        bootloader_ids=table.optional("bootloader_ids", lambda key: _usb_ids(table, key)) or (),
+        reenumerates=table.flag("reenumerates"),
+        source=table.text("source"),
+    )
+    table.finish()
+    return usb
+
+
+def _usb_ids(table: _Table, key: str) -> tuple[str, ...]:
+    ids = table.texts(key)
+    for usb_id in ids:
+        if not re.fullmatch("[0-9a-f]{4}:[0-9a-f]{4}", usb_id):
+            raise table.error(key, f'must hold "vendor:product" in lower-case hex, not {usb_id!r}')
+    return ids
+
+
+def _flash_runners(table: _Table) -> tuple[Runner, ...]:
+    """Read the tables [flash.NAME]; their order is that of preference."""
+    runners: list[Runner] = []
+    for name in table.entries():
+        if name not in RUNNERS:
+            hint = _closest(name, list(RUNNERS))
+            raise table.error(name, f"is no flash tool{hint}; there are {', '.join(RUNNERS)}")
+        runners.append(_flash_runner(RUNNERS[name], table.table(name)))
+    return tuple(runners)
+
+
+def _flash_runner(runner: type[Runner], table: _Table) -> Runner:
+    """Fill a runner's fields: strings (which may be absent), whole numbers, lists of strings."""
+    read: dict[Any, Callable[[str], Any]] = {
+        str: table.text,
+        int: table.number,
+        tuple[str, ...]: table.texts,
+        str | None: lambda key: table.optional(key, table.text),
+    }
+    values = {field.name: read[field.type](field.name) for field in dataclasses.fields(runner)}
+    table.finish()
+    return runner(**values)
 
 
 def _power(table: _Table) -> Power:

@@ -81,13 +81,13 @@ def start(firmware_elf: Path, board: Board, *, icount: int | None = None) -> Ite
 def _command(elf: Path, board: Board, icount: int | None) -> list[str]:
     if not elf.is_file():
         raise BoardError(f"there is no firmware {elf}; build it first")
-    if "process" in board.runners:
+    if "process" in board.runs_in:
         if icount is not None:
             raise BoardError(
                 f"board {board.id} counts no instructions; take an emulated board such as mps2_an500"
             )
         return [str(elf.resolve())]
-    emulator = board.emulator if "qemu" in board.runners else None
+    emulator = board.emulator if "qemu" in board.runs_in else None
     if emulator is None:
         raise BoardError(f"board {board.id} is not emulated; connect it and name its port with --port")
     program = shutil.which(emulator.program)

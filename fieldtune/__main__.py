@@ -20,6 +20,7 @@ COMMANDS = (
     "inspect",
     "plan",
     "build",
+    "flash",
     "verify",
     "profile",
     "energy",
@@ -27,6 +28,7 @@ COMMANDS = (
     "tune",
     "report",
     "demo",
+    "doctor",
 )
 
 

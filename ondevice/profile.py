@@ -168,7 +168,10 @@ def profile(
         LinkError: the port cannot be opened, does not answer, or loses too much.
     """
     board = plan.board
-    if port is not None and board.runners:
+    boards.check_port(board)
+    if port is None and not board.runs_in:
+        port = boards.find_port(board)
+    if port is not None and board.runs_in:
         raise BoardError(
             f"{board.id} runs on this computer and is counted only where it is started; leave out --port"
         )

@@ -26,20 +26,22 @@ def open_board(
 ) -> Iterator[Device]:
     """Write the C project for `plan`, build it, start it and yield the open Device.
 
-    With `port` the board is taken as it is, flashed with this plan's firmware before; nothing is built.
+    With `port`, or where the board cannot be started here and one is connected, it is taken as it is, flashed
+    with this plan's firmware before; nothing is built.
 
     Raises:
-        BoardError: a tool is missing, the build fails, or the board runs another firmware.
+        BoardError: a tool is missing, the build fails, no board (or several) is there, or it runs another
+            firmware.
         LinkError: the port cannot be opened or does not answer.
     """
     board = plan.board
+    if port is None and not board.runs_in:
+        port = boards.find_port(board)
     if port is not None:
         baud = board.serial.baud if board.serial else ANY_BAUD
         with Device.open(port, baud=baud, plan_hash=plan.hash(), log=log) as device:
             yield device
         return
-    if not board.runners:
-        raise BoardError(f"{board.id} cannot be started from here; give the serial port it is at with --port")
     with _started(plan, _built(plan, project), log) as device:
         yield device
 

@@ -9,6 +9,7 @@ from fieldtune.sizes import format_size
 
 if TYPE_CHECKING:
     from boards import Board
+    from boards.usb import UsbDevice
 
 NAME = "boards"
 HELP = "list the boards, or show everything about one"
@@ -25,26 +26,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a table of all boards, or the facts about one with their sources."""
     from boards import board_names, load_board
+    from boards.usb import connected_devices
 
+    connected = connected_devices()
     shown = [load_board(name) for name in ([args.board] if args.board else board_names())]
     if args.json:
-        facts = [_facts(board) for board in shown]
+        facts = [_facts(board, connected) for board in shown]
         print(json.dumps(facts[0] if args.board else facts, indent=2))
     elif args.board:
-        print("\n".join(_lines(shown[0])))
+        print("\n".join(_lines(shown[0], connected)))
     else:
-        print("\n".join(_table(shown)))
+        print("\n".join(_table(shown, connected)))
     return 0
 
 
-def _facts(board: "Board") -> dict[str, Any]:
+def _facts(board: "Board", connected: "list[UsbDevice]") -> dict[str, Any]:
+    from boards.usb import devices_of
+
     facts = dataclasses.asdict(board)
     facts["port"] = [folder.name for folder in board.port]
+    facts["flash_runners"] = {runner.name: dataclasses.asdict(runner) for runner in board.flash_runners}
+    facts["connected"] = [str(device) for device in devices_of(board, connected)]
     return {**facts, "ram_bytes": board.ram_bytes, "flash_bytes": board.flash_bytes}
 
 
-def _table(boards: "list[Board]") -> list[str]:
-    rows = [("board", "core", "RAM", "flash", "runs in", "name")]
+def _table(boards: "list[Board]", connected: "list[UsbDevice]") -> list[str]:
+    from boards.usb import devices_of
+
+    rows = [("board", "core", "RAM", "flash", "runs in", "connected", "name")]
     rows += [
         (
             board.id,
@@ -52,6 +61,7 @@ def _table(boards: "list[Board]") -> list[str]:
             format_size(board.ram_bytes),
             format_size(board.flash_bytes),
             _runs_in(board),
+            "maybe" if devices_of(board, connected) else "-",
             board.name,
         )
         for board in boards
@@ -62,7 +72,9 @@ def _table(boards: "list[Board]") -> list[str]:
     ]
 
 
-def _lines(board: "Board") -> list[str]:
+def _lines(board: "Board", connected: "list[UsbDevice]") -> list[str]:
+    from boards.usb import devices_of
+
     clock = f"{board.clock_hz / 1e6:g} MHz ({board.sources['clock_hz']})" if board.clock_hz else "unknown"
     lines = [
         f"{board.id}: {board.name} ({board.vendor})",
@@ -78,8 +90,13 @@ def _lines(board: "Board") -> list[str]:
         f"  stack     {format_size(board.stack_bytes)}",
         f"  port      {_port(board)}",
         f"  compiler  {board.compiler.prefix}gcc {' '.join(board.compiler.flags)}".rstrip(),
-        f"  runs in   {', '.join(board.runners) or 'nothing here: connect it'}",
+        f"  runs in   {', '.join(board.runs_in) or 'nothing here: connect it'}",
     ]
+    if board.flash_runners:
+        lines.append(f"  flash     with {', '.join(runner.name for runner in board.flash_runners)}")
+    if board.usb is not None:
+        lines.append(f"  USB       {', '.join(board.usb.all_ids)} ({board.usb.source})")
+    lines += [f"  maybe at  {device}" for device in devices_of(board, connected)]
     if board.power is not None:
         power = board.power
         lines.append(f"  power     {power.active_mw:g} mW, {power.condition} ({power.source})")
@@ -87,7 +104,7 @@ def _lines(board: "Board") -> list[str]:
 
 
 def _runs_in(board: "Board") -> str:
-    return ", ".join(board.runners) or ("(connected)" if board.port else "(your firmware)")
+    return ", ".join(board.runs_in) or ("(connected)" if board.port else "(your firmware)")
 
 
 def _port(board: "Board") -> str:

@@ -111,6 +111,14 @@ def add_prefer(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_port(parser: argparse.ArgumentParser) -> None:
+    """Add where a real board is."""
+    parser.add_argument(
+        "--port",
+        help="serial port of a board that runs this firmware (default: the emulator, or the one board there)",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add --json."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--train", action="store_true", help="a training step of what --update names, not an inference"
     )
-    parser.add_argument("--port", help="serial port of a real board that runs this plan's firmware")
+    options.add_port(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the random sample (default 0)")
     parser.add_argument(
         "--memory",

@@ -35,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
     options.add_plan(parser)
     options.add_search(parser)
-    parser.add_argument(
-        "--port", help="serial port of a board that runs the firmware (default: start the emulator)"
-    )
+    options.add_port(parser)
     parser.add_argument(
         "--data", type=Path, required=True, help="frames: .npz, IDSIA-µMDE csv or TUM RGB-D folder"
     )

@@ -31,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--board", default="native", help="a name that 'fieldtune boards' lists, or a board file"
     )
     options.add_prefer(parser)
-    parser.add_argument(
-        "--port", help="serial port of a board that runs the firmware (default: start the emulator)"
-    )
+    options.add_port(parser)
     parser.add_argument(
         "--inputs", type=Path, metavar="X", help=".npy or .npz arrays, or frames (default: random values)"
     )

@@ -18,7 +18,7 @@ from fieldtune.errors import BoardError
 
 WITH_PORT = [name for name in board_names() if load_board(name).port]
 BARE_METAL = [name for name in WITH_PORT if name != "native"]
-EMULATED = [name for name in BARE_METAL if load_board(name).runners]
+EMULATED = [name for name in BARE_METAL if load_board(name).runs_in]
 
 MINIMAL = """
 #include "port.h"
@@ -200,7 +200,7 @@ def test_missing_emulator_names_its_package(
 
 
 def test_board_that_is_not_emulated_cannot_be_started(tmp_path: Path) -> None:
-    board = load_board(own_board(tmp_path, 'extends = "netduinoplus2"\nid = "real"\nrunners = []\n'))
+    board = load_board(own_board(tmp_path, 'extends = "netduinoplus2"\nid = "real"\nruns_in = []\n'))
     elf = tmp_path / "firmware.elf"
     elf.touch()
     with pytest.raises(BoardError, match="real is not emulated; connect it"), start(elf, board):

@@ -92,8 +92,8 @@ def test_board_without_a_port_needs_neither_its_ram_nor_a_package(tmp_path: Path
     text = (SHIPPED / "esp32s3.toml").read_text()
     assert load_board(write(tmp_path, text)).port_ram_bytes == 0
     assert load_board(write(tmp_path, f"port_ram_bytes = 20000\n{text}")).port_ram_bytes == 20000
-    with pytest.raises(BoardError, match="'port' is missing, although the board has runners"):
-        load_board(write(tmp_path, text.replace("runners = []", 'runners = ["process"]')))
+    with pytest.raises(BoardError, match="'port' is missing, although the board"):
+        load_board(write(tmp_path, f'runs_in = ["process"]\n{text}'))
 
 
 def test_circle_of_extends_is_refused(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_circle_of_extends_is_refused(tmp_path: Path) -> None:
         ('dsp = "yes"', r"'dsp' must be true or false"),
         ('port = ["mps9"]', r"'port' names 'mps9'"),
         ('port = "mps2"', r"'port' must be a list of strings"),
-        ('runners = ["jtag"]', r"'runners' must be \"process\" or \"qemu\", not 'jtag'"),
+        ('runs_in = ["jtag"]', r"'runs_in' must be \"process\" or \"qemu\", not 'jtag'"),
         ("name = 5", r"'name' must be a string, not 5"),
         ("regions = 5", r"'regions' must be a table"),
         ('[regions.ram]\nkind = "rom"', r"'regions\.ram\.kind' must be \"ram\" or \"flash\""),
@@ -144,7 +144,7 @@ def test_wrong_description_names_file_and_key(tmp_path: Path, text: str, problem
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["id", "core", "arch", "port", "stack_bytes", "runners", "port_ram_bytes"])
+@pytest.mark.parametrize("key", ["id", "core", "arch", "port", "stack_bytes", "port_ram_bytes"])
 def test_missing_key_is_named(tmp_path: Path, key: str) -> None:
     lines = (SHIPPED / "mps2_an500.toml").read_text().splitlines()
     path = write(tmp_path, "\n".join(line for line in lines if not line.startswith(f"{key} ")))

@@ -21,7 +21,7 @@ from elftools.elf.elffile import ELFFile
 
 from boards import Firmware, Running, board_names, load_board, start
 
-STARTED = [name for name in board_names() if load_board(name).runners]
+STARTED = [name for name in board_names() if load_board(name).runs_in]
 EMULATED = [name for name in STARTED if name != "native"]
 PROGRAM_COUNTER = {"arm": 15, "riscv": 32}  # GDB's number of the register
 MOST_STEPS = 1000  # of which a port's set-up and the way to the first wait take some dozens

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from serial.tools import list_ports
+from serial.tools.list_ports_common import ListPortInfo
 from tiny import write_tiny
 
 from boards import build, load_board, start
-from boards.board import Power
+from boards.board import Power, Usb
 from fieldtune.__main__ import main
 from fieldtune.errors import BoardError
 from firmware_gen.emit import step_parts
@@ -179,11 +181,29 @@ def test_a_board_at_a_port_counts_with_its_own_clock(
     plan = plan_for(model, "native", UPDATE)
     write_project(plan, tmp_path / "project")
     elf = build(tmp_path / "project", plan.board).elf
-    elsewhere = dataclasses.replace(plan.board, runners=(), clock_hz=clock)
+    elsewhere = dataclasses.replace(plan.board, runs_in=(), clock_hz=clock)
     with start(elf, plan.board) as running:
         found = profile(dataclasses.replace(plan, board=elsewhere), running.url)
     assert found.unit == unit
     assert found.total > 0
+
+
+def test_the_one_board_that_is_connected_is_taken(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_for(model, "native")
+    write_project(plan, tmp_path / "project")
+    elf = build(tmp_path / "project", plan.board).elf
+    usb = Usb(ids=("0483:374e",), bootloader_ids=(), reenumerates=False, source="a test")
+    plan = dataclasses.replace(plan, board=dataclasses.replace(plan.board, runs_in=(), usb=usb))
+    with start(elf, load_board("native")) as running:
+        port = ListPortInfo(running.url)
+        port.vid, port.pid, port.serial_number, port.product = 0x0483, 0x374E, "003A", "STLINK-V3"
+        monkeypatch.setattr(list_ports, "comports", lambda: [port])
+        assert profile(plan).unit == "ns"
+        with open_board(plan, tmp_path / "unused") as device:
+            assert device.hello.plan_hash == plan.hash()
+    assert f"native is at {running.url}: STLINK-V3" in capsys.readouterr().err
 
 
 def test_an_emulator_at_a_port_counts_nothing(model: Path) -> None:
