@@ -102,7 +102,7 @@ def memory_profile(
         LinkError: the port cannot be opened or does not answer.
     """
     board = plan.board
-    if port is not None and board.runners:
+    if port is not None and board.runs_in:
         raise BoardError(f"{board.id} runs on this computer and is started here; leave out --port")
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
         project = Path(folder) / "project"
@@ -110,7 +110,7 @@ def memory_profile(
         firmware = boards.build(project, board)
         placed = read_memory_map(firmware.elf)
         used = None
-        if port is not None or board.runners:
+        if port is not None or board.runs_in:
             with open_board(plan, project, port, log) as device:  # which compiles nothing again
                 work = random_work(plan, device, seed, hyper)
                 work.begin()
