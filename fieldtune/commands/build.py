@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``fieldtune build``."""
     options.add_model(parser)
     options.add_plan(parser)
+    options.add_mlperf(parser)
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="DIR", help="folder of the C project"
     )
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     import boards
     from firmware_gen.project import write_project
 
-    plan = options.make_plan(args, options.load_model(args))
+    plan = options.make_plan(args, options.load_model(args), args.mlperf)
     write_project(plan, args.out)
     firmware = boards.build(args.out, plan.board)
     say(f"wrote {firmware.elf}: {firmware.flash_bytes:,} B flash, {firmware.ram_bytes:,} B static RAM")
