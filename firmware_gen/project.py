@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,13 +138,23 @@ def write_project(plan: Plan, out: Path) -> None:
     Raises:
         UserError: `out` is something else than a project, or cannot be written.
     """
+    replace_project(out, lambda folder: _write_files(plan, folder))
+
+
+def replace_project(out: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make a project in an empty folder, which then takes the place of `out`, whole.
+
+    Raises:
+        UserError: `out` is something else than a project, or cannot be written.
+    """
     if out.exists() and not (out / PLAN_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is no C project; name an empty or new folder with -o")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
             fresh = Path(temporary) / "project"
-            _write_files(plan, fresh)
+            fresh.mkdir()
+            write(fresh)
             if (out / "build").is_dir():
                 (out / "build").rename(fresh / "build")  # unchanged objects need no second compilation
             if out.exists():
@@ -178,12 +189,16 @@ def _belongs(source: Path, plan: Plan) -> bool:
 
 
 def _write_files(plan: Plan, folder: Path) -> None:
-    folder.mkdir()
     write_runtime(plan, folder / "runtime")
     shutil.copyfile(RUNTIME / MAIN, folder / "runtime" / MAIN)
     (folder / "port").mkdir()
     for name, text in port_files(plan.board).items():
         (folder / "port" / name).write_text(text)
     (folder / "model.c").write_text(model_c(plan))
+    write_plan(plan, folder)
+
+
+def write_plan(plan: Plan, folder: Path) -> None:
+    """Write ``plan.json``."""
     described = {**plan.describe(), "plan_hash": plan.hash()}
     (folder / PLAN_FILE).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
