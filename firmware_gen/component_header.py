@@ -67,8 +67,8 @@ static inline void ft_train_step(const ft_hyper_t *hyper, float losses[FT_LOSS_C
 """
 _THREADS = (
     "Threads: nothing here may run twice at the same time. Call it from one task, or hold one lock around "
-    "every call and around reading and writing tensors; never from an interrupt. A call may be interrupted and "
-    "preempted. While a host trains over the link, do not train yourself: it would not know."
+    "every call and around reading and writing tensors; never from an interrupt. A call may be interrupted "
+    "and preempted. While a host trains over the link, do not train yourself: it would not know."
 )
 
 
