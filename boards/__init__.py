@@ -3,7 +3,7 @@
 from boards.board import Board, Isa, MemoryRegion
 from boards.building import Firmware, build, has_compiler
 from boards.description import board_names, load_board
-from boards.port import port_files
+from boards.port import check_port, port_files
 from boards.running import Running, start
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Running",
     "board_names",
     "build",
+    "check_port",
     "has_compiler",
     "load_board",
     "port_files",

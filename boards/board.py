@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Arch = Literal["host", "arm", "riscv"]
+Arch = Literal["host", "arm", "riscv", "xtensa"]
 RegionKind = Literal["ram", "flash"]
 FpuKind = Literal["single", "double"]
 RunnerKind = Literal["process", "qemu"]
@@ -25,10 +25,12 @@ class MemoryRegion:
 
 @dataclass(frozen=True)
 class Compiler:
-    """A GNU compiler: ``prefix + "gcc"``, the apt package that brings it, and the flags of this core."""
+    """A GNU compiler: ``prefix + "gcc"``, the apt package that brings it (None: it comes with the vendor's
+    development kit), and the flags of this core.
+    """
 
     prefix: str
-    package: str
+    package: str | None
     flags: tuple[str, ...]
 
 
@@ -61,8 +63,9 @@ class Power:
 class Board:
     """One board. Sizes are bytes; what is not known is None.
 
-    `port` names the folders whose files make up the port, `port_ram_bytes` is all static RAM of the port
-    (receive ring, counters), and the first RAM region holds data and stack.
+    `port` names the folders whose files make up the port; it is empty where start-up and clocks are left to
+    the vendor's kit, to which our C is added as a component. `port_ram_bytes` is all static RAM of the port
+    (receive ring, counters), or what is known of the kit's. The first RAM region holds data and stack.
     """
 
     id: str

@@ -95,7 +95,7 @@ def build(project: Path, board: Board, *, sanitize: bool = False) -> Firmware:
 
 def has_compiler(board: Board) -> bool:
     """Tell whether firmware for `board` can be built here."""
-    return shutil.which(_compiler_name(board)) is not None
+    return bool(board.port) and shutil.which(_compiler_name(board)) is not None
 
 
 def _compiler_name(board: Board) -> str:
@@ -105,9 +105,10 @@ def _compiler_name(board: Board) -> str:
 def _compiler(board: Board) -> str:
     path = shutil.which(_compiler_name(board))
     if path is None:
+        package = board.compiler.package
+        hint = f", for example with: apt-get install {package}" if package else " with the vendor's kit"
         raise BoardError(
-            f"the compiler {_compiler_name(board)} for board {board.id} is not installed; "
-            f"install it, for example with: apt-get install {board.compiler.package}"
+            f"the compiler {_compiler_name(board)} for board {board.id} is not installed; install it{hint}"
         )
     return path
 

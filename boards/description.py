@@ -180,6 +180,7 @@ def _either(allowed: tuple[str, ...]) -> str:
 
 
 def _board(table: _Table, folder: Path) -> Board:
+    port = table.optional("port", lambda key: _port(table, folder)) or ()
     board = Board(
         id=table.text("id"),
         name=table.text("name"),
@@ -191,10 +192,12 @@ def _board(table: _Table, folder: Path) -> Board:
         fpu=table.optional("fpu", lambda key: table.choice(key, FpuKind)),
         dsp=table.flag("dsp"),
         mve=table.flag("mve"),
-        port=_port(table, folder),
+        port=port,
         stack_bytes=table.number("stack_bytes", least=512),
         rx_ring_bytes=table.number("rx_ring_bytes", least=16),
-        port_ram_bytes=table.number("port_ram_bytes"),
+        port_ram_bytes=(
+            table.number("port_ram_bytes") if port else table.optional("port_ram_bytes", table.number) or 0
+        ),
         runners=table.choices("runners", RunnerKind),
         sources=table.optional("sources", lambda key: _sources(table.table(key))) or {},
         regions=_regions(table.table("regions")),
@@ -215,6 +218,8 @@ def _check(board: Board, table: _Table) -> None:
             raise table.error("regions", f'needs a region of kind "{kind}"')
     if board.clock_hz is not None and "clock_hz" not in board.sources:
         raise table.error("sources.clock_hz", "is missing: say where the number comes from")
+    if board.runners and not board.port:
+        raise table.error("port", "is missing, although the board has runners")
     if "qemu" in board.runners and board.emulator is None:
         raise table.error("emulator", 'is missing, although "qemu" is among the runners')
     if board.rx_ring_bytes & (board.rx_ring_bytes - 1):
@@ -269,7 +274,9 @@ def _region(name: str, table: _Table) -> MemoryRegion:
 
 def _compiler(table: _Table) -> Compiler:
     compiler = Compiler(
-        prefix=table.text("prefix"), package=table.text("package"), flags=table.texts("flags")
+        prefix=table.text("prefix"),
+        package=table.optional("package", table.text),
+        flags=table.texts("flags"),
     )
     table.finish()
     return compiler

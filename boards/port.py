@@ -5,12 +5,26 @@ from boards.linker import link_script
 from fieldtune.errors import BoardError
 
 
+def check_port(board: Board) -> None:
+    """Check that whole firmware can be made for the board.
+
+    Raises:
+        BoardError: the board has no port of its own.
+    """
+    if not board.port:
+        raise BoardError(
+            f"board {board.id} has no port of its own; generate the component and add it to a firmware "
+            "that the vendor's kit builds"
+        )
+
+
 def port_files(board: Board) -> dict[str, str]:
     """Return file name -> text: the port's C files, ``port_config.h`` and, on bare metal, ``link.ld``.
 
     Raises:
-        BoardError: two folders of the port have a file of the same name.
+        BoardError: the board has no port, or two folders of it have a file of the same name.
     """
+    check_port(board)
     files: dict[str, str] = {}
     for folder in board.port:
         for path in sorted(folder.iterdir()):

@@ -51,7 +51,7 @@ def _table(boards: "list[Board]") -> list[str]:
             board.core,
             format_size(board.ram_bytes),
             format_size(board.flash_bytes),
-            ", ".join(board.runners) or "(connected)",
+            _runs_in(board),
             board.name,
         )
         for board in boards
@@ -76,7 +76,7 @@ def _lines(board: "Board") -> list[str]:
         lines.append(f"            {region.source}")
     lines += [
         f"  stack     {format_size(board.stack_bytes)}",
-        f"  port      {format_size(board.port_ram_bytes)} of static RAM",
+        f"  port      {_port(board)}",
         f"  compiler  {board.compiler.prefix}gcc {' '.join(board.compiler.flags)}".rstrip(),
         f"  runs in   {', '.join(board.runners) or 'nothing here: connect it'}",
     ]
@@ -84,3 +84,13 @@ def _lines(board: "Board") -> list[str]:
         power = board.power
         lines.append(f"  power     {power.active_mw:g} mW, {power.condition} ({power.source})")
     return lines
+
+
+def _runs_in(board: "Board") -> str:
+    return ", ".join(board.runners) or ("(connected)" if board.port else "(your firmware)")
+
+
+def _port(board: "Board") -> str:
+    if not board.port:
+        return "none: our C goes into your own firmware, as a component"
+    return f"{format_size(board.port_ram_bytes)} of static RAM"

@@ -36,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plan and write; compile and measure where the whole firmware is ours."""
+    import boards
+
+    if args.layout is None:
+        boards.check_port(boards.load_board(args.board))
     network = options.load_model(args)
     plan = options.make_plan(args, network, args.mlperf)
     told = _build(args, plan) if args.layout is None else _component(args, plan, network)

@@ -70,7 +70,7 @@ def _available(name: str) -> Board:
     tools = {f"{board.compiler.prefix}gcc": board.compiler.package}
     if board.emulator:
         tools[board.emulator.program] = board.emulator.package
-    missing = [package for program, package in tools.items() if not shutil.which(program)]
+    missing = [package or program for program, package in tools.items() if not shutil.which(program)]
     if name != BOARD or not missing:
         return board
     say(f"{' and '.join(missing)} not installed: the demo runs the same C as a process on this computer")

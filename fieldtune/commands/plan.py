@@ -92,12 +92,13 @@ def _searched(args: argparse.Namespace, network: Network) -> Found | None:
 
 
 def _linked_flash_bytes(plan: Plan) -> int | None:
-    """Return what the firmware takes in flash, None without a compiler for the board."""
+    """Return what the firmware takes in flash, None where it cannot be linked."""
     import boards
     from firmware_gen.project import write_project
 
     if not boards.has_compiler(plan.board):
-        detail(f"without a compiler for {plan.board.id} the code's size is an estimate")
+        what = "compiler" if plan.board.port else "port"
+        detail(f"without a {what} for {plan.board.id} the code's size is an estimate")
         return None
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
         project = Path(folder) / "project"

@@ -78,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check everything that can be checked, then train."""
+    from boards import check_port, load_board
     from ondevice.learning_rate import Schedule
     from ondevice.replay import Replay
     from ondevice.tune import TuneOptions
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.resume and args.out is None:
         raise UserError("--resume needs the session's folder; give it with -o")
+    check_port(load_board(args.board))
     network = options.load_model(args)
     frames = open_frames(args.data)
     source = None if args.source is None else open_frames(args.source)

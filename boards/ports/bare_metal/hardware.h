@@ -8,6 +8,10 @@
 
 /* --- the board's part ------------------------------------------------------------------------------- */
 
+/* Runs first, before any variable has its value: what the memories need to be used at all. Where nothing is
+ * defined, nothing is needed. */
+void ft_hw_memories(void);
+
 /* Clocks, pins, UART and timer; the receive interrupt is on and its handler calls ft_hw_receive. */
 void ft_hw_init(void);
 

@@ -14,7 +14,10 @@ extern const range_t ft_zero_table[], ft_zero_table_end[];
 
 int main(void);
 
+void __attribute__((weak)) ft_hw_memories(void) {}
+
 void ft_start(void) {
+    ft_hw_memories();
     uint32_t *const live = __builtin_frame_address(0);
     /* Everything from some words below this frame upwards is in use by now. */
     for (volatile uint32_t *word = ft_stack_low; word < live - 32; word++) {

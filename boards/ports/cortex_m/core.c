@@ -19,39 +19,6 @@
 
 extern uint32_t ft_stack_low[], ft_stack_high[];
 
-#if __ARM_ARCH >= 7
-/* Not every board faults on its own where the stack runs out of the RAM. */
-static void guard_stack(void) {
-    MPU_NUMBER = 0;
-#if __ARM_ARCH >= 8
-    MPU_BASE = ((uint32_t)ft_stack_low - GUARD_BYTES) | GUARD_READ_ONLY;
-    MPU_LIMIT = ((uint32_t)ft_stack_low - 1u) / 32u * 32u | GUARD_ENABLED;
-#else
-    MPU_BASE = (uint32_t)ft_stack_low - GUARD_BYTES;
-    MPU_ATTRIBUTE = GUARD_ATTRIBUTE;
-#endif
-    MPU_CTRL = MPU_ON;
-}
-
-static void set_core_up(void) {
-    SCB_CPACR |= CPACR_FPU; /* without effect where there is none */
-    /* Left off, every fault is a hard fault, and a hard fault that finds no stack to push to locks the core
-     * up. */
-    SCB_SHCSR |= SHCSR_FAULTS;
-    guard_stack();
-    __asm volatile("dsb\n isb" ::: "memory");
-}
-#else
-/* Armv6-M has no more to set up: every fault is a hard fault, and what lies below the RAM must fault. QEMU
- * enters the handler even where the stack has run out; a real core may lock up there. */
-static void set_core_up(void) {}
-#endif
-
-void ft_entry(void) {
-    set_core_up();
-    ft_start();
-}
-
 static void __attribute__((noreturn, used)) report_fault(const uint32_t *frame, uint32_t exception) {
     static const char *const names[] = {"hard fault", "memory fault", "bus fault", "usage fault"};
     if (frame < ft_stack_low) {
@@ -84,6 +51,40 @@ __attribute__((used, section(".vectors"))) static const struct {
     {ft_entry, fault_handler, fault_handler, fault_handler, fault_handler, fault_handler, 0, 0, 0, 0,
      fault_handler, fault_handler, 0, fault_handler, ft_systick_handler},
 };
+
+#if __ARM_ARCH >= 7
+/* Not every board faults on its own where the stack runs out of the RAM. */
+static void guard_stack(void) {
+    MPU_NUMBER = 0;
+#if __ARM_ARCH >= 8
+    MPU_BASE = ((uint32_t)ft_stack_low - GUARD_BYTES) | GUARD_READ_ONLY;
+    MPU_LIMIT = ((uint32_t)ft_stack_low - 1u) / 32u * 32u | GUARD_ENABLED;
+#else
+    MPU_BASE = (uint32_t)ft_stack_low - GUARD_BYTES;
+    MPU_ATTRIBUTE = GUARD_ATTRIBUTE;
+#endif
+    MPU_CTRL = MPU_ON;
+}
+
+static void set_core_up(void) {
+    SCB_VTOR = (uint32_t)&vectors; /* a boot loader, or an alias of the flash, may have started us */
+    SCB_CPACR |= CPACR_FPU;        /* without effect where there is none */
+    /* Left off, every fault is a hard fault, and a hard fault that finds no stack to push to locks the core
+     * up. */
+    SCB_SHCSR |= SHCSR_FAULTS;
+    guard_stack();
+    __asm volatile("dsb\n isb" ::: "memory");
+}
+#else
+/* Armv6-M has no more to set up: every fault is a hard fault, and what lies below the RAM must fault. QEMU
+ * enters the handler even where the stack has run out; a real core may lock up there. */
+static void set_core_up(void) {}
+#endif
+
+void ft_entry(void) {
+    set_core_up();
+    ft_start();
+}
 
 /* libgcc's division refers to it for stack unwinding, which nothing here does. */
 void __aeabi_unwind_cpp_pr0(void) {}

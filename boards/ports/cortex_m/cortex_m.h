@@ -13,6 +13,7 @@
 #define NVIC_ENABLE   ((volatile uint32_t *)0xE000E100u)
 #define NVIC_DISABLE  ((volatile uint32_t *)0xE000E180u)
 #define SCB_ICSR      FT_REGISTER(0xE000ED04u)
+#define SCB_VTOR      FT_REGISTER(0xE000ED08u) /* not in every Armv6-M core */
 #define SCB_AIRCR     FT_REGISTER(0xE000ED0Cu)
 #define SCB_SHCSR     FT_REGISTER(0xE000ED24u)
 #define SCB_CPACR     FT_REGISTER(0xE000ED88u)

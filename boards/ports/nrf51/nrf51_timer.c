@@ -1,9 +1,9 @@
-/* Ticks of a 32-bit timer of the nRF51 series (Nordic nRF51 Series Reference Manual 3.0, chapter 18), with
- * its wraps counted: it runs at 16 MHz, as the core does. */
+/* Ticks of a 32-bit timer of the nRF51 and nRF52 series (Nordic nRF51 Series Reference Manual 3.0, chapter
+ * 18; nRF52840 Product Specification, TIMER), with its wraps counted: it runs at 16 MHz, whatever the core
+ * does. */
 #include "board.h"
 #include "cortex_m.h"
 #include "port.h"
-#include "port_config.h"
 #include "wraps.h"
 
 #define TIMER_START     FT_REGISTER(FT_TIMER_BASE + 0x000u)
@@ -15,6 +15,7 @@
 #define TIMER_VALUE_0   FT_REGISTER(FT_TIMER_BASE + 0x540u)
 #define TIMER_VALUE_1   FT_REGISTER(FT_TIMER_BASE + 0x544u)
 #define BITS_32         3u
+#define TIMER_HZ        16000000u
 #define IRQ_EVENT_1     (1u << 17)
 
 static volatile uint32_t timer_wraps;
@@ -47,5 +48,5 @@ uint64_t ft_port_ticks(void) {
 }
 
 uint32_t ft_port_ticks_hz(void) {
-    return FT_PORT_CLOCK_HZ;
+    return TIMER_HZ;
 }

@@ -1,4 +1,5 @@
-/* The UART of the nRF51 series (Nordic nRF51 Series Reference Manual 3.0, chapter 29). */
+/* The UART of the nRF51 series, which the nRF52 series still has beside its UARTE (Nordic nRF51 Series
+ * Reference Manual 3.0, chapter 29; nRF52840 Product Specification, UART). */
 #include "board.h"
 #include "cortex_m.h"
 #include "hardware.h"
