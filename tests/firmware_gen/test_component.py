@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from quick_board import quick_board
-from tiny import write_tiny
+from tiny import tiny_task, write_tiny
 
 from boards import build, load_board, port_files, start
 from boards.building import CODE
@@ -30,6 +30,7 @@ from firmware_gen.project import Network, load_network, plan_network
 from firmware_gen.update import UpdatePlan
 from ondevice.device import Device, Hyper
 from ondevice.workbench import open_board
+from zoo.task import InputSpec, Task, format_task
 
 HERE = Path(__file__).parent
 LR = 0.0625
@@ -42,7 +43,11 @@ needs_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
-    return load_network(write_tiny(tmp_path_factory.mktemp("model") / "tiny.onnx"))
+    """Its pixels are scaled and moved: a product and a sum that a compiler would like to contract."""
+    folder = tmp_path_factory.mktemp("model")
+    task = folder / "moved.toml"
+    task.write_text(format_task(Task((InputSpec("image", 1 / 255, -0.4),), tiny_task().outputs)))
+    return load_network(write_tiny(folder / "tiny.onnx"), task)
 
 
 def planned(network: Network, board: str) -> Plan:

@@ -1,5 +1,5 @@
-/* The link on USB. It runs on core 1, because there a stack of any size can be had; core 0 keeps the USB awake
- * while the other computes. */
+/* The link on USB. It runs on core 1, because there a stack of any size can be had; core 0 keeps the USB
+ * awake while the other computes. */
 #include <fieldtune.h>
 #include <hardware/sync.h>
 #include <hardware/watchdog.h>
