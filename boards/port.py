@@ -13,7 +13,7 @@ def check_port(board: Board) -> None:
     """
     if not board.port:
         raise BoardError(
-            f"board {board.id} has no port of its own; write a component for a firmware that its vendor's kit "
+            f"board {board.id} has no port of its own; write a component for firmware that its vendor's kit "
             "builds, with: fieldtune build --layout (docs/component.md)"
         )
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tty
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from firmware_gen.project import Network, load_network, plan_network
 from firmware_gen.update import UpdatePlan
 from ondevice.device import Device, Hyper
 from ondevice.workbench import open_board
-from zoo.task import InputSpec, Task, format_task
+from zoo.task import Task, format_task
 
 HERE = Path(__file__).parent
 LR = 0.0625
@@ -43,10 +44,11 @@ needs_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
-    """Its pixels are scaled and moved: a product and a sum that a compiler would like to contract."""
+    """Its loss is a sum of squares, which a compiler would like to contract."""
     folder = tmp_path_factory.mktemp("model")
-    task = folder / "moved.toml"
-    task.write_text(format_task(Task((InputSpec("image", 1 / 255, -0.4),), tiny_task().outputs)))
+    task = folder / "squares.toml"
+    (depth,) = tiny_task().outputs
+    task.write_text(format_task(Task(tiny_task().inputs, (replace(depth, loss="mse"),))))
     return load_network(write_tiny(folder / "tiny.onnx"), task)
 
 
