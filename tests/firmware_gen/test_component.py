@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import tty
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from quick_board import quick_board
-from tiny import tiny_task, write_tiny
+from tiny import write_tiny
 
 from boards import build, load_board, port_files, start
 from boards.building import CODE
@@ -31,7 +30,6 @@ from firmware_gen.project import Network, load_network, plan_network
 from firmware_gen.update import UpdatePlan
 from ondevice.device import Device, Hyper
 from ondevice.workbench import open_board
-from zoo.task import Task, format_task
 
 HERE = Path(__file__).parent
 LR = 0.0625
@@ -44,12 +42,7 @@ needs_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
-    """Its loss is a sum of squares, which a compiler would like to contract."""
-    folder = tmp_path_factory.mktemp("model")
-    task = folder / "squares.toml"
-    (depth,) = tiny_task().outputs
-    task.write_text(format_task(Task(tiny_task().inputs, (replace(depth, loss="mse"),))))
-    return load_network(write_tiny(folder / "tiny.onnx"), task)
+    return load_network(write_tiny(tmp_path_factory.mktemp("model") / "tiny.onnx"))
 
 
 def planned(network: Network, board: str) -> Plan:
@@ -236,16 +229,24 @@ def test_an_arduino_library_has_our_bits_although_it_cannot_choose_how_it_is_com
     component(network, "native", "arduino", tmp_path / "net")
     source = tmp_path / "net" / "src"
     (tmp_path / "alone.cpp").write_text((HERE / "component_alone.c").read_text())
-    options = ["-Os", *_fused()]  # as its cores do; contracting products and sums where the computer can
+    code = tmp_path / "model.s"
+    assert _compiled(source, code) == _compiled(source, code, "-ffp-contract=off", "-fno-strict-aliasing")
+    sources = [path for path in sorted(source.rglob("*.c")) if path.name != "model.c"]
+    common = ["-Os", *WARNINGS, "-I", source]
+    program = tmp_path / "alone"
     objects = []
-    for path in [*sorted(source.rglob("*.c")), tmp_path / "alone.cpp"]:
+    for path in sources:
         objects.append(tmp_path / f"{path.stem}.o")
-        language = ["gcc", "-std=gnu11"] if path.suffix == ".c" else ["g++", "-std=gnu++11"]
-        subprocess.run(
-            [*language, *options, *WARNINGS, "-I", source, "-c", path, "-o", objects[-1]], check=True
-        )
-    subprocess.run(["g++", *objects, "-lm", "-o", tmp_path / "alone"], check=True)
-    assert alone(tmp_path / "alone", network) == expected
+        subprocess.run(["gcc", "-std=gnu11", *common, "-c", path, "-o", objects[-1]], check=True)
+    subprocess.run(["g++", *common, tmp_path / "alone.cpp", code, *objects, "-lm", "-o", program], check=True)
+    assert alone(program, network) == expected
+
+
+def _compiled(source: Path, code: Path, *options: str) -> str:
+    """Compile the model as Arduino's cores do, contracting products and sums where the computer can."""
+    command = ["gcc", "-std=gnu11", "-Os", *_fused(), *options, *WARNINGS, "-S", "-o", code]
+    subprocess.run([*command, source / "fieldtune" / "model.c"], check=True)
+    return code.read_text()
 
 
 def _fused() -> list[str]:
