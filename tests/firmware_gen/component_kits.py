@@ -28,9 +28,10 @@ typedef int uart_port_t;
 typedef uint32_t TickType_t;
 typedef struct QueueDefinition *QueueHandle_t;
 enum { UART_DATA_8_BITS = 3, UART_PARITY_DISABLE = 0, UART_STOP_BITS_1 = 1 };
+enum { UART_HW_FLOWCTRL_DISABLE = 0, UART_SCLK_DEFAULT = 1 };
 #define UART_NUM_0 0
 typedef struct {
-    int baud_rate, data_bits, parity, stop_bits;
+    int baud_rate, data_bits, parity, stop_bits, flow_ctrl, source_clk;
 } uart_config_t;
 esp_err_t uart_param_config(uart_port_t port, const uart_config_t *config);
 esp_err_t uart_driver_install(uart_port_t port, int rx, int tx, int queue, QueueHandle_t *handle, int flags);
