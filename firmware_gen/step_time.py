@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -48,18 +49,28 @@ class Rates:
     other: float
 
 
-RATES: Mapping[tuple[Arch, Isa], Rates] = {
-    ("arm", "dsp"): Rates(Work(1.30, 10), Work(0.93, 22), Work(0.95, 43), Work(0.97, 63), 40, 10),
-    ("arm", "mve"): Rates(Work(0.64, 9), Work(0.12, 9), Work(0.14, 15), Work(2.76, 67), 40, 10),
-    ("arm", "c"): Rates(Work(74, 75), Work(2.4, 30), Work(2.4, 60), Work(2.8, 75), 400, 50),
-    ("riscv", "c"): Rates(Work(1.60, 8), Work(2.70, 25), Work(2.67, 56), Work(3.96, 57), 30, 10),
+# What counts besides instruction sets: floats in software, and the small multiplier of an Armv6-M core, which
+# software needs several times for a product. Behind a ReLU half the factors are 0 and cost less: elsewhere
+# an Arm core takes up to half as many instructions again.
+Kind = Literal["fpu", "soft", "soft-small"]
+SMALL_CORES = ("Cortex-M0", "Cortex-M0+", "Cortex-M1", "Cortex-M23")
+
+RATES: Mapping[tuple[Arch, Isa, Kind], Rates] = {
+    ("arm", "dsp", "fpu"): Rates(Work(1.30, 10), Work(0.93, 22), Work(0.95, 43), Work(0.97, 63), 40, 10),
+    ("arm", "mve", "fpu"): Rates(Work(0.64, 9), Work(0.12, 9), Work(0.14, 15), Work(2.76, 67), 40, 10),
+    ("arm", "c", "soft"): Rates(Work(74, 75), Work(2.4, 30), Work(2.4, 60), Work(2.8, 75), 400, 50),
+    ("arm", "c", "soft-small"): Rates(
+        Work(165, 165), Work(5.8, 160), Work(4.8, 120), Work(5.6, 150), 700, 100
+    ),
+    ("riscv", "c", "soft"): Rates(Work(150, 20), Work(2.70, 25), Work(2.67, 56), Work(3.96, 57), 400, 100),
+    ("riscv", "c", "fpu"): Rates(Work(1.60, 8), Work(2.70, 25), Work(2.67, 56), Work(3.96, 57), 30, 10),
 }
 
 
 def instructions(step: Step, board: Board) -> float:
     """Return roughly how many instructions the layer of `step` takes, made whole; 0 on a computer."""
     op, tensors = step.op, step.graph.tensors
-    rates = RATES.get((board.arch, board.isa))
+    rates = _rates(board)
     if rates is None or op.kind in FREE:
         return 0.0
     made = sum(tensors[name].count for name in op.outputs)
@@ -72,13 +83,19 @@ def instructions(step: Step, board: Board) -> float:
 
 
 def seconds(count: float, board: Board) -> float | None:
-    """Return how long `count` instructions take at one a cycle, None where the clock is not known."""
-    return count / board.clock_hz if board.clock_hz and (board.arch, board.isa) in RATES else None
+    """Return how long `count` instructions take at one a cycle, None where clock or core are not known."""
+    return count / board.clock_hz if board.clock_hz and _rates(board) else None
 
 
 def step_instructions(steps: Sequence[Step], board: Board) -> float:
     """Return roughly how many instructions all steps take."""
     return sum(instructions(step, board) for step in layers(steps))
+
+
+def _rates(board: Board) -> Rates | None:
+    """Return the rates of the board's core, None where nothing like it was counted."""
+    soft: Kind = "soft-small" if board.core in SMALL_CORES else "soft"
+    return RATES.get((board.arch, board.isa, "fpu" if board.fpu else soft))
 
 
 def _work(step: Step, rates: Rates) -> Work:

@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"    frame      {format_size(latents['frame_bytes'])}")
     if plan.seconds is not None:
         what = "step" if plan.graph.trained else "run"
-        print(f"  time a {what:<5} {format_duration(plan.seconds)} (estimate)")
+        how = "estimate" if plan.board.fpu else "estimate; floats in software"
+        print(f"  time a {what:<5} {format_duration(plan.seconds)} ({how})")
     if found is not None:
         print(found.table())
     return 0

@@ -86,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.resume and args.out is None:
         raise UserError("--resume needs the session's folder; give it with -o")
-    check_port(load_board(args.board))
+    if args.port is None:
+        check_port(load_board(args.board))
     network = options.load_model(args)
     frames = open_frames(args.data)
     source = None if args.source is None else open_frames(args.source)

@@ -1,18 +1,24 @@
 """Builds: what is measured, what is refused, and what a failed build leaves behind."""
 
+import dataclasses
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import serial
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
 
-from boards import Firmware, board_names, build, load_board, port_files, start
+from boards import Board, Firmware, board_names, build, has_compiler, load_board, port_files, start
 from fieldtune.errors import BoardError
 
-BARE_METAL = [name for name in board_names() if name != "native"]
+WITH_PORT = [name for name in board_names() if load_board(name).port]
+BARE_METAL = [name for name in WITH_PORT if name != "native"]
+EMULATED = [name for name in BARE_METAL if load_board(name).runners]
 
 MINIMAL = """
 #include "port.h"
@@ -25,6 +31,33 @@ int main(void) {{
     }}
 }}
 """
+
+
+def check_places(firmware: Firmware, board: Board) -> None:
+    """Check that all lies in a region of its kind, and at the flash's start what the core starts from."""
+    with firmware.elf.open("rb") as stream:
+        elf = ELFFile(stream)
+        sections = {
+            section.name: section
+            for section in elf.iter_sections()
+            if section["sh_flags"] & SH_FLAGS.SHF_ALLOC and section["sh_size"]
+        }
+        for section in sections.values():
+            start, end = section["sh_addr"], section["sh_addr"] + section["sh_size"]
+            homes = [
+                region for region in board.regions if region.start <= start < region.start + region.bytes
+            ]
+            writable = bool(section["sh_flags"] & SH_FLAGS.SHF_WRITE)
+            assert [region.kind for region in homes] == ["ram" if writable else "flash"], section.name
+            assert end <= homes[0].start + homes[0].bytes
+        first = min(region.start for region in board.regions if region.kind == "flash")
+        assert sections[".vectors"]["sh_addr"] == first
+        assert sections[".stack"]["sh_addr"] == board.main_ram.start
+        if board.arch == "arm":
+            stack, reset = struct.unpack_from("<II", sections[".vectors"].data())
+            assert stack == board.main_ram.start + board.stack_bytes
+            assert reset & 1
+            assert reset == elf["e_entry"]
 
 
 def own_board(folder: Path, text: str) -> Path:
@@ -46,6 +79,7 @@ def test_ram_of_the_model_is_counted_to_the_byte(
     assert firmware.symbols["arena"] == 5000
     assert firmware.data_bytes == 0  # an arena of zeros takes no flash
     assert firmware.elf.stat().st_size < 100_000
+    check_places(firmware, board)
 
 
 def test_arrays_go_to_the_ram_region_that_they_name(
@@ -77,7 +111,7 @@ def test_arrays_go_to_the_ram_region_that_they_name(
         assert answer == b"\x60\x00"  # in the region, and zero after reset
 
 
-@pytest.mark.parametrize("name", BARE_METAL)
+@pytest.mark.parametrize("name", EMULATED)
 def test_firmware_that_exceeds_the_ram_is_refused(
     tmp_path: Path, write_project: Callable[..., Path], name: str
 ) -> None:
@@ -117,7 +151,7 @@ def test_nothing_is_built_twice(tmp_path: Path, write_project: Callable[..., Pat
     assert first.elf.stat().st_ino != made
 
 
-@pytest.mark.parametrize("name", board_names())
+@pytest.mark.parametrize("name", ["native", *EMULATED])
 def test_the_same_sources_give_the_same_bytes(
     tmp_path: Path, write_project: Callable[..., Path], name: str
 ) -> None:
@@ -215,7 +249,7 @@ def test_sanitizers_are_refused_elsewhere(tmp_path: Path, write_project: Callabl
         build(write_project(tmp_path / "project", board), board, sanitize=True)
 
 
-@pytest.mark.parametrize("name", board_names())
+@pytest.mark.parametrize("name", WITH_PORT)
 def test_port_is_clean_under_strict_warnings(
     tmp_path: Path, write_project: Callable[..., Path], name: str
 ) -> None:
@@ -244,7 +278,7 @@ def test_port_is_clean_under_strict_warnings(
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", BARE_METAL)
+@pytest.mark.parametrize("name", EMULATED)
 def test_bare_metal_firmware_needs_no_c_library(
     tmp_path: Path, write_project: Callable[..., Path], name: str
 ) -> None:
@@ -254,3 +288,22 @@ def test_bare_metal_firmware_needs_no_c_library(
     archives = {Path(line.split()[1]).name for line in loaded if line.endswith(".a")}
     assert archives <= {"libgcc.a"}
     assert "link.ld" in port_files(board)
+
+
+@pytest.mark.parametrize("name", ["rpi_pico", "esp32s3"])
+def test_board_without_a_port_is_told_of_the_component(name: str) -> None:
+    board = load_board(name)
+    assert not has_compiler(board)
+    with pytest.raises(BoardError, match=rf"{name} has no port of its own; generate the component"):
+        port_files(board)
+
+
+def test_missing_compiler_of_a_vendor_names_no_package(
+    tmp_path: Path, write_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = load_board("mps2_an500")
+    project = write_project(tmp_path / "project", board)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    vendor = dataclasses.replace(board, compiler=dataclasses.replace(board.compiler, package=None))
+    with pytest.raises(BoardError, match=r"is not installed; install it with the vendor's kit"):
+        build(project, vendor)

@@ -25,9 +25,19 @@ def test_shipped_board_is_valid_and_named_as_its_file(name: str) -> None:
 
 
 def test_all_promised_boards_are_there() -> None:
-    promised = ["mps2_an385", "mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547"]
-    promised = ["microbit", *promised, "native", "netduinoplus2", "qemu_riscv32"]
-    assert board_names() == promised
+    emulated = ["mps2_an385", "mps2_an386", "mps2_an500", "mps2_an505", "mps3_an547"]
+    emulated += ["microbit", "native", "netduinoplus2", "qemu_riscv32"]
+    ported = ["nucleo_h743zi2", "nucleo_l4r5zi", "nucleo_h7a3zi_q", "stm32f746g_disco", "nucleo_u575zi_q"]
+    ported += ["nrf52840dk"]
+    portless = ["nrf5340dk", "arduino_nano_33_ble", "rpi_pico", "rpi_pico2", "esp32c3", "esp32s3"]
+    assert board_names() == sorted(emulated + ported + portless)
+    assert [name for name in board_names() if not load_board(name).port] == sorted(portless)
+
+
+def test_first_ram_of_an_h743_is_its_largest() -> None:
+    board = load_board("nucleo_h743zi2")
+    assert (board.main_ram.start, board.main_ram.bytes) == (0x24000000, 512 * 1024)
+    assert board.main_ram.bytes == max(region.bytes for region in board.regions if region.kind == "ram")
 
 
 def test_netduinoplus2_is_planned_for_the_real_part() -> None:
@@ -66,6 +76,26 @@ def test_own_board_may_extend_a_file_and_bring_its_own_port(tmp_path: Path) -> N
     assert board.port[-1] == tmp_path / "uart"
 
 
+def test_own_board_extends_a_board_with_several_memories(tmp_path: Path) -> None:
+    """Half of the main RAM left to a camera, say, and another serial rate."""
+    text = 'extends = "nucleo_h743zi2"\nid = "with_camera"\n[regions.ram]\nbytes = 262144\n'
+    mine = load_board(write(tmp_path, text + "[serial]\nbaud = 921600\n"))
+    base = load_board("nucleo_h743zi2")
+    assert mine.main_ram.name == "ram"
+    assert mine.ram_bytes == base.ram_bytes - 262144
+    assert mine.port == base.port
+    assert mine.serial is not None
+    assert mine.serial.baud == 921600
+
+
+def test_board_without_a_port_needs_neither_its_ram_nor_a_package(tmp_path: Path) -> None:
+    text = (SHIPPED / "esp32s3.toml").read_text()
+    assert load_board(write(tmp_path, text)).port_ram_bytes == 0
+    assert load_board(write(tmp_path, f"port_ram_bytes = 20000\n{text}")).port_ram_bytes == 20000
+    with pytest.raises(BoardError, match="'port' is missing, although the board has runners"):
+        load_board(write(tmp_path, text.replace("runners = []", 'runners = ["process"]')))
+
+
 def test_circle_of_extends_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, 'extends = "mine.toml"\n')
     with pytest.raises(BoardError, match="'extends' leads back"):
@@ -80,7 +110,7 @@ def test_circle_of_extends_is_refused(tmp_path: Path) -> None:
         ("stack_bytes = true", r"'stack_bytes' must be a whole number"),
         ("stack_bytes = 4097", r"'stack_bytes' must be a multiple of 8"),
         ("rx_ring_bytes = 3000", r"'rx_ring_bytes' must be a power of two"),
-        ('arch = "avr"', r"'arch' must be \"host\", \"arm\" or \"riscv\", not 'avr'"),
+        ('arch = "avr"', r"'arch' must be \"host\", \"arm\", \"riscv\" or \"xtensa\", not 'avr'"),
         ('dsp = "yes"', r"'dsp' must be true or false"),
         ('port = ["mps9"]', r"'port' names 'mps9'"),
         ('port = "mps2"', r"'port' must be a list of strings"),
