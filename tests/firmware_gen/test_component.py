@@ -334,8 +334,10 @@ def test_the_metadata_of_esp_idf_and_arduino_can_be_read(network: Network, tmp_p
     assert (tmp_path / "arduino" / "src" / properties["includes"]).is_file()
 
 
-def test_all_c_is_c99(network: Network, tmp_path: Path) -> None:
-    component(network, "rpi_pico", "cmake", tmp_path / "net")
+@pytest.mark.parametrize("mlperf", [None, "tiny01"])
+def test_all_c_is_c99(mlperf: str | None, network: Network, tmp_path: Path) -> None:
+    plan = plan_network(network, quick_board("rpi_pico"), UpdatePlan(()), mlperf=mlperf)
+    write_component(plan, network.task, "cmake", tmp_path / "net")
     sources = sorted((tmp_path / "net").rglob("*.c"))
     includes = ["-I", tmp_path / "net" / "src"]
     command = ["gcc", "-std=c99", "-O1", *WARNINGS, "-fsyntax-only", *includes, *sources]
