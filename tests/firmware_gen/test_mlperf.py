@@ -26,7 +26,8 @@ from firmware_gen.project import RUNTIME, load_network, plan_network, write_proj
 from firmware_gen.update import UpdatePlan
 
 HERE = Path(__file__).parent
-KWS = HERE.parents[1].parent / "shared" / "data" / "kws_ref_model.tflite"
+DATA = HERE.parents[1].parent / "shared" / "data"
+KWS, IMAGES = DATA / "kws_ref_model.tflite", DATA / "pretrainedResnet_quant.tflite"
 PIECE = 31  # bytes a command, as the runner sends
 READY = "m-ready"
 
@@ -232,6 +233,33 @@ def test_the_runner_gets_litert_s_results(name: str, tmp_path: Path) -> None:
             assert np.array_equal(steps, expected.ravel())
             assert micros > 0
         assert int(runner.send_command("timestamp")[0].removeprefix("m-lap-us-")) > before
+        runner.port.close()
+
+
+PIXELS = """
+[input.input_1_int8]            # integers are pixel - 128: scale 1, zero point -128
+scale = 1.0
+[output.Identity_int8]
+kind = "class"
+"""
+
+
+def test_pixels_are_what_the_runner_sends_for_image_classification(tmp_path: Path) -> None:
+    if not IMAGES.is_file():
+        pytest.skip(f"needs ../shared/data/{IMAGES.name}")
+    board = quick_board("native")
+    (tmp_path / "pixels.toml").write_text(PIXELS)
+    network = load_network(IMAGES, tmp_path / "pixels.toml")
+    write_project(plan_network(network, board, UpdatePlan(()), mlperf="ic01"), tmp_path / "project")
+    reference = Reference(IMAGES.read_bytes())
+    pixels = np.random.default_rng(5).integers(0, 256, reference.inputs[0]["shape"], np.uint8)
+    (expected,) = reference([(pixels.astype(np.int16) - 128).astype(np.int8)])
+    scale, zero_point = reference.outputs[0]["quantization"]
+    with start(build(tmp_path / "project", board).elf, board) as running:
+        runner = Runner(running.url)
+        runner.load(pixels.tobytes())
+        values, _ = runner.infer(1, 0)
+        assert np.array_equal(np.round(np.array(values) / scale) + zero_point, expected.ravel())
         runner.port.close()
 
 
