@@ -17,7 +17,8 @@ from fieldtune.errors import BoardError
 from fieldtune.files import write_text
 
 OPTIMIZATION = "-O2"
-LANGUAGE = (
+# What the generated C means by itself, in whatever build it is compiled.
+CODE = (
     "-std=gnu99",
     OPTIMIZATION,
     "-ffp-contract=off",  # a product and a sum stay two roundings; one rounding is asked for with fmaf
@@ -25,11 +26,8 @@ LANGUAGE = (
     "-fno-strict-aliasing",  # the arena holds values of one type after another in the same bytes
     "-ffunction-sections",
     "-fdata-sections",
-    "-fstack-usage",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
 )
+LANGUAGE = (*CODE, "-fstack-usage", "-Wall", "-Wextra", "-Werror")
 # -fbuiltin after -ffreestanding: no C library is needed, yet small copies are still expanded in place.
 BARE_METAL = ("-ffreestanding", "-fbuiltin", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables")
 # The loops over floats need almost every register and are in order already: no scheduling before registers

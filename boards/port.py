@@ -13,8 +13,8 @@ def check_port(board: Board) -> None:
     """
     if not board.port:
         raise BoardError(
-            f"board {board.id} has no port of its own; generate the component and add it to a firmware "
-            "that the vendor's kit builds"
+            f"board {board.id} has no port of its own; generate the component (--layout, docs/component.md), "
+            "and add it to a firmware that the vendor's kit builds"
         )
 
 

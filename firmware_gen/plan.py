@@ -15,6 +15,7 @@ from firmware_gen.choose_chains import narrow, peak_in_chains
 from firmware_gen.flash import code_estimate, constant_bytes
 from firmware_gen.graph import Graph, Tensor, gradient_name
 from firmware_gen.limits import allowed_ram, check_limits
+from firmware_gen.mlperf import mlperf_ram_bytes
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Prefer
 from firmware_gen.order import least_alive
@@ -36,7 +37,10 @@ COUNTER_BYTES = 4  # samples since the last update, where gradients are kept
 
 @dataclass(frozen=True)
 class Plan:
-    """A schedule with a place for everything. All sizes in bytes."""
+    """A schedule with a place for everything. All sizes in bytes.
+
+    `mlperf` is the model's name in MLPerf Tiny's serial API, when the firmware speaks that; None: our link.
+    """
 
     board: Board
     graph: Graph
@@ -48,6 +52,7 @@ class Plan:
     ram: Mapping[str, int]  # what the static RAM consists of
     flash: Mapping[str, int]  # constants exactly, code by estimate
     prefer: Prefer = "flash"
+    mlperf: str | None = None
 
     @property
     def arena_bytes(self) -> int:
@@ -114,6 +119,7 @@ class Plan:
             "weights": [self._weight(name) for name in self.graph.trained],
             "model_hash": self.graph.fingerprint(),
             **({"latents": self._latents()} if self.graph.latents else {}),
+            **({"mlperf": self.mlperf} if self.mlperf is not None else {}),
         }
 
     def _latents(self) -> dict[str, Any]:
@@ -158,6 +164,7 @@ def make_plan(
     ram_limit: int | None = None,
     prefer: Prefer = "flash",
     time_limit: float | None = None,
+    mlperf: str | None = None,
 ) -> Plan:
     """Plan `graph` (an inference or training graph) for `board`.
 
@@ -167,24 +174,37 @@ def make_plan(
         ram_limit: bytes of static RAM that it may take, where that is less than the board has.
         prefer: whether kernels that can trade flash for speed do so.
         time_limit: seconds that a run may take by estimate.
+        mlperf: see `Plan`.
 
     Raises:
         DoesNotFitError: static RAM and stack need more than the board has, static RAM more than
             `ram_limit`, the constants alone more than the flash, or a run more than `time_limit`.
         BoardError: there is a time limit, but the board's clock is not known.
     """
-    plan = find_plan(graph, board, ram_limit, prefer)
+    plan = find_plan(graph, board, ram_limit, prefer, mlperf)
     check_limits(plan, ram_limit, time_limit)
     return plan
 
 
-def find_plan(graph: Graph, board: Board, ram_limit: int | None = None, prefer: Prefer = "flash") -> Plan:
+def find_plan(
+    graph: Graph,
+    board: Board,
+    ram_limit: int | None = None,
+    prefer: Prefer = "flash",
+    mlperf: str | None = None,
+) -> Plan:
     """Return what `make_plan` does, or, where nothing fits, what needs the least RAM."""
-    room = allowed_ram(board, ram_limit) - sum(_static_ram(graph, board, 0).values())
-    return plan_schedule(board, *_schedule(graph, board, room), prefer)
+    room = allowed_ram(board, ram_limit) - sum(_static_ram(graph, board, 0, mlperf).values())
+    return plan_schedule(board, *_schedule(graph, board, room), prefer, mlperf)
 
 
-def plan_schedule(board: Board, steps: tuple[Step, ...], storage: Storage, prefer: Prefer = "flash") -> Plan:
+def plan_schedule(
+    board: Board,
+    steps: tuple[Step, ...],
+    storage: Storage,
+    prefer: Prefer = "flash",
+    mlperf: str | None = None,
+) -> Plan:
     """Return the plan of a schedule, whether it fits or not; see `make_plan`."""
     graph, offsets = steps[0].graph, place(storage.buffers)
     tables = band_tables(steps, storage.rolls)
@@ -192,9 +212,9 @@ def plan_schedule(board: Board, steps: tuple[Step, ...], storage: Storage, prefe
         "constants": constant_bytes(graph, steps, board.isa, prefer) + sum(table.bytes for table in tables),
         "code_estimate": code_estimate(steps),
     }
-    ram = _static_ram(graph, board, extent(storage.buffers, offsets))
+    ram = _static_ram(graph, board, extent(storage.buffers, offsets), mlperf)
     views, buffers, rolls = storage.views, storage.buffers, storage.rolls
-    return Plan(board, graph, steps, views, buffers, rolls, offsets, ram, flash, prefer)
+    return Plan(board, graph, steps, views, buffers, rolls, offsets, ram, flash, prefer, mlperf)
 
 
 def _macs(steps: Iterable[Step]) -> int:
@@ -258,17 +278,21 @@ def _arena(storage: Storage) -> int:
     return extent(storage.buffers, place(storage.buffers))
 
 
-def _static_ram(graph: Graph, board: Board, arena: int) -> dict[str, int]:
+def _static_ram(graph: Graph, board: Board, arena: int, mlperf: str | None) -> dict[str, int]:
     """Return what each part of the firmware takes."""
     weights = sum(static_bytes(graph.learned(name)) for name in graph.trained)
     state = sum(static_bytes(tensor) for tensor in graph.state.values()) + RANGE_BYTES * len(graph.ranges)
     if keeps_gradients(graph):
         state += COUNTER_BYTES
+    if mlperf is None:
+        link = link_ram_bytes(largest_payload(board), loss_slots(graph))
+    else:
+        link = mlperf_ram_bytes(graph)
     return {
         "arena": arena + 2 * GUARD_BYTES,
         "weights": weights,
         "state": state,
-        "link": link_ram_bytes(largest_payload(board), loss_slots(graph)),
+        "link": link,
         "port": board.port_ram_bytes,
     }
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from firmware_gen.graph import Graph
 from firmware_gen.importers.keras_file import import_keras
 from firmware_gen.importers.onnx_file import import_onnx
 from firmware_gen.importers.tflite.file import import_tflite
+from firmware_gen.mlperf import mlperf_header
 from firmware_gen.operators.base import Prefer
 from firmware_gen.passes import lighten, simplify
 from firmware_gen.passes.attach_task import attach_task
@@ -28,6 +31,8 @@ from zoo.task import Task, find_task
 
 RUNTIME = Path(__file__).parent / "runtime"
 PLAN_FILE = "plan.json"
+MAIN = "main.c"
+LINK_HEADERS = ("link.h", "port.h")
 
 
 @dataclass(frozen=True)
@@ -87,17 +92,21 @@ def plan_network(
     prefer: Prefer = "flash",
     time: float | None = None,
     latents: str | None = None,
+    mlperf: str | None = None,
 ) -> Plan:
     """Plan inference, or training if the update plan names something that learns; see `make_plan`.
 
     `ram` and `time` are hard limits: bytes of static RAM, and estimated seconds. `latents` names the layer
-    from whose output on a training step can be run as well.
+    from whose output on a training step can be run as well. `mlperf` is the model's name in MLPerf Tiny's
+    serial API, which the firmware then speaks in place of our link.
 
     Raises:
         UserError: the plan matches nothing, or there can be no latents.
         DoesNotFitError: too little memory or time.
     """
     graph = network.graph
+    if mlperf is not None:
+        _check_mlperf(graph, mlperf, bool(update.patterns))
     if update.patterns:
         losses = tuple(LossSpec(spec.name, spec.loss) for spec in network.needed_task().outputs)
         graph = lighten(training_graph(graph, losses, update))
@@ -105,11 +114,35 @@ def plan_network(
             graph = with_latents(graph, latents)
     elif latents is not None:
         raise UserError("--latents is for training, and nothing would learn; name layers with --update")
-    return make_plan(graph, board, ram, prefer, time)
+    return make_plan(graph, board, ram, prefer, time, mlperf)
+
+
+def _check_mlperf(graph: Graph, model: str, learns: bool) -> None:
+    if learns:
+        raise UserError("MLPerf Tiny's serial API only infers; leave out --update or --mlperf")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", model):
+        raise UserError(
+            f"--mlperf {model!r} is no name of a model; give one such as kws01, ic01, vww01, ad01"
+        )
+    for name in graph.outputs:
+        if graph.tensors[name].dtype not in ("f32", "i8", "u8"):
+            raise ModelError(
+                f"the output {name} is of type {graph.tensors[name].dtype}, which MLPerf Tiny's results "
+                "cannot show; leave out --mlperf"
+            )
 
 
 def write_project(plan: Plan, out: Path) -> None:
     """Write the C project for `plan` to the folder `out`; an older project there is replaced as a whole.
+
+    Raises:
+        UserError: `out` is something else than a project, or cannot be written.
+    """
+    replace_project(out, lambda folder: _write_files(plan, folder))
+
+
+def replace_project(out: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make a project in an empty folder, which then takes the place of `out`, whole.
 
     Raises:
         UserError: `out` is something else than a project, or cannot be written.
@@ -120,7 +153,8 @@ def write_project(plan: Plan, out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
             fresh = Path(temporary) / "project"
-            _write_files(plan, fresh)
+            fresh.mkdir()
+            write(fresh)
             if (out / "build").is_dir():
                 (out / "build").rename(fresh / "build")  # unchanged objects need no second compilation
             if out.exists():
@@ -130,17 +164,41 @@ def write_project(plan: Plan, out: Path) -> None:
         raise UserError(f"cannot write the C project to {out}: {error.strerror or error}") from error
 
 
-def _write_files(plan: Plan, folder: Path) -> None:
-    folder.mkdir()
+def write_runtime(plan: Plan, folder: Path) -> None:
+    """Write what surrounds the model in any firmware: kernels and the link that the plan asks for."""
     for source in sorted(RUNTIME.rglob("*.[ch]")):
-        target = folder / "runtime" / source.relative_to(RUNTIME)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    header = protocol_header(largest_payload(plan.board), loss_slots(plan.graph))
-    (folder / "runtime" / "link" / "protocol.h").write_text(header)
+        relative = source.relative_to(RUNTIME)
+        if _belongs(relative, plan):
+            target = folder / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    if plan.mlperf is not None:
+        (folder / "mlperf" / "config.h").write_text(mlperf_header(plan.graph, plan.mlperf))
+    else:
+        header = protocol_header(largest_payload(plan.board), loss_slots(plan.graph))
+        (folder / "link" / "protocol.h").write_text(header)
+
+
+def _belongs(source: Path, plan: Plan) -> bool:
+    """Tell whether a file of the runtime is part of what goes around this plan's model."""
+    if source.parts[0] == "link":
+        return plan.mlperf is None or source.name in LINK_HEADERS
+    if source.parts[0] == "mlperf":
+        return plan.mlperf is not None
+    return source.name != MAIN
+
+
+def _write_files(plan: Plan, folder: Path) -> None:
+    write_runtime(plan, folder / "runtime")
+    shutil.copyfile(RUNTIME / MAIN, folder / "runtime" / MAIN)
     (folder / "port").mkdir()
     for name, text in port_files(plan.board).items():
         (folder / "port" / name).write_text(text)
     (folder / "model.c").write_text(model_c(plan))
+    write_plan(plan, folder)
+
+
+def write_plan(plan: Plan, folder: Path) -> None:
+    """Write ``plan.json``."""
     described = {**plan.describe(), "plan_hash": plan.hash()}
     (folder / PLAN_FILE).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")

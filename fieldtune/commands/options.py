@@ -163,8 +163,17 @@ def load_model(args: argparse.Namespace) -> Network:
     return load_network(args.model, args.task)
 
 
-def make_plan(args: argparse.Namespace, network: Network) -> Plan:
-    """Plan the network as the options say."""
+def add_mlperf(parser: argparse.ArgumentParser) -> None:
+    """Add the other link."""
+    parser.add_argument(
+        "--mlperf",
+        metavar="MODEL",
+        help="speak MLPerf Tiny's serial API in place of our link, as the model of that name (kws01, ic01)",
+    )
+
+
+def make_plan(args: argparse.Namespace, network: Network, mlperf: str | None = None) -> Plan:
+    """Plan the network as the options say; `mlperf` as for `plan_network`."""
     from boards import load_board
     from firmware_gen.project import plan_network
 
@@ -175,7 +184,7 @@ def make_plan(args: argparse.Namespace, network: Network) -> Plan:
         )
     ram = None if args.ram is None else parse_size(args.ram)
     board, update = load_board(args.board), _update(args)
-    return plan_network(network, board, update, ram, args.prefer, _seconds(args), args.latents)
+    return plan_network(network, board, update, ram, args.prefer, _seconds(args), args.latents, mlperf)
 
 
 def search(args: argparse.Namespace, network: Network, frames: Frames) -> Found:

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``fieldtune plan``."""
     options.add_model(parser)
     options.add_plan(parser)
+    options.add_mlperf(parser)
     parser.add_argument("--data", type=Path, help="frames that --update auto measures on")
     options.add_search(parser)
     options.add_json(parser)
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Plan and print: RAM as known before any build, flash of the linked image where it can be linked."""
     network = options.load_model(args)
     found = _searched(args, network)
-    plan = options.make_plan(args, network)
+    plan = options.make_plan(args, network, args.mlperf)
     linked = _linked_flash_bytes(plan)
     described = plan.describe() | {
         "plan_hash": plan.hash(),

@@ -51,7 +51,7 @@ static void port_stack(const uint32_t **low, const uint32_t **high) {
     *high = stack + 4;
 }
 
-static const ft_firmware_port_t port = {
+static const ft_link_port_t port = {
     port_write, port_ticks, port_ticks_hz, port_overruns, port_stack, port_reset, 4096,
 };
 

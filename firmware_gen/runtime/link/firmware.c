@@ -54,6 +54,21 @@ void ft_firmware_log(ft_firmware_t *firmware, const char *text) {
     send(firmware, FT_MSG_LOG, 0, (const uint8_t *)text, text_bytes(text, 0));
 }
 
+/* --- what a port may leave out
+ * ----------------------------------------------------------------------------------- */
+
+static uint64_t ticks(const ft_firmware_t *firmware) {
+    return firmware->port->ticks != NULL ? firmware->port->ticks() : 0;
+}
+
+static uint32_t ticks_hz(const ft_firmware_t *firmware) {
+    return firmware->port->ticks_hz != NULL ? firmware->port->ticks_hz() : 0;
+}
+
+static uint32_t overruns(const ft_firmware_t *firmware) {
+    return firmware->port->overruns != NULL ? firmware->port->overruns() : 0;
+}
+
 /* --- session
  * ---------------------------------------------------------------------------------------------------- */
 
@@ -73,7 +88,7 @@ static void send_hello(ft_firmware_t *firmware, const request_t *request) {
     ft_put_u32(fixed + FT_HELLO_REPLY_MODEL_HASH, model->model_hash);
     ft_put_u32(fixed + FT_HELLO_REPLY_PLAN_HASH, model->plan_hash);
     ft_put_u32(fixed + FT_HELLO_REPLY_STEP, firmware->step);
-    ft_put_u32(fixed + FT_HELLO_REPLY_TICKS_HZ, firmware->port->ticks_hz());
+    ft_put_u32(fixed + FT_HELLO_REPLY_TICKS_HZ, ticks_hz(firmware));
     send_with_text(firmware, request, fixed, sizeof fixed, model->name);
 }
 
@@ -215,9 +230,9 @@ static void infer(ft_firmware_t *firmware, const uint8_t *payload) {
     uint32_t first = ft_get_u32(payload + FT_INFER_REQUEST_FIRST);
     uint32_t end = ft_get_u32(payload + FT_INFER_REQUEST_END);
     send(firmware, FT_MSG_BUSY, firmware->last_seq, NULL, 0);
-    uint64_t start = firmware->port->ticks();
+    uint64_t start = ticks(firmware);
     firmware->model->infer(first, end);
-    ft_put_u64(firmware->short_reply + FT_INFER_REPLY_TICKS, firmware->port->ticks() - start);
+    ft_put_u64(firmware->short_reply + FT_INFER_REPLY_TICKS, ticks(firmware) - start);
     reply_with(firmware, firmware->short_reply, FT_INFER_REPLY_SIZE);
 }
 
@@ -231,9 +246,9 @@ static void run_step(ft_firmware_t *firmware, uint32_t first, uint32_t end) {
     float losses[FT_MAX_LOSSES];
     memcpy(losses, reply + FT_STEP_REPLY_LOSSES, bytes);
     send(firmware, FT_MSG_BUSY, firmware->last_seq, NULL, 0);
-    uint64_t start = firmware->port->ticks();
+    uint64_t start = ticks(firmware);
     model->step(first, end, &firmware->hyper, losses);
-    ft_put_u64(reply + FT_STEP_REPLY_TICKS, firmware->port->ticks() - start);
+    ft_put_u64(reply + FT_STEP_REPLY_TICKS, ticks(firmware) - start);
     ft_put_u32(reply + FT_STEP_REPLY_STEP, firmware->step);
     memcpy(reply + FT_STEP_REPLY_LOSSES, losses, bytes);
     reply_with(firmware, reply, (uint8_t)(FT_STEP_REPLY_SIZE + bytes));
@@ -288,10 +303,13 @@ static void set_hyper(ft_firmware_t *firmware, const uint8_t *payload) {
 }
 
 static void report_memory(ft_firmware_t *firmware) {
-    const uint32_t *low;
-    const uint32_t *high;
+    const uint32_t none = 0;
+    const uint32_t *low = &none;
+    const uint32_t *high = &none;
     uint8_t *reply = firmware->short_reply;
-    firmware->port->stack(&low, &high);
+    if (firmware->port->stack != NULL) {
+        firmware->port->stack(&low, &high);
+    }
     const uint32_t *used = low;
     while (used < high && *used == FT_STACK_PAINT) {
         used++;
@@ -299,9 +317,18 @@ static void report_memory(ft_firmware_t *firmware) {
     ft_put_u32(reply + FT_MEMORY_REPLY_STACK_BYTES, (uint32_t)((size_t)(high - low) * sizeof *low));
     ft_put_u32(reply + FT_MEMORY_REPLY_STACK_USED, (uint32_t)((size_t)(high - used) * sizeof *low));
     reply[FT_MEMORY_REPLY_ARENA_INTACT] = firmware->model->intact() != 0;
-    ft_put_u32(reply + FT_MEMORY_REPLY_RX_OVERRUNS, firmware->port->overruns());
+    ft_put_u32(reply + FT_MEMORY_REPLY_RX_OVERRUNS, overruns(firmware));
     ft_put_u32(reply + FT_MEMORY_REPLY_BAD_FRAMES, firmware->bad_frames);
     reply_with(firmware, reply, FT_MEMORY_REPLY_SIZE);
+}
+
+/* The board starts anew when the reply is sent. */
+static void reboot(ft_firmware_t *firmware) {
+    if (firmware->port->reset != NULL) {
+        reply_with(firmware, NULL, 0);
+    } else {
+        reply_refused(firmware, FT_REFUSED_UNKNOWN_TYPE, 0);
+    }
 }
 
 static uint16_t command_bytes(uint8_t type) {
@@ -345,8 +372,10 @@ static void execute(ft_firmware_t *firmware, const request_t *request) {
         report_memory(firmware);
         break;
     case FT_MSG_SYNC:
-    case FT_MSG_REBOOT:
         reply_with(firmware, NULL, 0);
+        break;
+    case FT_MSG_REBOOT:
+        reboot(firmware);
         break;
     default:
         reply_refused(firmware, FT_REFUSED_UNKNOWN_TYPE, 0);
@@ -419,7 +448,7 @@ size_t ft_firmware_feed(ft_firmware_t *firmware, const uint8_t *data, size_t cou
     return taken;
 }
 
-void ft_firmware_init(ft_firmware_t *firmware, const ft_model_t *model, const ft_firmware_port_t *port) {
+void ft_firmware_init(ft_firmware_t *firmware, const ft_model_t *model, const ft_link_port_t *port) {
     memset(firmware, 0, sizeof *firmware);
     firmware->model = model;
     firmware->port = port;

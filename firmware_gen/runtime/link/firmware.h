@@ -21,23 +21,13 @@
 #include <stdint.h>
 #include "../model_api.h"
 #include "frame.h"
+#include "link.h"
 #include "protocol.h"
-
-/* What the library needs of a board; all functions are required. port.h says what each promises. */
-typedef struct {
-    void (*write)(const uint8_t *data, size_t count);
-    uint64_t (*ticks)(void);
-    uint32_t (*ticks_hz)(void);
-    uint32_t (*overruns)(void);
-    void (*stack)(const uint32_t **low, const uint32_t **high);
-    void (*reset)(void);
-    uint16_t window; /* bytes that may arrive while nothing is fed and none is lost */
-} ft_firmware_port_t;
 
 /* Its members are the library's own business. firmware_gen.protocol.link_ram_bytes gives its size. */
 typedef struct {
     const ft_model_t *model;
-    const ft_firmware_port_t *port;
+    const ft_link_port_t *port;
     ft_hyper_t hyper;
     uint32_t step;    /* training steps done */
     uint32_t session; /* 0: none since the start */
@@ -57,7 +47,7 @@ typedef struct {
 
 /* Resets the model. `model` and `port` must outlive the context. When the model has more than FT_MAX_LOSSES
  * losses, steps are refused: generate protocol.h with more. */
-void ft_firmware_init(ft_firmware_t *firmware, const ft_model_t *model, const ft_firmware_port_t *port);
+void ft_firmware_init(ft_firmware_t *firmware, const ft_model_t *model, const ft_link_port_t *port);
 
 /* Takes bytes up to the end of a frame and returns how many; 0 while a frame waits for ft_firmware_poll.
  * Short. */
