@@ -1,6 +1,6 @@
 """What a board is, and how firmware is built, started and measured on it."""
 
-from boards.board import Board, Isa, MemoryRegion
+from boards.board import Board, Isa, MemoryRegion, Store
 from boards.building import Firmware, build, has_compiler
 from boards.description import board_names, load_board
 from boards.port import check_port, port_files
@@ -13,6 +13,7 @@ __all__ = [
     "Isa",
     "MemoryRegion",
     "Running",
+    "Store",
     "board_names",
     "build",
     "check_port",

@@ -91,6 +91,25 @@ class Power:
 
 
 @dataclass(frozen=True)
+class Store:
+    """Flash pages that keep what is learned: two slots of whole sectors.
+
+    `sector_bytes` is what an erase clears, `unit_bytes` what is programmed at once.
+    """
+
+    start: int
+    bytes: int
+    sector_bytes: int
+    unit_bytes: int
+    source: str
+
+    @property
+    def slot_bytes(self) -> int:
+        """What one of the two slots takes."""
+        return self.bytes // 2
+
+
+@dataclass(frozen=True)
 class Board:
     """One board. Sizes are bytes; what is not known is None.
 
@@ -123,6 +142,7 @@ class Board:
     usb: Usb | None
     flash_runners: "tuple[Runner, ...]"
     power: Power | None
+    store: Store | None
     sources: Mapping[str, str]
 
     @property

@@ -20,6 +20,7 @@ from boards.board import (
     Power,
     RegionKind,
     Serial,
+    Store,
     Usb,
 )
 from boards.flashing import RUNNERS, Runner
@@ -27,6 +28,8 @@ from fieldtune.errors import BoardError
 
 SHIPPED = Path(__file__).parent / "descriptions"
 PORTS = Path(__file__).parent / "ports"
+
+STORE_UNITS = (1, 2, 4, 8, 16, 32)
 
 T = TypeVar("T")
 
@@ -211,6 +214,7 @@ def _board(table: _Table, folder: Path) -> Board:
         usb=table.optional("usb", lambda key: _usb(table.table(key))),
         flash_runners=table.optional("flash", lambda key: _flash_runners(table.table(key))) or (),
         power=table.optional("power", lambda key: _power(table.table(key))),
+        store=table.optional("store", lambda key: _store(table.table(key))),
     )
     table.finish()
     _check(board, table)
@@ -238,10 +242,12 @@ def _check(board: Board, table: _Table) -> None:
 def _check_apart(board: Board, table: _Table) -> None:
     if board.arch == "host":  # the process's addresses are the operating system's choice
         return
-    ordered = sorted(board.regions, key=lambda region: region.start)
-    for below, above in itertools.pairwise(ordered):
-        if below.start + below.bytes > above.start:
-            raise table.error(f"regions.{above.name}.start", f"lies inside region '{below.name}'")
+    spans = [(r.start, r.bytes, f"regions.{r.name}", f"region '{r.name}'") for r in board.regions]
+    if board.store is not None:
+        spans.append((board.store.start, board.store.bytes, "store", "the store"))
+    for (start, size, _, below), (above, _, key, _) in itertools.pairwise(sorted(spans)):
+        if start + size > above:
+            raise table.error(f"{key}.start", f"lies inside {below}")
 
 
 def _port(table: _Table, folder: Path) -> tuple[Path, ...]:
@@ -353,3 +359,23 @@ def _power(table: _Table) -> Power:
     )
     table.finish()
     return power
+
+
+def _store(table: _Table) -> Store:
+    store = Store(
+        start=table.number("start"),
+        bytes=table.number("bytes", least=1),
+        sector_bytes=table.number("sector_bytes", least=1),
+        unit_bytes=table.number("unit_bytes", least=1),
+        source=table.text("source"),
+    )
+    table.finish()
+    if store.unit_bytes not in STORE_UNITS:
+        raise table.error("unit_bytes", f"must be one of {', '.join(map(str, STORE_UNITS))}")
+    if store.sector_bytes % store.unit_bytes:
+        raise table.error("sector_bytes", f"must be a multiple of unit_bytes, {store.unit_bytes}")
+    if store.bytes % (2 * store.sector_bytes):
+        raise table.error("bytes", "must be an even number of sectors: two slots of whole sectors")
+    if store.start % store.sector_bytes:
+        raise table.error("start", f"must be a multiple of sector_bytes, {store.sector_bytes}")
+    return store

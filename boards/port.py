@@ -47,6 +47,11 @@ def _config(board: Board) -> str:
         values["FT_PORT_CLOCK_HZ"] = board.clock_hz
     if board.serial is not None:
         values["FT_PORT_BAUD"] = board.serial.baud
+    if board.store is not None:
+        values["FT_PORT_STORE_START"] = board.store.start
+        values["FT_PORT_STORE_BYTES"] = board.store.bytes
+        values["FT_PORT_STORE_SECTOR"] = board.store.sector_bytes
+        values["FT_PORT_STORE_UNIT"] = board.store.unit_bytes
     lines = [f"#define {name} {value}u" for name, value in values.items()]
     head = f"/* Generated from the description of {board.id}. */"
     return "\n".join([head, "#ifndef FT_PORT_CONFIG_H", "#define FT_PORT_CONFIG_H", *lines, "#endif", ""])

@@ -26,6 +26,7 @@ COMMANDS = (
     "energy",
     "battery",
     "tune",
+    "weights",
     "report",
     "demo",
     "doctor",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from boards import Board
+from boards import Board, Store
 from firmware_gen.arena import Buffer, alive_bytes, extent, place
 from firmware_gen.band_table import band_tables
 from firmware_gen.choose_chains import narrow, peak_in_chains
@@ -26,6 +26,7 @@ from firmware_gen.schedule import Step, layers, whole_layers
 from firmware_gen.stages import in_stages
 from firmware_gen.step_time import seconds, step_instructions
 from firmware_gen.storage import Roll, Storage, View, choose_storage
+from firmware_gen.stored_set import set_bytes, slot_room
 
 _Schedule = tuple[tuple[Step, ...], Storage]
 
@@ -119,7 +120,16 @@ class Plan:
             "weights": [self._weight(name) for name in self.graph.trained],
             "model_hash": self.graph.fingerprint(),
             **({"latents": self._latents()} if self.graph.latents else {}),
+            **({"store": self._store(self.board.store)} if self.graph.trained and self.board.store else {}),
             **({"mlperf": self.mlperf} if self.mlperf is not None else {}),
+        }
+
+    def _store(self, store: Store) -> dict[str, int]:
+        """Return what is kept of what is learned, and what there is for it; none of it is static RAM."""
+        return {
+            "slot_bytes": store.slot_bytes,
+            "room": slot_room(store),
+            "set_bytes": set_bytes(self.graph),
         }
 
     def _latents(self) -> dict[str, Any]:

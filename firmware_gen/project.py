@@ -175,7 +175,9 @@ def write_runtime(plan: Plan, folder: Path) -> None:
     if plan.mlperf is not None:
         (folder / "mlperf" / "config.h").write_text(mlperf_header(plan.graph, plan.mlperf))
     else:
-        header = protocol_header(largest_payload(plan.board), loss_slots(plan.graph))
+        header = protocol_header(
+            largest_payload(plan.board), loss_slots(plan.graph), bool(plan.board.store and plan.graph.trained)
+        )
         (folder / "link" / "protocol.h").write_text(header)
 
 

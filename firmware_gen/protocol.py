@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from fieldtune.errors import LinkError
 
-PROTOCOL_VERSION: Final = 4
+PROTOCOL_VERSION: Final = 5
 REPLY: Final = 0x80
 """A reply's type is its request's type with this bit set; the board alone sends types with this bit."""
 
@@ -45,6 +45,9 @@ ROLES: Final[tuple[Role, ...]] = (
 )
 DTYPES: Final = ("f32", "u8", "i8", "i32", "bits", "bf16", "i16")
 """Names of ft_role_t and ft_dtype_t in ``runtime/model_api.h``, in their order."""
+
+SLOT_STATES: Final = ("empty", "broken", "foreign", "older", "newest")
+"""Names of ft_slot_state_t in ``runtime/link/store.h``, in their order."""
 
 _CONTEXT_BYTES: Final = 63
 _ENCODER_BYTES: Final = 268
@@ -197,6 +200,8 @@ HELLO = Message(
         ("plan_hash", "u32", "of the memory plan"),
         ("step", "u32", "number of training steps done"),
         ("ticks_hz", "u32", "ticks a second, 0: unknown"),
+        ("store_room", "u32", "bytes of weights that a slot of the board's flash holds, 0: it has none"),
+        ("restored", "u8", "1: weights come from such a slot, by LOAD or at start; 0 after RESET_WEIGHTS"),
         ("model", "text", "name of the network"),
     ),
 )
@@ -298,6 +303,52 @@ MEMORY = Message(
         ("bad_frames", "u32", "frames that arrived damaged"),
     ),
 )
+SAVE = Message(
+    "save",
+    0x18,
+    "Stores weights, ranges and the number of steps in flash, in place of the older of two sets.",
+    reply=_fields(("sequence", "u32", "number of the save")),
+    long=True,
+)
+LOAD = Message(
+    "load",
+    0x19,
+    "Takes a stored set: RESET_WEIGHTS, then its weights, ranges and number of steps.",
+    _fields(("older", "u8", "0: the newest set, 1: the one before")),
+    _fields(("sequence", "u32", "number of its save"), ("step", "u32", "number of training steps behind it")),
+    long=True,
+)
+ERASE = Message("erase", 0x1A, "Erases both sets. What is in RAM stays.", long=True)
+KEEP = Message(
+    "keep",
+    0x1B,
+    "SAVE if these weights have the smaller loss, else LOAD, or RESET_WEIGHTS where nothing is stored.",
+    _fields(
+        ("before", "f32", "mean loss of what LOAD brings, or of the initial weights"),
+        ("after", "f32", "mean loss of the weights as they are"),
+    ),
+    _fields(
+        ("saved", "u8", "1: these weights are kept, 0: the board is back at the others"),
+        ("sequence", "u32", "number of the save that is in place now, 0: initial weights"),
+        ("step", "u32", "number of training steps behind them"),
+    ),
+    long=True,
+)
+SLOT = Message(
+    "slot",
+    0x05,
+    "Describes what one of the two slots holds.",
+    _fields(("index", "u8", "0 or 1")),
+    _fields(
+        ("state", "u8", "ft_slot_state_t: 0 empty, 1 broken, 2 another model's or plan's, 3 older, 4 newest"),
+        ("sequence", "u32", "number of the save; from here on 0 when empty or broken"),
+        ("step", "u32", "number of training steps behind it"),
+        ("model_hash", "u32", "of the network"),
+        ("plan_hash", "u32", "of the memory plan"),
+        ("bytes", "u32", "of weights and ranges"),
+    ),
+    command=False,
+)
 SYNC = Message("sync", 0x16, "Does nothing; older frames that are still on their way become stale.")
 REBOOT = Message("reboot", 0x17, "Starts the board anew, after the reply.")
 
@@ -327,6 +378,11 @@ REQUESTS: Final = (
     MEMORY,
     SYNC,
     REBOOT,
+    SLOT,
+    SAVE,
+    LOAD,
+    ERASE,
+    KEEP,
 )
 """What the host may send."""
 
@@ -354,6 +410,10 @@ READ_ONLY = Refusal("read_only", 8, "a tensor of that role cannot be written")
 NOT_TRAINABLE = Refusal("not_trainable", 9, "its firmware was generated without an update and only infers")
 WRONG_STEP = Refusal("wrong_step", 10, "it has done {detail} steps")
 BAD_VALUE = Refusal("bad_value", 11, "a value is out of range")
+NO_STORE = Refusal("no_store", 12, "its port brings no flash pages that keep weights")
+STORE_TOO_SMALL = Refusal("store_too_small", 13, "a slot of its flash holds only {detail} bytes of weights")
+NOTHING_STORED = Refusal("nothing_stored", 14, "no such set is stored that belongs to its firmware")
+FLASH_FAILED = Refusal("flash_failed", 15, "its flash did not take the data")
 
 REFUSALS: Final = (
     NO_SESSION,
@@ -367,15 +427,20 @@ REFUSALS: Final = (
     NOT_TRAINABLE,
     WRONG_STEP,
     BAD_VALUE,
+    NO_STORE,
+    STORE_TOO_SMALL,
+    NOTHING_STORED,
+    FLASH_FAILED,
 )
 
 
-def protocol_header(max_payload: int = MAX_PAYLOAD, max_losses: int = MAX_LOSSES) -> str:
+def protocol_header(max_payload: int = MAX_PAYLOAD, max_losses: int = MAX_LOSSES, store: bool = True) -> str:
     """Text of ``runtime/link/protocol.h``: the table as C constants, and the sizes of this project's buffers.
 
     Args:
         max_payload: bytes, at least 64; the firmware keeps one frame of that size.
         max_losses: at least the number of losses that the model's step writes, at most 60.
+        store: whether a port may bring flash pages for weights; without, no code for them is linked.
     """
     if not (LEAST_PAYLOAD <= max_payload <= 0xFFFF - FRAME_OVERHEAD and 1 <= max_losses <= 60):
         raise ValueError(f"max_payload {max_payload} or max_losses {max_losses} is out of range")
@@ -386,6 +451,7 @@ def protocol_header(max_payload: int = MAX_PAYLOAD, max_losses: int = MAX_LOSSES
                 ("FT_PROTOCOL_VERSION", str(PROTOCOL_VERSION), ""),
                 ("FT_MAX_PAYLOAD", str(max_payload), "bytes"),
                 ("FT_MAX_LOSSES", str(max_losses), ""),
+                ("FT_HAS_STORE", str(int(store)), "0: SAVE, LOAD and the like are refused"),
             ],
         ),
         _section("Types of frames", _type_lines()),

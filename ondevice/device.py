@@ -38,6 +38,8 @@ class Hello:
     plan_hash: int
     step: int
     ticks_hz: int
+    store_room: int
+    restored: bool
     model: str
 
 
@@ -172,8 +174,8 @@ class Device:
     def reconnect(self, wait: float = 0.0) -> Hello:
         """Open the same port again and begin another session.
 
-        The board keeps weights, state and the number of steps done, unless it has started anew: then `step`
-        in what this returns is 0.
+        The board keeps weights, state and the number of steps done, unless it has started anew: then in what
+        this returns `step` is 0, or `restored` is true because it has taken the newest set of its flash.
 
         Args:
             wait: seconds in which the port may come back.
@@ -342,7 +344,8 @@ class Device:
     def _say_hello(self) -> Hello:
         fields = self.link.hello()
         self._written.clear()
-        return Hello(**{**fields, "trainable": bool(fields["trainable"])})
+        flags = {name: bool(fields[name]) for name in ("trainable", "restored")}
+        return Hello(**{**fields, **flags})
 
     def _read_table(self) -> list[TensorInfo]:
         count = self.hello.tensor_count

@@ -57,6 +57,14 @@ def _remedy(refusal: Refusal | None) -> str:
         return "build and flash a firmware with --update"
     if refusal is protocol.WRONG_STEP:
         return "write weights and state of the step to continue from, and set its number"
+    if refusal is protocol.NO_STORE:
+        return "docs/add_a_board.md tells what a port needs for it"
+    if refusal is protocol.STORE_TOO_SMALL:
+        return "let fewer layers learn"
+    if refusal is protocol.NOTHING_STORED:
+        return "'fieldtune weights show' tells what its slots hold"
+    if refusal is protocol.FLASH_FAILED:
+        return "what was stored before is still there; save again, and replace the part if that fails too"
     return "check that plan.json belongs to the firmware on the board"
 
 

@@ -42,6 +42,7 @@ class TuneOptions:
     port: str | None = None  # a board that runs the firmware already
     schedule: Schedule = field(default_factory=Schedule)  # of the learning rate
     replay: Replay | None = None  # of source frames
+    keep: bool = False  # in the board's flash, if better on the held-out frames than what is there
 
     def check(self, frames: Frames, source: Frames | None = None) -> None:
         """Raise UserError or DataError when the options do not go together with the data."""
@@ -234,7 +235,7 @@ class Trainer:
             hello = self._device.reconnect(self._patience)
         except LinkError:
             raise error from None
-        if hello.step not in steps:
+        if hello.restored or hello.step not in steps:
             raise LinkError(
                 f"the board has started anew at step {steps[0] + 1} and lost what it learned; "
                 "run the same command with --resume to continue from the checkpoint"

@@ -19,7 +19,8 @@ from ondevice.latents import LatentSamples, keep_latents, kept_bytes
 from ondevice.replay import ReplayedSamples, source_samples
 from ondevice.session import Session
 from ondevice.training import Trainer, TuneOptions
-from ondevice.training_data import TrainingSamples
+from ondevice.training_data import TrainingSamples, sample
+from ondevice.weight_store import check_room, keep_better
 from ondevice.workbench import open_board, open_twin
 from zoo.frames import Frames
 
@@ -54,6 +55,8 @@ def tune(
         replayed = source_samples(replayable, task, plan.graph, options.replay.seed)
         samples = ReplayedSamples(samples, replayed, options.replay)
     samples.check()
+    if options.keep:
+        check_room(plan)
     evaluation = Evaluation(task, plan.graph, training, held_out, judged_source) if options.test else None
     session.save_plan({**plan.describe(), "plan_hash": plan.hash()})
     with open_board(plan, session.path / "firmware", options.port, session.log) as device:
@@ -69,6 +72,10 @@ def tune(
                 judged, shown = evaluation.run(judge, weights, trainer.seen)
             if shown:
                 session.save_predictions(shown.rgb, shown.truth, shown.before, shown.after)
+        if options.keep:
+            found = (sample(frame, task, plan.graph, frames.geometry) for frame in held_out)
+            validation = [ready for ready in found if ready is not None]
+            used["kept"] = keep_better(device, plan, weights, options.steps, validation)
     replayed_steps = options.replay.count(options.steps) if options.replay else 0
     used |= {"replayed_steps": replayed_steps, "skipped_frames": len(samples.skipped)}
     if plan.graph.latents and options.replay:

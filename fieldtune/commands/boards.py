@@ -86,6 +86,13 @@ def _lines(board: "Board", connected: "list[UsbDevice]") -> list[str]:
             f"  {region.name:<9} {format_size(region.bytes)} of {region.kind} at {region.start:#010x}"
         )
         lines.append(f"            {region.source}")
+    if board.store is not None:
+        store = board.store
+        lines.append(
+            f"  weights   two slots of {format_size(store.slot_bytes)} at {store.start:#010x}, sectors of "
+            f"{format_size(store.sector_bytes)}, programmed {store.unit_bytes} B at once"
+        )
+        lines.append(f"            {store.source}")
     lines += [
         f"  stack     {format_size(board.stack_bytes)}",
         f"  port      {_port(board)}",

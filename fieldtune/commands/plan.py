@@ -68,6 +68,10 @@ def run(args: argparse.Namespace) -> int:
     if plan.graph.trained:
         print(f"  backward     {described['macs_backward'] / 1e6:.2f} MMAC")
         print(f"  learns       {', '.join(plan.graph.trained)}")
+    if "store" in described:
+        store = described["store"]
+        slot, taken = format_size(store["slot_bytes"]), format_size(store["set_bytes"])
+        print(f"  keeps        {taken} of weights, in either of two slots of {slot} in flash")
     if "latents" in described:
         latents = described["latents"]
         print(f"  from latents {latents['macs'] / 1e6:.2f} MMAC a step")

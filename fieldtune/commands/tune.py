@@ -66,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--replay", metavar="SHARE", help="of the steps, such as 1/4, that train on --source frames instead"
     )
     parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="store the weights in the board's flash if better on the held-out frames than those there",
+    )
+    parser.add_argument(
         "-o", "--out", type=Path, metavar="DIR", help="session folder (default: sessions/...)"
     )
     parser.add_argument(
@@ -95,7 +100,14 @@ def run(args: argparse.Namespace) -> int:
     if args.latents is not None and replay is None:
         raise UserError("--latents is how source frames are kept for --replay; give --replay SHARE as well")
     tuning = TuneOptions(
-        args.steps, args.test, _hyper(args), seed, port=args.port, schedule=schedule, replay=replay
+        args.steps,
+        args.test,
+        _hyper(args),
+        seed,
+        port=args.port,
+        schedule=schedule,
+        replay=replay,
+        keep=args.keep,
     )
     origin = {"data": str(args.data), "source": None if args.source is None else str(args.source)}
     if args.update == options.AUTO:
@@ -213,7 +225,20 @@ def print_results(results: dict[str, Any], *, as_json: bool) -> None:
     _print_outputs(results["outputs"])
     if "source" in results:
         _print_outputs(results["source"]["outputs"], " on the source domain")
+    if "kept" in results:
+        print(_kept(results["kept"]))
     print(f"{results['steps']} steps in {results['seconds']:.1f} s; report: {results['report']}")
+
+
+def _kept(kept: dict[str, Any]) -> str:
+    """Return what became of the weights in the board's flash."""
+    if kept["before"] is None:
+        return f"kept in the board's flash as save {kept['sequence']}; no frames were held out to compare"
+    losses = f"mean loss on held-out frames {kept['after']:.4g}, before {kept['before']:.4g}"
+    if kept["saved"]:
+        return f"kept in the board's flash as save {kept['sequence']}: {losses}"
+    back = f"save {kept['sequence']}" if kept["sequence"] else "the initial weights"
+    return f"not kept, the board is back at {back}: {losses}"
 
 
 def _print_outputs(outputs: dict[str, Any], where: str = "") -> None:

@@ -11,6 +11,9 @@ static const ft_link_port_t port = {
     .stack = ft_port_stack,
     .reset = ft_port_reset,
     .window = FT_PORT_RX_RING,
+#ifdef FT_PORT_STORE_BYTES
+    .flash = ft_port_flash,
+#endif
 };
 
 int main(void) {

@@ -76,6 +76,37 @@ def test_own_board_may_extend_a_file_and_bring_its_own_port(tmp_path: Path) -> N
     assert board.port[-1] == tmp_path / "uart"
 
 
+STORE = {"start": 0x21000000, "bytes": 8192, "sector_bytes": 2048, "unit_bytes": 8}
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"unit_bytes": 3}, r"'store\.unit_bytes' must be one of 1, 2, 4, 8, 16, 32"),
+        (
+            {"sector_bytes": 2052, "unit_bytes": 8},
+            r"'store\.sector_bytes' must be a multiple of unit_bytes, 8",
+        ),
+        ({"bytes": 6144}, r"'store\.bytes' must be an even number of sectors"),
+        ({"start": 0x21000400}, r"'store\.start' must be a multiple of sector_bytes, 2048"),
+        ({"start": 0x20001000}, r"'store\.start' lies inside region 'ram'"),
+        ({"sectors": 4}, r"'store\.sectors' is not a key .*did you mean sector_bytes"),
+    ],
+)
+def test_flash_pages_for_weights_must_be_usable(
+    tmp_path: Path, changed: dict[str, int], problem: str
+) -> None:
+    def described(store: dict[str, int]) -> Path:
+        keys = "".join(f"{key} = {value}\n" for key, value in store.items())
+        return write(tmp_path, f'extends = "mps2_an500"\n[store]\nsource = "x"\n{keys}')
+
+    store = load_board(described(STORE)).store
+    assert store is not None
+    assert store.slot_bytes == 4096
+    with pytest.raises(BoardError, match=problem):
+        load_board(described(STORE | changed))
+
+
 def test_own_board_extends_a_board_with_several_memories(tmp_path: Path) -> None:
     """Half of the main RAM left to a camera, say, and another serial rate."""
     text = 'extends = "nucleo_h743zi2"\nid = "with_camera"\n[regions.ram]\nbytes = 262144\n'

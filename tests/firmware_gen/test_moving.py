@@ -24,6 +24,7 @@ from firmware_gen.passes.sign_bits import sign_bits
 from firmware_gen.plan import Plan, make_plan
 from firmware_gen.project import write_project
 from firmware_gen.update import parse_update
+from ondevice.weight_store import WeightStore
 
 BOARDS = ("mps2_an386", "mps3_an547", "qemu_riscv32")
 SCALES = (1.0, 2.0, 3.0)  # of the input, in one step after the other
@@ -165,6 +166,25 @@ def test_a_board_that_gets_weights_and_ranges_goes_on_with_the_same_bits(tmp_pat
             device.step(step)
         again = device.read_role("weight", "range")
     assert_equal(truth, again)
+
+
+def test_a_stored_set_has_the_weights_and_ranges(tmp_path: Path) -> None:
+    net = network()
+    plan = _plan(net.graph(tmp_path), "native")
+    with opened(plan, tmp_path) as device:
+        store = WeightStore(device)
+        for step in range(4):
+            if step == 2:
+                store.save()
+            device.put_sample(net.sample(step))
+            device.step(step)
+        truth = device.read_role("weight", "range")
+        assert store.slots()[0].bytes == plan.describe()["store"]["set_bytes"]
+        assert store.load().step == 2
+        for step in (2, 3):
+            device.put_sample(net.sample(step))
+            device.step(step)
+        assert_equal(truth, device.read_role("weight", "range"))
 
 
 def test_the_plan_counts_the_bytes_that_the_linker_places(tmp_path: Path) -> None:

@@ -51,8 +51,48 @@ static void port_stack(const uint32_t **low, const uint32_t **high) {
     *high = stack + 4;
 }
 
+#define SECTOR 256
+#define UNIT   8
+
+/* Small enough for a set of the model and its header, with canaries. */
+static struct { uint8_t before[16], data[4 * SECTOR], after[16]; } flash_memory;
+static uint32_t saves;
+
+static int flash_erase(uint32_t offset) {
+    if (offset % SECTOR != 0 || offset >= sizeof flash_memory.data) {
+        fprintf(stderr, "erase at %lu\n", (unsigned long)offset);
+        exit(1);
+    }
+    memset(flash_memory.data + offset, 0xFF, SECTOR);
+    return below(64) != 0;
+}
+
+static int flash_program(uint32_t offset, const uint8_t *unit) {
+    if (offset % UNIT != 0 || offset >= sizeof flash_memory.data) {
+        fprintf(stderr, "program at %lu\n", (unsigned long)offset);
+        exit(1);
+    }
+    memcpy(flash_memory.data + offset, unit, UNIT);
+    flash_memory.data[offset] ^= (uint8_t)(below(256) == 0);
+    saves++;
+    return 1;
+}
+
+static const ft_flash_t flash = {
+    flash_memory.data, sizeof flash_memory.data, SECTOR, UNIT, flash_erase, flash_program,
+};
+
+static const ft_flash_t *port_flash(void) {
+    return &flash;
+}
+
+static int flash_intact(void) {
+    static const uint8_t zeros[16];
+    return memcmp(flash_memory.before, zeros, 16) == 0 && memcmp(flash_memory.after, zeros, 16) == 0;
+}
+
 static const ft_link_port_t port = {
-    port_write, port_ticks, port_ticks_hz, port_overruns, port_stack, port_reset, 4096,
+    port_write, port_ticks, port_ticks_hz, port_overruns, port_stack, port_reset, 4096, port_flash,
 };
 
 static void line_write(const uint8_t *data, size_t count) {
@@ -122,6 +162,11 @@ static void make_frame(uint16_t *seq) {
         {FT_MSG_MEMORY, 0},
         {FT_MSG_SYNC, 0},
         {FT_MSG_REBOOT, 0},
+        {FT_MSG_SLOT, FT_SLOT_REQUEST_SIZE},
+        {FT_MSG_SAVE, 0},
+        {FT_MSG_LOAD, FT_LOAD_REQUEST_SIZE},
+        {FT_MSG_ERASE, 0},
+        {FT_MSG_KEEP, FT_KEEP_REQUEST_SIZE},
         {FT_MSG_WRITE | FT_MSG_REPLY, 0},
         {0x55, 0},
     };
@@ -222,12 +267,13 @@ int main(int argc, char **argv) {
         make_frame(&seq);
         mutate_line();
         feed_line();
-        if (frame % 16 == 0 && (!model.intact() || read_only_crc() != crc)) {
+        if (frame % 16 == 0 && (!model.intact() || !flash_intact() || read_only_crc() != crc)) {
             fprintf(stderr, "frame %ld has written outside of its tensor\n", frame);
             return 1;
         }
     }
     printf("%ld frames, %lu bad, %u resets, %lu bytes answered\n", frames, (unsigned long)firmware.bad_frames,
            resets, (unsigned long)bytes_sent);
-    return firmware.bad_frames == 0 || resets == 0 || !model.intact() || read_only_crc() != crc;
+    return firmware.bad_frames == 0 || resets == 0 || saves == 0 || !flash_intact() || !model.intact() ||
+           read_only_crc() != crc;
 }

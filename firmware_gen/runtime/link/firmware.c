@@ -3,6 +3,7 @@
 #include <string.h>
 #include "bytes.h"
 #include "port.h"
+#include "store.h"
 
 /* A request whose frame was right; payload is inside the decoder. */
 typedef struct {
@@ -76,8 +77,17 @@ static int trainable(const ft_model_t *model) {
     return model->step != NULL && model->loss_count <= FT_MAX_LOSSES;
 }
 
+/* NULL: the board has none, or nothing learns. Where FT_HAS_STORE says so the compiler knows that it is NULL,
+ * and leaves out all that needs it. */
+static const ft_flash_t *flash_of(const ft_firmware_t *firmware) {
+    return FT_HAS_STORE && firmware->port->flash != NULL && trainable(firmware->model)
+               ? firmware->port->flash()
+               : NULL;
+}
+
 static void send_hello(ft_firmware_t *firmware, const request_t *request) {
     const ft_model_t *model = firmware->model;
+    const ft_flash_t *flash = flash_of(firmware);
     uint8_t fixed[FT_HELLO_REPLY_SIZE];
     ft_put_u16(fixed + FT_HELLO_REPLY_PROTOCOL, FT_PROTOCOL_VERSION);
     ft_put_u16(fixed + FT_HELLO_REPLY_MAX_PAYLOAD, FT_MAX_PAYLOAD);
@@ -89,6 +99,8 @@ static void send_hello(ft_firmware_t *firmware, const request_t *request) {
     ft_put_u32(fixed + FT_HELLO_REPLY_PLAN_HASH, model->plan_hash);
     ft_put_u32(fixed + FT_HELLO_REPLY_STEP, firmware->step);
     ft_put_u32(fixed + FT_HELLO_REPLY_TICKS_HZ, ticks_hz(firmware));
+    ft_put_u32(fixed + FT_HELLO_REPLY_STORE_ROOM, flash == NULL ? 0 : ft_store_room(flash));
+    fixed[FT_HELLO_REPLY_RESTORED] = firmware->restored;
     send_with_text(firmware, request, fixed, sizeof fixed, model->name);
 }
 
@@ -208,6 +220,29 @@ static void read_tensor(ft_firmware_t *firmware, const request_t *request) {
     } else {
         send(firmware, FT_MSG_READ | FT_MSG_REPLY, request->seq, tensor->data + offset, count);
     }
+}
+
+static void describe_slot(ft_firmware_t *firmware, const request_t *request) {
+    const ft_flash_t *flash = flash_of(firmware);
+    uint8_t reply[FT_SLOT_REPLY_SIZE];
+    ft_slot_t slots[2];
+    if (request->bytes != FT_SLOT_REQUEST_SIZE) {
+        refuse(firmware, request, FT_REFUSED_BAD_LENGTH, FT_SLOT_REQUEST_SIZE);
+        return;
+    }
+    const uint8_t index = request->payload[FT_SLOT_REQUEST_INDEX];
+    if (flash == NULL || index > 1) {
+        refuse(firmware, request, flash == NULL ? FT_REFUSED_NO_STORE : FT_REFUSED_BAD_VALUE, 0);
+        return;
+    }
+    ft_store_look(flash, firmware->model, slots);
+    reply[FT_SLOT_REPLY_STATE] = (uint8_t)slots[index].state;
+    ft_put_u32(reply + FT_SLOT_REPLY_SEQUENCE, slots[index].sequence);
+    ft_put_u32(reply + FT_SLOT_REPLY_STEP, slots[index].step);
+    ft_put_u32(reply + FT_SLOT_REPLY_MODEL_HASH, slots[index].model_hash);
+    ft_put_u32(reply + FT_SLOT_REPLY_PLAN_HASH, slots[index].plan_hash);
+    ft_put_u32(reply + FT_SLOT_REPLY_BYTES, slots[index].bytes);
+    send(firmware, FT_MSG_SLOT | FT_MSG_REPLY, request->seq, reply, sizeof reply);
 }
 
 /* --- commands: each runs once; it leaves its reply in the context
@@ -331,6 +366,106 @@ static void reboot(ft_firmware_t *firmware) {
     }
 }
 
+/* --- commands on the flash
+ * -------------------------------------------------------------------------------------- */
+
+/* Replies unless the store has done what it should; returns whether it has. */
+static int store_has(ft_firmware_t *firmware, ft_store_result_t result) {
+    switch (result) {
+    case FT_STORE_DONE:
+        return 1;
+    case FT_STORE_TOO_SMALL:
+        reply_refused(firmware, FT_REFUSED_STORE_TOO_SMALL, ft_store_room(firmware->port->flash()));
+        return 0;
+    case FT_STORE_NOTHING:
+        reply_refused(firmware, FT_REFUSED_NOTHING_STORED, 0);
+        return 0;
+    default:
+        reply_refused(firmware, FT_REFUSED_FLASH_FAILED, 0);
+        return 0;
+    }
+}
+
+static void reset_weights(ft_firmware_t *firmware) {
+    firmware->model->reset();
+    firmware->restored = 0;
+    set_step(firmware, 0);
+}
+
+/* The set, or else nothing changes. */
+static ft_store_result_t restore(ft_firmware_t *firmware, const ft_flash_t *flash, int older,
+                                 ft_slot_t *found) {
+    const ft_store_result_t result = ft_store_load(flash, firmware->model, older, found);
+    if (result == FT_STORE_DONE) {
+        firmware->restored = 1;
+        set_step(firmware, found->step);
+    }
+    return result;
+}
+
+static void save(ft_firmware_t *firmware, const ft_flash_t *flash) {
+    uint32_t sequence = 0;
+    if (store_has(firmware, ft_store_save(flash, firmware->model, firmware->step, &sequence))) {
+        ft_put_u32(firmware->short_reply + FT_SAVE_REPLY_SEQUENCE, sequence);
+        reply_with(firmware, firmware->short_reply, FT_SAVE_REPLY_SIZE);
+    }
+}
+
+static void load(ft_firmware_t *firmware, const ft_flash_t *flash, const uint8_t *payload) {
+    const uint8_t older = payload[FT_LOAD_REQUEST_OLDER];
+    ft_slot_t found;
+    if (older > 1) {
+        reply_refused(firmware, FT_REFUSED_BAD_VALUE, 0);
+    } else if (store_has(firmware, restore(firmware, flash, older, &found))) {
+        ft_put_u32(firmware->short_reply + FT_LOAD_REPLY_SEQUENCE, found.sequence);
+        ft_put_u32(firmware->short_reply + FT_LOAD_REPLY_STEP, found.step);
+        reply_with(firmware, firmware->short_reply, FT_LOAD_REPLY_SIZE);
+    }
+}
+
+static void keep(ft_firmware_t *firmware, const ft_flash_t *flash, const uint8_t *payload) {
+    uint8_t *reply = firmware->short_reply;
+    ft_slot_t now = {FT_SLOT_EMPTY, 0, 0, 0, firmware->step, 0};
+    const int better = ft_store_is_better(get_f32(payload + FT_KEEP_REQUEST_BEFORE),
+                                          get_f32(payload + FT_KEEP_REQUEST_AFTER));
+    if (better) {
+        if (!store_has(firmware, ft_store_save(flash, firmware->model, now.step, &now.sequence))) {
+            return;
+        }
+    } else if (restore(firmware, flash, 0, &now) == FT_STORE_NOTHING) {
+        reset_weights(firmware);
+        now.step = 0;
+    }
+    reply[FT_KEEP_REPLY_SAVED] = (uint8_t)better;
+    ft_put_u32(reply + FT_KEEP_REPLY_SEQUENCE, now.sequence);
+    ft_put_u32(reply + FT_KEEP_REPLY_STEP, now.step);
+    reply_with(firmware, reply, FT_KEEP_REPLY_SIZE);
+}
+
+static void use_flash(ft_firmware_t *firmware, uint8_t type, const uint8_t *payload) {
+    const ft_flash_t *flash = flash_of(firmware);
+    if (flash == NULL) {
+        reply_refused(firmware, FT_REFUSED_NO_STORE, 0);
+        return;
+    }
+    send(firmware, FT_MSG_BUSY, firmware->last_seq, NULL, 0);
+    switch (type) {
+    case FT_MSG_SAVE:
+        save(firmware, flash);
+        break;
+    case FT_MSG_LOAD:
+        load(firmware, flash, payload);
+        break;
+    case FT_MSG_KEEP:
+        keep(firmware, flash, payload);
+        break;
+    default:
+        if (store_has(firmware, ft_store_erase(flash, firmware->model))) {
+            reply_with(firmware, NULL, 0);
+        }
+    }
+}
+
 static uint16_t command_bytes(uint8_t type) {
     switch (type) {
     case FT_MSG_INFER:
@@ -341,6 +476,10 @@ static uint16_t command_bytes(uint8_t type) {
         return FT_HYPER_REQUEST_SIZE;
     case FT_MSG_SET_STEP:
         return FT_SET_STEP_REQUEST_SIZE;
+    case FT_MSG_LOAD:
+        return FT_LOAD_REQUEST_SIZE;
+    case FT_MSG_KEEP:
+        return FT_KEEP_REQUEST_SIZE;
     default:
         return 0;
     }
@@ -362,8 +501,7 @@ static void execute(ft_firmware_t *firmware, const request_t *request) {
         set_hyper(firmware, request->payload);
         break;
     case FT_MSG_RESET_WEIGHTS:
-        firmware->model->reset();
-        set_step(firmware, 0);
+        reset_weights(firmware);
         break;
     case FT_MSG_SET_STEP:
         set_step(firmware, ft_get_u32(request->payload + FT_SET_STEP_REQUEST_STEP));
@@ -373,6 +511,12 @@ static void execute(ft_firmware_t *firmware, const request_t *request) {
         break;
     case FT_MSG_SYNC:
         reply_with(firmware, NULL, 0);
+        break;
+    case FT_MSG_SAVE:
+    case FT_MSG_LOAD:
+    case FT_MSG_ERASE:
+    case FT_MSG_KEEP:
+        use_flash(firmware, request->type, request->payload);
         break;
     case FT_MSG_REBOOT:
         reboot(firmware);
@@ -414,6 +558,8 @@ static void answer(ft_firmware_t *firmware, const request_t *request) {
         write_tensor(firmware, request);
     } else if (request->type == FT_MSG_READ) {
         read_tensor(firmware, request);
+    } else if (request->type == FT_MSG_SLOT) {
+        describe_slot(firmware, request);
     } else {
         command(firmware, request);
     }
@@ -456,4 +602,10 @@ void ft_firmware_init(ft_firmware_t *firmware, const ft_model_t *model, const ft
     firmware->hyper.accumulate = 1;
     firmware->encoder.write = port->write;
     model->reset();
+    const ft_flash_t *flash = flash_of(firmware);
+    ft_slot_t newest;
+    if (flash != NULL && ft_store_load(flash, model, 0, &newest) == FT_STORE_DONE) {
+        firmware->step = newest.step;
+        firmware->restored = 1;
+    }
 }

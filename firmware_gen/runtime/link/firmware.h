@@ -10,9 +10,9 @@
  *         }
  *     }
  *
- * No allocation, no recursion, no libc besides memcpy and memset; all state is in the context. Whatever bytes
- * are fed, the library writes only to its context and inside the tensors of role INPUT, LABEL, MASK, WEIGHT
- * and STATE.
+ * No allocation, no recursion, no libc besides memcpy, memset and memcmp; all state is in the context.
+ * Whatever bytes are fed, the library writes only to its context, to the board's flash area, and inside the
+ * tensors of role INPUT, LATENT, LABEL, MASK, WEIGHT, STATE and RANGE.
  */
 #ifndef FT_FIRMWARE_H
 #define FT_FIRMWARE_H
@@ -37,7 +37,8 @@ typedef struct {
     uint8_t last_type;
     uint8_t reply_type;
     uint8_t reply_bytes;
-    uint8_t frame_waits;
+    unsigned frame_waits : 1;
+    unsigned restored : 1; /* the weights come from flash */
     uint8_t short_reply[FT_MEMORY_REPLY_SIZE];
     uint8_t step_reply_bytes; /* 0: the last step is not known */
     uint8_t step_reply[FT_STEP_REPLY_SIZE + 4 * FT_MAX_LOSSES];
@@ -45,8 +46,9 @@ typedef struct {
     ft_encoder_t encoder;
 } ft_firmware_t;
 
-/* Resets the model. `model` and `port` must outlive the context. When the model has more than FT_MAX_LOSSES
- * losses, steps are refused: generate protocol.h with more. */
+/* Resets the model, or takes the newest set that the flash holds for it. `model` and `port` must outlive the
+ * context. When the model has more than FT_MAX_LOSSES losses, steps are refused: generate protocol.h with
+ * more. */
 void ft_firmware_init(ft_firmware_t *firmware, const ft_model_t *model, const ft_link_port_t *port);
 
 /* Takes bytes up to the end of a frame and returns how many; 0 while a frame waits for ft_firmware_poll.

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "../model_api.h"
+#include "port.h"
 
 /* What the link needs of a board; port.h says what each function promises. `write` is required; without one
  * of the others (NULL) the host is told that the number is not known, or that the board cannot be started
@@ -25,10 +26,12 @@ typedef struct {
     uint32_t (*overruns)(void);
     void (*stack)(const uint32_t **low, const uint32_t **high);
     void (*reset)(void);
-    uint16_t window; /* bytes that may arrive while nothing is fed and none is lost */
+    uint16_t window;                  /* bytes that may arrive while nothing is fed and none is lost */
+    const ft_flash_t *(*flash)(void); /* NULL: what is learned is gone with the power */
 } ft_link_port_t;
 
-/* Resets the model. `model` and `port` must outlive the link. */
+/* Resets the model, or takes the newest set that the flash holds for it. `model` and `port` must outlive the
+ * link. */
 void ft_link_open(const ft_model_t *model, const ft_link_port_t *port);
 
 /* Takes all `count` bytes and answers what is complete; infers or trains when they say so, and then takes as
