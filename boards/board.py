@@ -110,6 +110,17 @@ class Store:
 
 
 @dataclass(frozen=True)
+class Sensors:
+    """The port brings a camera and a depth sensor (runtime/link/sensors.h).
+
+    Where they show recorded frames, `recording` is the address at which the emulator loads these, or 0 for a
+    process, which reads a file.
+    """
+
+    recording: int | None
+
+
+@dataclass(frozen=True)
 class Board:
     """One board. Sizes are bytes; what is not known is None.
 
@@ -143,6 +154,7 @@ class Board:
     flash_runners: "tuple[Runner, ...]"
     power: Power | None
     store: Store | None
+    sensors: Sensors | None
     sources: Mapping[str, str]
 
     @property

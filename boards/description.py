@@ -19,6 +19,7 @@ from boards.board import (
     MemoryRegion,
     Power,
     RegionKind,
+    Sensors,
     Serial,
     Store,
     Usb,
@@ -215,6 +216,7 @@ def _board(table: _Table, folder: Path) -> Board:
         flash_runners=table.optional("flash", lambda key: _flash_runners(table.table(key))) or (),
         power=table.optional("power", lambda key: _power(table.table(key))),
         store=table.optional("store", lambda key: _store(table.table(key))),
+        sensors=table.optional("sensors", lambda key: _sensors(table.table(key))),
     )
     table.finish()
     _check(board, table)
@@ -306,6 +308,12 @@ def _serial(table: _Table) -> Serial:
     serial = Serial(baud=table.number("baud", least=1))
     table.finish()
     return serial
+
+
+def _sensors(table: _Table) -> Sensors:
+    sensors = Sensors(recording=table.optional("recording", table.number))
+    table.finish()
+    return sensors
 
 
 def _usb(table: _Table) -> Usb:

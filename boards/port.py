@@ -52,6 +52,10 @@ def _config(board: Board) -> str:
         values["FT_PORT_STORE_BYTES"] = board.store.bytes
         values["FT_PORT_STORE_SECTOR"] = board.store.sector_bytes
         values["FT_PORT_STORE_UNIT"] = board.store.unit_bytes
+    if board.sensors is not None:
+        values["FT_PORT_SENSORS"] = 1
+        if board.sensors.recording is not None:
+            values["FT_PORT_RECORDING"] = board.sensors.recording
     lines = [f"#define {name} {value}u" for name, value in values.items()]
     head = f"/* Generated from the description of {board.id}. */"
     return "\n".join([head, "#ifndef FT_PORT_CONFIG_H", "#define FT_PORT_CONFIG_H", *lines, "#endif", ""])

@@ -15,6 +15,7 @@ from pathlib import Path
 from boards.board import Board
 from fieldtune.errors import BoardError
 
+RECORDING = "FIELDTUNE_RECORDING"  # where the port `native` finds the file
 START_SECONDS = 20.0  # a loaded computer takes its time; an answer normally comes within 0.1 s
 
 
@@ -47,24 +48,28 @@ class Running:
 
 
 @contextlib.contextmanager
-def start(firmware_elf: Path, board: Board, *, icount: int | None = None) -> Iterator[Running]:
+def start(
+    firmware_elf: Path, board: Board, *, icount: int | None = None, recording: Path | None = None
+) -> Iterator[Running]:
     """Start `firmware_elf` and yield it; it is gone when the block ends, however it ends.
 
     With ``icount=N`` an emulated board takes 2^N ns of its own time for every instruction, so that its ticks
-    count instructions: ``ticks * 1e9 / (ticks_hz * 2**N)``. Call it from a thread that outlives the firmware:
+    count instructions: ``ticks * 1e9 / (ticks_hz * 2**N)``. `recording` is what the board's camera and depth
+    sensor show (`ondevice.recording`). Call it from a thread that outlives the firmware:
     the system ends the firmware together with the thread that started it. What a host sends before the
     firmware has set up its UART is lost, as on any board.
 
     Raises:
         BoardError: the board cannot be started here, its emulator is missing, or nothing starts.
     """
-    command = _command(firmware_elf, board, icount)
+    command = [*_command(firmware_elf, board, icount), *_loads(board, recording)]
     with contextlib.ExitStack() as cleanup:
         process = subprocess.Popen(
             [*_die_with_parent(), *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=os.environ | ({} if recording is None else {RECORDING: str(recording.resolve())}),
             start_new_session=True,  # Ctrl-C is the host's, which may still want to talk to the board
         )
         cleanup.enter_context(process)
@@ -99,6 +104,18 @@ def _command(elf: Path, board: Board, icount: int | None) -> list[str]:
     command = [program, *emulator.arguments, "-kernel", str(elf), "-serial", "pty"]
     command += ["-display", "none", "-monitor", "none"]
     return command if icount is None else [*command, "-icount", f"shift={icount}"]
+
+
+def _loads(board: Board, recording: Path | None) -> list[str]:
+    """Return the emulator's arguments for a recording."""
+    if recording is None:
+        return []
+    if board.sensors is None or board.sensors.recording is None:
+        raise BoardError(f"board {board.id} shows no recorded frames; take native or mps2_an500")
+    if not board.sensors.recording:
+        return []
+    at = f"addr={board.sensors.recording:#x},force-raw=on"
+    return ["-device", f"loader,file={recording.resolve()},{at}"]
 
 
 def _die_with_parent() -> list[str]:

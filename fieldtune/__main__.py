@@ -27,6 +27,8 @@ COMMANDS = (
     "battery",
     "tune",
     "weights",
+    "collect",
+    "alone",
     "report",
     "demo",
     "doctor",

@@ -12,6 +12,8 @@ from boards import Board, Store
 from firmware_gen.arena import Buffer, alive_bytes, extent, place
 from firmware_gen.band_table import band_tables
 from firmware_gen.choose_chains import narrow, peak_in_chains
+from firmware_gen.field import CODE_BYTES as FIELD_CODE_BYTES
+from firmware_gen.field import Field
 from firmware_gen.flash import code_estimate, constant_bytes
 from firmware_gen.graph import Graph, Tensor, gradient_name
 from firmware_gen.limits import allowed_ram, check_limits
@@ -54,6 +56,7 @@ class Plan:
     flash: Mapping[str, int]  # constants exactly, code by estimate
     prefer: Prefer = "flash"
     mlperf: str | None = None
+    field: Field | None = None  # the sample buffer, to learn without a host
 
     @property
     def arena_bytes(self) -> int:
@@ -122,6 +125,7 @@ class Plan:
             **({"latents": self._latents()} if self.graph.latents else {}),
             **({"store": self._store(self.board.store)} if self.graph.trained and self.board.store else {}),
             **({"mlperf": self.mlperf} if self.mlperf is not None else {}),
+            **({} if self.field is None else {"buffer": self.field.describe()}),
         }
 
     def _store(self, store: Store) -> dict[str, int]:
@@ -175,6 +179,7 @@ def make_plan(
     prefer: Prefer = "flash",
     time_limit: float | None = None,
     mlperf: str | None = None,
+    field: Field | None = None,
 ) -> Plan:
     """Plan `graph` (an inference or training graph) for `board`.
 
@@ -185,13 +190,14 @@ def make_plan(
         prefer: whether kernels that can trade flash for speed do so.
         time_limit: seconds that a run may take by estimate.
         mlperf: see `Plan`.
+        field: the sample buffer that the firmware brings, if any.
 
     Raises:
         DoesNotFitError: static RAM and stack need more than the board has, static RAM more than
             `ram_limit`, the constants alone more than the flash, or a run more than `time_limit`.
         BoardError: there is a time limit, but the board's clock is not known.
     """
-    plan = find_plan(graph, board, ram_limit, prefer, mlperf)
+    plan = find_plan(graph, board, ram_limit, prefer, mlperf, field)
     check_limits(plan, ram_limit, time_limit)
     return plan
 
@@ -202,10 +208,11 @@ def find_plan(
     ram_limit: int | None = None,
     prefer: Prefer = "flash",
     mlperf: str | None = None,
+    field: Field | None = None,
 ) -> Plan:
     """Return what `make_plan` does, or, where nothing fits, what needs the least RAM."""
-    room = allowed_ram(board, ram_limit) - sum(_static_ram(graph, board, 0, mlperf).values())
-    return plan_schedule(board, *_schedule(graph, board, room), prefer, mlperf)
+    room = allowed_ram(board, ram_limit) - sum(_static_ram(graph, board, 0, mlperf, field).values())
+    return plan_schedule(board, *_schedule(graph, board, room), prefer, mlperf, field)
 
 
 def plan_schedule(
@@ -214,6 +221,7 @@ def plan_schedule(
     storage: Storage,
     prefer: Prefer = "flash",
     mlperf: str | None = None,
+    field: Field | None = None,
 ) -> Plan:
     """Return the plan of a schedule, whether it fits or not; see `make_plan`."""
     graph, offsets = steps[0].graph, place(storage.buffers)
@@ -222,9 +230,12 @@ def plan_schedule(
         "constants": constant_bytes(graph, steps, board.isa, prefer) + sum(table.bytes for table in tables),
         "code_estimate": code_estimate(steps),
     }
-    ram = _static_ram(graph, board, extent(storage.buffers, offsets), mlperf)
+    if field is not None:
+        flash["constants"] += field.constant_bytes(graph)
+        flash["code_estimate"] += FIELD_CODE_BYTES
+    ram = _static_ram(graph, board, extent(storage.buffers, offsets), mlperf, field)
     views, buffers, rolls = storage.views, storage.buffers, storage.rolls
-    return Plan(board, graph, steps, views, buffers, rolls, offsets, ram, flash, prefer, mlperf)
+    return Plan(board, graph, steps, views, buffers, rolls, offsets, ram, flash, prefer, mlperf, field)
 
 
 def _macs(steps: Iterable[Step]) -> int:
@@ -288,7 +299,9 @@ def _arena(storage: Storage) -> int:
     return extent(storage.buffers, place(storage.buffers))
 
 
-def _static_ram(graph: Graph, board: Board, arena: int, mlperf: str | None) -> dict[str, int]:
+def _static_ram(
+    graph: Graph, board: Board, arena: int, mlperf: str | None, field: Field | None
+) -> dict[str, int]:
     """Return what each part of the firmware takes."""
     weights = sum(static_bytes(graph.learned(name)) for name in graph.trained)
     state = sum(static_bytes(tensor) for tensor in graph.state.values()) + RANGE_BYTES * len(graph.ranges)
@@ -304,6 +317,7 @@ def _static_ram(graph: Graph, board: Board, arena: int, mlperf: str | None) -> d
         "state": state,
         "link": link,
         "port": board.port_ram_bytes,
+        **({} if field is None else field.ram(graph)),
     }
 
 

@@ -14,6 +14,7 @@ from boards import Board, port_files
 from fieldtune.errors import ModelError, UserError
 from firmware_gen.backward import LossSpec, training_graph
 from firmware_gen.emit import model_c
+from firmware_gen.field import Buffer, Field
 from firmware_gen.graph import Graph
 from firmware_gen.importers.keras_file import import_keras
 from firmware_gen.importers.onnx_file import import_onnx
@@ -32,7 +33,7 @@ from zoo.task import Task, find_task
 RUNTIME = Path(__file__).parent / "runtime"
 PLAN_FILE = "plan.json"
 MAIN = "main.c"
-LINK_HEADERS = ("link.h", "port.h")
+LINK_HEADERS = ("link.h", "port.h", "sensors.h")
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,14 @@ def plan_network(
     time: float | None = None,
     latents: str | None = None,
     mlperf: str | None = None,
+    buffer: Buffer | None = None,
 ) -> Plan:
     """Plan inference, or training if the update plan names something that learns; see `make_plan`.
 
     `ram` and `time` are hard limits: bytes of static RAM, and estimated seconds. `latents` names the layer
     from whose output on a training step can be run as well. `mlperf` is the model's name in MLPerf Tiny's
-    serial API, which the firmware then speaks in place of our link.
+    serial API, which the firmware then speaks in place of our link. `buffer` lets the board learn without a
+    host.
 
     Raises:
         UserError: the plan matches nothing, or there can be no latents.
@@ -114,7 +117,10 @@ def plan_network(
             graph = with_latents(graph, latents)
     elif latents is not None:
         raise UserError("--latents is for training, and nothing would learn; name layers with --update")
-    return make_plan(graph, board, ram, prefer, time, mlperf)
+    field = (
+        None if buffer is None else Field.of(network.needed_task(), graph, buffer.samples, buffer.geometry)
+    )
+    return make_plan(graph, board, ram, prefer, time, mlperf, field)
 
 
 def _check_mlperf(graph: Graph, model: str, learns: bool) -> None:
@@ -185,6 +191,8 @@ def _belongs(source: Path, plan: Plan) -> bool:
     """Tell whether a file of the runtime is part of what goes around this plan's model."""
     if source.parts[0] == "link":
         return plan.mlperf is None or source.name in LINK_HEADERS
+    if source.parts[0] == "field":  # the link names what only a firmware with a buffer has
+        return plan.mlperf is None and (source.suffix == ".h" or plan.field is not None)
     if source.parts[0] == "mlperf":
         return plan.mlperf is not None
     return source.name != MAIN

@@ -30,7 +30,9 @@ FRAME_OVERHEAD: Final = 7
 ALL_STEPS: Final = 0xFFFFFFFF
 """`end` of an INFER or STEP that runs to the end."""
 
-Role = Literal["input", "label", "mask", "output", "weight", "state", "gradient", "arena", "range", "latent"]
+Role = Literal[
+    "input", "label", "mask", "output", "weight", "state", "gradient", "arena", "range", "latent", "field"
+]
 ROLES: Final[tuple[Role, ...]] = (
     "input",
     "label",
@@ -42,6 +44,7 @@ ROLES: Final[tuple[Role, ...]] = (
     "arena",
     "range",
     "latent",
+    "field",
 )
 DTYPES: Final = ("f32", "u8", "i8", "i32", "bits", "bf16", "i16")
 """Names of ft_role_t and ft_dtype_t in ``runtime/model_api.h``, in their order."""
@@ -222,7 +225,7 @@ TENSOR = Message(
 WRITE = Message(
     "write",
     0x03,
-    "Writes a piece of an input, latent, label, mask, weight, state or range.",
+    "Writes a piece of an input, latent, label, mask, weight, state, range or of the sample buffer.",
     _fields(
         ("tensor", "u16", "index"),
         ("offset", "u32", "of the first byte"),
@@ -352,6 +355,55 @@ SLOT = Message(
 SYNC = Message("sync", 0x16, "Does nothing; older frames that are still on their way become stale.")
 REBOOT = Message("reboot", 0x17, "Starts the board anew, after the reply.")
 
+_FIELD_REPLY = _fields(
+    ("phase", "u8", "ft_phase_t: at rest, collecting, judging before, learning, judging after, watching"),
+    ("capacity", "u32", "samples that the buffer holds"),
+    ("samples", "u32", "samples taken so far; number k lies in place k % capacity"),
+    ("round", "u32", "rounds done since WORK, as all that follow"),
+    ("improved", "u32", "rounds after which the loss on the samples set aside was less"),
+    ("undone", "u32", "rounds after which it was not, and the weights from before were taken again"),
+    ("learned", "u32", "training steps"),
+    ("skipped", "u32", "samples passed over because no zone was valid"),
+    ("before", "f32", "loss on the samples set aside, before the last round learned"),
+    ("after", "f32", "and after it"),
+    ("loss", "f32", "of the last training step"),
+    ("drift", "f32", "of what the camera sees from what was learned from, about 1 where there is none"),
+    ("watched", "u32", "pictures that were taken with the depth sensor off"),
+)
+TAKE = Message(
+    "take", 0x20, "Takes a sample from the board's own sensors into the buffer.", reply=_FIELD_REPLY
+)
+SET_SAMPLES = Message(
+    "set_samples",
+    0x21,
+    "Sets how many samples were taken, after the buffer was written.",
+    _fields(("samples", "u32", "samples taken so far")),
+    _FIELD_REPLY,
+)
+WORK = Message(
+    "work",
+    0x22,
+    "Sets the board to work on its own, with the hyperparameters that it has. The reply comes at once.",
+    _fields(
+        ("rounds", "u32", "rounds to do, 0: on and on"),
+        (
+            "frames",
+            "u32",
+            "samples that a round takes from the sensors before it learns, at most the capacity",
+        ),
+        ("validate_every", "u32", "each of so many is set aside to judge by, 0: none"),
+        ("epochs", "u32", "how often a round learns from each of the others in the buffer, at least 1"),
+        ("steps", "u32", "most training steps a round, 0: no limit"),
+        ("drift_on", "f32", "drift above which a board that watches collects again"),
+        ("drift_off", "f32", "drift below which a round is followed by watching, 0: by the next round"),
+    ),
+    _FIELD_REPLY,
+)
+REST = Message(
+    "rest", 0x23, "Ends that work; what a round changed that was not judged is undone.", reply=_FIELD_REPLY
+)
+FIELD = Message("field", 0x24, "What came of it.", reply=_FIELD_REPLY)
+
 LOG = Message("log", 0xE0, "A line for the log.", reply=_fields(("text", "text", "without a line end")))
 BUSY = Message("busy", 0xE1, "The command with this seq has begun and takes its time.")
 ERROR = Message(
@@ -383,6 +435,11 @@ REQUESTS: Final = (
     LOAD,
     ERASE,
     KEEP,
+    TAKE,
+    SET_SAMPLES,
+    WORK,
+    REST,
+    FIELD,
 )
 """What the host may send."""
 
@@ -415,6 +472,11 @@ STORE_TOO_SMALL = Refusal("store_too_small", 13, "a slot of its flash holds only
 NOTHING_STORED = Refusal("nothing_stored", 14, "no such set is stored that belongs to its firmware")
 FLASH_FAILED = Refusal("flash_failed", 15, "its flash did not take the data")
 
+NO_BUFFER = Refusal("no_buffer", 16, "its firmware was generated without a sample buffer")
+NO_SENSORS = Refusal("no_sensors", 17, "it has no camera and depth sensor of its own")
+NOTHING_NEW = Refusal("nothing_new", 18, "its sensors have nothing new")
+AT_WORK = Refusal("at_work", 19, "it is at work on its own")
+
 REFUSALS: Final = (
     NO_SESSION,
     OLD_SESSION,
@@ -431,6 +493,10 @@ REFUSALS: Final = (
     STORE_TOO_SMALL,
     NOTHING_STORED,
     FLASH_FAILED,
+    NO_BUFFER,
+    NO_SENSORS,
+    NOTHING_NEW,
+    AT_WORK,
 )
 
 

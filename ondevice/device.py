@@ -243,6 +243,29 @@ class Device:
         self.link.exchange(requests)
         self._written.update(dict.fromkeys(indices, self.link.epoch))
 
+    def read_part(self, name: str, index: int) -> Array:
+        """Values of one tensor at `index` of its first axis."""
+        info = self._info(name)
+        size = info.bytes // info.shape[0]
+        replies = self.link.exchange(self._reads(info, index * size, size))
+        data = b"".join(reply["data"] for reply in replies)
+        return np.frombuffer(bytearray(data), info.array_dtype).reshape(info.array_shape[1:])
+
+    def write_part(self, name: str, index: int, array: Array) -> None:
+        """Set one tensor at `index` of its first axis.
+
+        Raises:
+            UserError: no such tensor, or the array's dtype or shape differ from `array_dtype`, `array_shape`.
+        """
+        info = self._info(name)
+        if array.dtype != info.array_dtype or array.shape != info.array_shape[1:]:
+            raise UserError(
+                f"{name} takes {info.array_dtype.name} of shape {info.array_shape[1:]} at each place, "
+                f"not {array.dtype.name} of shape {array.shape}"
+            )
+        self.link.sync()
+        self.link.exchange(list(self._pieces(info, array.tobytes(), index * array.nbytes)))
+
     def put_sample(self, sample: Mapping[str, Array]) -> None:
         """Set the inputs, labels and masks of the next inference or step; what is left out stays.
 
@@ -378,11 +401,13 @@ class Device:
                 f"{info.name} takes {info.array_dtype.name} of shape {info.array_shape}, "
                 f"not {array.dtype.name} of shape {array.shape}"
             )
-        data = _encode(info, array)
+        yield from self._pieces(info, _encode(info, array), 0)
+
+    def _pieces(self, info: TensorInfo, data: bytes, first: int) -> Iterator[Request]:
         piece = self.hello.max_payload - protocol.WRITE.request.fixed_size
         for offset in range(0, len(data), piece):
             part = data[offset : offset + piece]
-            yield Request(protocol.WRITE, {"tensor": info.index, "offset": offset, "data": part})
+            yield Request(protocol.WRITE, {"tensor": info.index, "offset": first + offset, "data": part})
 
 
 def _decode(info: TensorInfo, data: bytes) -> Array:

@@ -65,6 +65,14 @@ def _remedy(refusal: Refusal | None) -> str:
         return "'fieldtune weights show' tells what its slots hold"
     if refusal is protocol.FLASH_FAILED:
         return "what was stored before is still there; save again, and replace the part if that fails too"
+    if refusal is protocol.NO_BUFFER:
+        return "build and flash a firmware with --buffer"
+    if refusal is protocol.NO_SENSORS:
+        return "take a board whose port has a camera and a depth sensor"
+    if refusal is protocol.AT_WORK:
+        return "ask how far it is with 'fieldtune alone --ask', or end that with --stop"
+    if refusal is protocol.NOTHING_NEW:
+        return "ask again when they have"
     return "check that plan.json belongs to the firmware on the board"
 
 

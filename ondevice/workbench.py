@@ -22,12 +22,17 @@ END_SECONDS = 0.5  # a process that is gone is known to be
 
 @contextlib.contextmanager
 def open_board(
-    plan: Plan, project: Path, port: str | None = None, log: Callable[[str], None] | None = None
+    plan: Plan,
+    project: Path,
+    port: str | None = None,
+    log: Callable[[str], None] | None = None,
+    recording: Path | None = None,
 ) -> Iterator[Device]:
     """Write the C project for `plan`, build it, start it and yield the open Device.
 
     With `port`, or where the board cannot be started here and one is connected, it is taken as it is, flashed
-    with this plan's firmware before; nothing is built.
+    with this plan's firmware before; nothing is built. A board that is started shows the frames of
+    `recording` to its firmware (`ondevice.recording`).
 
     Raises:
         BoardError: a tool is missing, the build fails, no board (or several) is there, or it runs another
@@ -42,7 +47,7 @@ def open_board(
         with Device.open(port, baud=baud, plan_hash=plan.hash(), log=log) as device:
             yield device
         return
-    with _started(plan, _built(plan, project), log) as device:
+    with _started(plan, _built(plan, project), log, recording) as device:
         yield device
 
 
@@ -64,8 +69,13 @@ def _built(plan: Plan, project: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _started(plan: Plan, elf: Path, log: Callable[[str], None] | None = None) -> Iterator[Device]:
-    with boards.start(elf, plan.board) as running:
+def _started(
+    plan: Plan,
+    elf: Path,
+    log: Callable[[str], None] | None = None,
+    recording: Path | None = None,
+) -> Iterator[Device]:
+    with boards.start(elf, plan.board, recording=recording) as running:
         try:
             with Device.open(running.url, plan_hash=plan.hash(), log=log) as device:
                 yield device

@@ -93,7 +93,7 @@ class Frames(Sequence[Frame]):
 
 
 def open_frames(path: Path) -> Frames:
-    """Open a data set: an .npz file, an IDSIA-µMDE csv list or its folder, or a TUM RGB-D folder.
+    """Open a data set: .npz file, folder of .npz parts, IDSIA-µMDE csv list or its folder, TUM RGB-D folder.
 
     The layouts are described in docs/your_data.md.
 
@@ -101,7 +101,7 @@ def open_frames(path: Path) -> Frames:
         DataError: there is nothing at `path`, or it is none of these, or it is broken.
     """
     # The loaders build on Frame and Frames, so they cannot be imported above.
-    from zoo.loaders import idsia, npz, tum
+    from zoo.loaders import idsia, npz, parts, tum
 
     if path.suffix == ".npz" and path.is_file():
         return npz.open_npz(path)
@@ -110,6 +110,8 @@ def open_frames(path: Path) -> Frames:
     if path.is_dir():
         if (path / tum.COLOUR_LIST).is_file():
             return tum.open_folder(path)
+        if any(path.glob(parts.PATTERN)):
+            return parts.open_folder(path)
         if any(path.glob("*.csv")):
             return idsia.open_folder(path)
     if not path.exists():
@@ -117,6 +119,6 @@ def open_frames(path: Path) -> Frames:
             f"there is no data set at {path}; give an .npz file, a .csv list or a folder of frames"
         )
     raise DataError(
-        f"{path} is no data set that Fieldtune knows; give an .npz file, a folder with a .csv list "
-        f"(IDSIA-µMDE) or a folder with {tum.COLOUR_LIST} and {tum.DEPTH_LIST} (TUM RGB-D)"
+        f"{path} is no data set that Fieldtune knows; give an .npz file, a folder that 'fieldtune collect' "
+        f"wrote, one with a .csv list (IDSIA-µMDE) or with {tum.COLOUR_LIST} and {tum.DEPTH_LIST} (TUM RGB-D)"
     )

@@ -17,7 +17,7 @@ ZONES = 8
 
 # Interpolated validity above which a pixel counts. Not 1: the weights of four valid zones sum to 1 only up to
 # rounding, and a pixel that lies on a zone's centre has weights of some 1e-16 on that zone's neighbours.
-_VALID_SHARE = 0.999
+KNOWN_SHARE = 0.999
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,16 +112,45 @@ def project_zones(
         sensor's field and every zone that contributes to it is valid. In the outer half of a border zone that
         zone's value continues.
     """
-    if geometry.flip_horizontal:
-        values, valid = values[:, ::-1], valid[:, ::-1]
-    if geometry.flip_vertical:
-        values, valid = values[::-1], valid[::-1]
-    rows = _interpolation(_zone_coordinates(height, 1, geometry))
-    columns = _interpolation(_zone_coordinates(width, 0, geometry))
-    share = rows @ valid.astype(np.float64) @ columns.T
-    known = share > _VALID_SHARE
-    mixed = rows @ np.where(valid, values, 0).astype(np.float64) @ columns.T
+    rows, columns = zone_weights(height, 1, geometry), zone_weights(width, 0, geometry)
+    known = _mixed(valid.astype(np.float64), rows, columns) > KNOWN_SHARE
+    mixed = _mixed(np.where(valid, values, 0).astype(np.float64), rows, columns)
     return np.where(known, mixed, 0).astype(np.float32), known
+
+
+@dataclass(frozen=True, eq=False)
+class ZoneWeights:
+    """From which two zones each of n rows or columns of an image is mixed, along one axis.
+
+    `zones` (n, 2) in the sensor's own order, `weights` (n, 2), both 0 outside of the sensor's field.
+    """
+
+    zones: NDArray[np.intp]
+    weights: NDArray[np.float64]
+
+
+def zone_weights(pixels: int, axis: int, geometry: TofGeometry) -> ZoneWeights:
+    """Return how zone centres are interpolated along an image axis: 0 is horizontal, 1 vertical."""
+    coordinates = _zone_coordinates(pixels, axis, geometry)
+    from_centre = np.clip(coordinates - 0.5, 0, ZONES - 1)
+    first = np.minimum(np.floor(from_centre).astype(np.intp), ZONES - 2)
+    zones = np.stack([first, first + 1], -1)
+    inside = (coordinates >= 0) & (coordinates <= ZONES)
+    weights = np.where(inside[:, None], 1 - np.abs(from_centre[:, None] - zones), 0)
+    flipped = geometry.flip_vertical if axis else geometry.flip_horizontal
+    return ZoneWeights(ZONES - 1 - zones if flipped else zones, weights)
+
+
+def _mixed(zones: NDArray[np.float64], rows: ZoneWeights, columns: ZoneWeights) -> NDArray[np.float64]:
+    """Interpolate along the rows, then along the columns.
+
+    The order of the operations is part of what a label is: runtime/field/sample.c has the same.
+    """
+    (a, b), (u, v) = rows.zones.T, rows.weights.T[..., None]
+    narrow = zones[a] * u + zones[b] * v
+    (a, b), (u, v) = columns.zones.T, columns.weights.T
+    mixed: NDArray[np.float64] = narrow[:, a] * u + narrow[:, b] * v
+    return mixed
 
 
 def _zone_coordinates(pixels: int, axis: int, geometry: TofGeometry) -> NDArray[np.float64]:
@@ -136,11 +165,3 @@ def _zone_coordinates(pixels: int, axis: int, geometry: TofGeometry) -> NDArray[
     half_width = math.tan(math.radians(geometry.camera_fov_deg[axis]) / 2)
     angles = np.degrees(np.arctan((2 * centres - 1) * half_width))
     return (angles / geometry.tof_fov_deg[axis] + 0.5) * ZONES
-
-
-def _interpolation(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return weights (n, 8) that interpolate zone centres linearly at n places; all 0 outside [0, 8]."""
-    from_centre = np.clip(coordinates - 0.5, 0, ZONES - 1)
-    weights = np.maximum(0, 1 - np.abs(from_centre[:, None] - np.arange(ZONES)))
-    inside = (coordinates >= 0) & (coordinates <= ZONES)
-    return np.where(inside[:, None], weights, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,17 @@ from fieldtune.errors import UserError
 from fieldtune.sizes import parse_size
 
 if TYPE_CHECKING:
+    from firmware_gen.field import Buffer
     from firmware_gen.plan import Plan
     from firmware_gen.project import Network
     from firmware_gen.update import UpdatePlan
+    from ondevice.device import Hyper
     from ondevice.search_found import Found
     from zoo.frames import Frames
 
 AUTO = "auto"
+LEARNING_RATES = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001}
+OF_ADAM = ("beta1", "beta2", "eps")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +58,19 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         "--time", metavar="DURATION", help="hard limit on the estimated time of a step, such as 400ms"
     )
     add_prefer(parser)
+    field = parser.add_argument_group("without a host")
+    field.add_argument(
+        "--buffer",
+        type=int,
+        metavar="N",
+        help="samples from its own sensors that the board keeps to learn from",
+    )
+    field.add_argument(
+        "--geometry",
+        type=Path,
+        metavar="FRAMES",
+        help="of the depth sensor on that board, as these frames state it (default: those of --data, if any)",
+    )
     optimizer = parser.add_argument_group("optimizer")
     optimizer.add_argument(
         "--optimizer",
@@ -184,7 +202,39 @@ def make_plan(args: argparse.Namespace, network: Network, mlperf: str | None = N
         )
     ram = None if args.ram is None else parse_size(args.ram)
     board, update = load_board(args.board), _update(args)
-    return plan_network(network, board, update, ram, args.prefer, _seconds(args), args.latents, mlperf)
+    return plan_network(
+        network, board, update, ram, args.prefer, _seconds(args), args.latents, mlperf, _buffer(args)
+    )
+
+
+def hyper(args: argparse.Namespace) -> Hyper:
+    """Return the hyperparameters that the options name.
+
+    Raises:
+        UserError: one belongs to another optimizer.
+    """
+    from ondevice.device import Hyper
+
+    given: dict[str, float] = {
+        name: value for name in OF_ADAM if (value := getattr(args, name, None)) is not None
+    }
+    if given and args.optimizer == "sgd":
+        raise UserError(f"--{next(iter(given))} is for adam and adamw; leave it out or give --optimizer adam")
+    lr = LEARNING_RATES[args.optimizer] if args.lr is None else args.lr
+    chosen = Hyper(lr, args.momentum, args.weight_decay, args.clip_norm, args.accumulate)
+    return dataclasses.replace(chosen, **given)  # type: ignore[arg-type]
+
+
+def _buffer(args: argparse.Namespace) -> Buffer | None:
+    from firmware_gen.field import Buffer
+    from zoo.frames import open_frames
+
+    if args.buffer is None:
+        if args.geometry is not None:
+            raise UserError("--geometry is for the labels that the board makes itself; give --buffer as well")
+        return None
+    stated = args.geometry or getattr(args, "data", None)
+    return Buffer(args.buffer) if stated is None else Buffer(args.buffer, open_frames(stated).geometry)
 
 
 def search(args: argparse.Namespace, network: Network, frames: Frames) -> Found:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import datetime
 import json
 import platform
@@ -20,14 +19,11 @@ from fieldtune.errors import BoardError, FieldtuneError, LinkError, UserError
 if TYPE_CHECKING:
     from firmware_gen.plan import Plan
     from firmware_gen.project import Network
-    from ondevice.device import Hyper
     from ondevice.tune import TuneOptions
     from zoo.frames import Frames
 
 NAME = "tune"
 HELP = "fine-tune a network on the board, driven from here over the serial port"
-LEARNING_RATES = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001}
-OF_ADAM = ("beta1", "beta2", "eps")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     tuning = TuneOptions(
         args.steps,
         args.test,
-        _hyper(args),
+        options.hyper(args),
         seed,
         port=args.port,
         schedule=schedule,
@@ -132,22 +128,6 @@ def _searched(args: argparse.Namespace, network: Network, frames: Frames) -> str
         say(found.table())
         args.update = found.update
     return str(args.update)
-
-
-def _hyper(args: argparse.Namespace) -> Hyper:
-    """Return the hyperparameters that the options name.
-
-    Raises:
-        UserError: one belongs to another optimizer.
-    """
-    from ondevice.device import Hyper
-
-    given = {name: getattr(args, name) for name in OF_ADAM if getattr(args, name) is not None}
-    if given and args.optimizer == "sgd":
-        raise UserError(f"--{next(iter(given))} is for adam and adamw; leave it out or give --optimizer adam")
-    lr = LEARNING_RATES[args.optimizer] if args.lr is None else args.lr
-    hyper = Hyper(lr, args.momentum, args.weight_decay, args.clip_norm, args.accumulate)
-    return dataclasses.replace(hyper, **given)
 
 
 def tune_in_session(
@@ -222,9 +202,9 @@ def print_results(results: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(results, indent=1))
         return
-    _print_outputs(results["outputs"])
+    print_outputs(results["outputs"])
     if "source" in results:
-        _print_outputs(results["source"]["outputs"], " on the source domain")
+        print_outputs(results["source"]["outputs"], " on the source domain")
     if "kept" in results:
         print(_kept(results["kept"]))
     print(f"{results['steps']} steps in {results['seconds']:.1f} s; report: {results['report']}")
@@ -241,7 +221,8 @@ def _kept(kept: dict[str, Any]) -> str:
     return f"not kept, the board is back at {back}: {losses}"
 
 
-def _print_outputs(outputs: dict[str, Any], where: str = "") -> None:
+def print_outputs(outputs: dict[str, Any], where: str = "") -> None:
+    """Print the metrics of each output, before and after and of the baselines."""
     for output, found in outputs.items():
         print(f"{output}{where}:")
         rows = {"untuned": found["before"], "tuned": found["after"], **found.get("baselines", {})}

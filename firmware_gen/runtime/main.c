@@ -10,6 +10,11 @@ static const ft_link_port_t port = {
     .overruns = ft_port_overruns,
     .stack = ft_port_stack,
     .reset = ft_port_reset,
+#ifdef FT_PORT_SENSORS
+    .camera = ft_port_camera,
+    .tof = ft_port_tof,
+    .tof_power = ft_port_tof_power,
+#endif
     .window = FT_PORT_RX_RING,
 #ifdef FT_PORT_STORE_BYTES
     .flash = ft_port_flash,
@@ -22,7 +27,7 @@ int main(void) {
     ft_link_open(&ft_model, &port);
     for (;;) {
         const size_t count = ft_port_read(data, sizeof data);
-        if (count == 0) {
+        if (count == 0 && !ft_link_work()) {
             ft_port_idle();
         }
         ft_link_feed(data, count);

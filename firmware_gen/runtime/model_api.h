@@ -19,7 +19,8 @@ typedef enum {
     FT_GRADIENT, /* valid after step() */
     FT_ARENA,    /* what the steps compute in, for who knows the plan's offsets; shape 0, 0, 0 */
     FT_RANGE,    /* lowest and highest value of int8 tensors, which move while the network learns */
-    FT_LATENT    /* made in the first parts of step(); written by the host when these are left out */
+    FT_LATENT,   /* made in the first parts of step(); written by the host when these are left out */
+    FT_FIELD     /* the sample buffer, and what came of the rounds that learned from it */
 } ft_role_t;
 
 typedef enum {
@@ -48,6 +49,8 @@ typedef struct {
     uint32_t accumulate;     /* samples an update, at least 1 */
 } ft_hyper_t;
 
+typedef struct ft_field ft_field_t; /* field/field.h */
+
 typedef struct {
     const char *name;
     uint32_t model_hash, plan_hash;
@@ -62,7 +65,8 @@ typedef struct {
      * order are a training step; until the last has run, losses[loss_count] must stay as it was left, and
      * nothing but READ may touch the model. NULL when nothing learns. */
     void (*step)(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses);
-    int (*intact)(void); /* 0 when something wrote outside the arena */
+    int (*intact)(void);     /* 0 when something wrote outside the arena */
+    const ft_field_t *field; /* NULL: there is no sample buffer */
 } ft_model_t;
 
 extern const ft_model_t ft_model; /* defined in the generated model.c */

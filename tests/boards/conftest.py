@@ -19,7 +19,8 @@ def write_project() -> Callable[..., Path]:
     def write(folder: Path, board: Board, source: str | None = None) -> Path:
         link = folder / "runtime" / "link"
         link.mkdir(parents=True)
-        shutil.copy(ROOT / "firmware_gen" / "runtime" / "link" / "port.h", link)
+        for header in ("port.h", "sensors.h"):
+            shutil.copy(ROOT / "firmware_gen" / "runtime" / "link" / header, link)
         (folder / "port").mkdir()
         for name, text in port_files(board).items():
             (folder / "port" / name).write_text(text)

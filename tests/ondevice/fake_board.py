@@ -13,11 +13,11 @@ PLAN_HASH = 0x9ABCDEF0
 
 def write_runtime(folder: Path, max_payload: int = MAX_PAYLOAD, max_losses: int = MAX_LOSSES) -> None:
     """The runtime as a project has it, but without kernels."""
-    (folder / "link").mkdir(parents=True)
+    folder.mkdir(parents=True)
     for name in ("model_api.h", "main.c"):
         shutil.copy(RUNTIME / name, folder / name)
-    for path in (RUNTIME / "link").glob("*.[ch]"):
-        shutil.copy(path, folder / "link" / path.name)
+    for name in ("field", "link"):
+        shutil.copytree(RUNTIME / name, folder / name)
     (folder / "link" / "protocol.h").write_text(protocol_header(max_payload, max_losses))
 
 

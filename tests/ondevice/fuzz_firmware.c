@@ -1,12 +1,14 @@
 /* Throws frames at the firmware library: right ones, right ones with wild values, mutated ones and noise.
  *
- * Usage: fuzz FRAMES SEED. Exits with 1 when a canary is broken, or a tensor changed that a host may not
- * write; the sanitizers end it when anything else is touched.
+ * Usage: fuzz FRAMES SEED; with an even seed the model has a sample buffer and the board sensors. Exits with
+ * 1 when a canary is broken, or a tensor changed that a host may not write; the sanitizers end it when
+ * anything else is touched.
  */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "field/field.h"
 #include "link/firmware.h"
 
 static ft_firmware_t firmware;
@@ -91,8 +93,72 @@ static int flash_intact(void) {
     return memcmp(flash_memory.before, zeros, 16) == 0 && memcmp(flash_memory.after, zeros, 16) == 0;
 }
 
+#define SIDE     4 /* of input and label */
+#define CAPACITY 3 /* of the sample buffer */
+
+static int port_camera(ft_picture_t *picture) {
+    static uint8_t pixels[5 * 7 * 3];
+    pixels[below(sizeof pixels)] = (uint8_t)random_u32();
+    *picture = (ft_picture_t){pixels, 5, 7};
+    return below(4) != 0;
+}
+
+static int port_tof(ft_tof_t *tof) {
+    for (int k = 0; k < FT_ZONES * FT_ZONES; k++) {
+        tof->distance_mm[k] = (int16_t)(below(8) ? 1 + below(4000) : random_u32());
+        tof->target_status[k] = (uint8_t)(below(8) ? 5 : random_u32());
+    }
+    return below(4) != 0;
+}
+
+static void port_tof_power(int on) {
+    bytes_sent += (uint64_t)on;
+}
+
+static float label[SIDE * SIDE];
+static uint8_t mask[SIDE * SIDE], input[3 * SIDE * SIDE];
+static uint8_t images[CAPACITY * 3 * SIDE * SIDE], target_status[CAPACITY * 64];
+static int16_t distance_mm[CAPACITY * 64];
+static uint8_t changes[10], kept[12];
+static ft_field_state_t field_state;
+static const uint16_t loss_parts[] = {0};
+static const ft_block_t blocks[] = {{changes, sizeof changes}};
+static const ft_between_t between[SIDE] = {
+    {{0.0, 0.0}, {0, 1}}, {{0.5, 0.5}, {0, 1}}, {{0.25, 0.75}, {6, 7}}, {{0.0, 1.0}, {6, 7}}};
+static const ft_tof_label_t labels[] = {{label, mask, between, between, SIDE, SIDE, 80.0}};
+static const ft_field_t field = {
+    .valid = {{1u << 5}, 4000},
+    .input = input,
+    .height = SIDE,
+    .width = SIDE,
+    .labels = labels,
+    .label_count = 1,
+    .loss_parts = loss_parts,
+    .loss_count = 1,
+    .capacity = CAPACITY,
+    .images = images,
+    .distance_mm = distance_mm,
+    .target_status = target_status,
+    .blocks = blocks,
+    .block_count = 1,
+    .kept = kept,
+    .state = &field_state,
+    .work = ft_field_work,
+    .command = ft_field_command,
+};
+
 static const ft_link_port_t port = {
-    port_write, port_ticks, port_ticks_hz, port_overruns, port_stack, port_reset, 4096, port_flash,
+    .write = port_write,
+    .ticks = port_ticks,
+    .ticks_hz = port_ticks_hz,
+    .overruns = port_overruns,
+    .stack = port_stack,
+    .reset = port_reset,
+    .camera = port_camera,
+    .tof = port_tof,
+    .tof_power = port_tof_power,
+    .window = 4096,
+    .flash = port_flash,
 };
 
 static void line_write(const uint8_t *data, size_t count) {
@@ -167,6 +233,12 @@ static void make_frame(uint16_t *seq) {
         {FT_MSG_LOAD, FT_LOAD_REQUEST_SIZE},
         {FT_MSG_ERASE, 0},
         {FT_MSG_KEEP, FT_KEEP_REQUEST_SIZE},
+        {FT_MSG_TAKE, 0},
+        {FT_MSG_SET_SAMPLES, FT_SET_SAMPLES_REQUEST_SIZE},
+        {FT_MSG_WORK, FT_WORK_REQUEST_SIZE},
+        {FT_MSG_REST, 0},
+        {FT_MSG_REST, 0},
+        {FT_MSG_FIELD, 0},
         {FT_MSG_WRITE | FT_MSG_REPLY, 0},
         {0x55, 0},
     };
@@ -253,11 +325,13 @@ int main(int argc, char **argv) {
     const long frames = argc > 2 ? atol(argv[1]) : 0;
     ft_model_t model = ft_model;
     uint16_t seq = 0;
+    uint32_t learned = 0;
     state = argc > 2 ? (uint32_t)atol(argv[2]) : 1;
     model.reset();
     model.reset = nothing;
     model.infer = no_inference;
     model.step = no_step;
+    model.field = state % 2 ? NULL : &field;
     ft_firmware_init(&firmware, &model, &port);
     const uint32_t crc = read_only_crc();
     for (long frame = 0; frame < frames; frame++) {
@@ -267,6 +341,10 @@ int main(int argc, char **argv) {
         make_frame(&seq);
         mutate_line();
         feed_line();
+        for (uint32_t k = below(20); k > 0; k--) {
+            ft_firmware_work(&firmware);
+            learned += field_state.phase == FT_LEARNING && field_state.learned > 0;
+        }
         if (frame % 16 == 0 && (!model.intact() || !flash_intact() || read_only_crc() != crc)) {
             fprintf(stderr, "frame %ld has written outside of its tensor\n", frame);
             return 1;
@@ -274,6 +352,10 @@ int main(int argc, char **argv) {
     }
     printf("%ld frames, %lu bad, %u resets, %lu bytes answered\n", frames, (unsigned long)firmware.bad_frames,
            resets, (unsigned long)bytes_sent);
+    if (model.field != NULL && learned == 0) {
+        fprintf(stderr, "the board has never learned on its own\n");
+        return 1;
+    }
     return firmware.bad_frames == 0 || resets == 0 || saves == 0 || !flash_intact() || !model.intact() ||
            read_only_crc() != crc;
 }

@@ -1,6 +1,7 @@
 #include "firmware.h"
 
 #include <string.h>
+#include "../field/field.h"
 #include "bytes.h"
 #include "port.h"
 #include "store.h"
@@ -162,6 +163,12 @@ static void describe_tensor(ft_firmware_t *firmware, const request_t *request) {
     send_with_text(firmware, request, fixed, sizeof fixed, tensor->name);
 }
 
+/* Whether the board does something on its own, which whatever the host changed would spoil. */
+static int at_work(const ft_firmware_t *firmware) {
+    const ft_field_t *field = firmware->model->field;
+    return field != NULL && field->state->phase != FT_AT_REST;
+}
+
 static int writable(const ft_tensor_t *tensor) {
     switch (tensor->role) {
     case FT_INPUT:
@@ -171,6 +178,7 @@ static int writable(const ft_tensor_t *tensor) {
     case FT_STATE:
     case FT_RANGE:
     case FT_LATENT:
+    case FT_FIELD:
         return 1;
     default:
         return 0;
@@ -192,7 +200,9 @@ static void write_tensor(ft_firmware_t *firmware, const request_t *request) {
     }
     uint32_t offset = ft_get_u32(request->payload + FT_WRITE_REQUEST_OFFSET);
     uint32_t count = request->bytes - (uint32_t)FT_WRITE_REQUEST_SIZE;
-    if (!writable(tensor)) {
+    if (at_work(firmware)) {
+        refuse(firmware, request, FT_REFUSED_AT_WORK, 0);
+    } else if (!writable(tensor)) {
         refuse(firmware, request, FT_REFUSED_READ_ONLY, 0);
     } else if (!inside(tensor, offset, count)) {
         refuse(firmware, request, FT_REFUSED_OUT_OF_RANGE, tensor->bytes);
@@ -466,8 +476,62 @@ static void use_flash(ft_firmware_t *firmware, uint8_t type, const uint8_t *payl
     }
 }
 
+/* What is about the sample buffer. */
+static void field_command(ft_firmware_t *firmware, const request_t *request) {
+    const ft_field_t *field = firmware->model->field;
+    uint8_t bytes = 0;
+    if (field == NULL || !trainable(firmware->model)) {
+        reply_refused(firmware, FT_REFUSED_NO_BUFFER, 0);
+        return;
+    }
+    const uint8_t refused = field->command(field, firmware->port, request->type, request->payload, &bytes);
+    if (refused != 0) {
+        reply_refused(firmware, refused, 0);
+    } else {
+        reply_with(firmware, field->state->reply, bytes);
+    }
+}
+
+int ft_firmware_work(ft_firmware_t *firmware) {
+    if (!at_work(firmware)) {
+        return 0;
+    }
+    const uint32_t step = firmware->step;
+    const int busy =
+        firmware->model->field->work(firmware->model, firmware->port, &firmware->hyper, &firmware->step);
+    if (firmware->step != step) {
+        firmware->step_reply_bytes = 0;
+    }
+    return busy;
+}
+
+/* Those that must not come between the pieces of what the board does on its own. */
+static int disturbs(uint8_t type) {
+    switch (type) {
+    case FT_MSG_INFER:
+    case FT_MSG_STEP:
+    case FT_MSG_HYPER:
+    case FT_MSG_RESET_WEIGHTS:
+    case FT_MSG_SET_STEP:
+    case FT_MSG_SAVE:
+    case FT_MSG_LOAD:
+    case FT_MSG_ERASE:
+    case FT_MSG_KEEP:
+    case FT_MSG_TAKE:
+    case FT_MSG_SET_SAMPLES:
+    case FT_MSG_WORK:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
 static uint16_t command_bytes(uint8_t type) {
     switch (type) {
+    case FT_MSG_SET_SAMPLES:
+        return FT_SET_SAMPLES_REQUEST_SIZE;
+    case FT_MSG_WORK:
+        return FT_WORK_REQUEST_SIZE;
     case FT_MSG_INFER:
         return FT_INFER_REQUEST_SIZE;
     case FT_MSG_STEP:
@@ -488,6 +552,10 @@ static uint16_t command_bytes(uint8_t type) {
 static void execute(ft_firmware_t *firmware, const request_t *request) {
     if (request->bytes != command_bytes(request->type)) {
         reply_refused(firmware, FT_REFUSED_BAD_LENGTH, command_bytes(request->type));
+        return;
+    }
+    if (at_work(firmware) && disturbs(request->type)) {
+        reply_refused(firmware, FT_REFUSED_AT_WORK, 0);
         return;
     }
     switch (request->type) {
@@ -517,6 +585,13 @@ static void execute(ft_firmware_t *firmware, const request_t *request) {
     case FT_MSG_ERASE:
     case FT_MSG_KEEP:
         use_flash(firmware, request->type, request->payload);
+        break;
+    case FT_MSG_TAKE:
+    case FT_MSG_SET_SAMPLES:
+    case FT_MSG_WORK:
+    case FT_MSG_REST:
+    case FT_MSG_FIELD:
+        field_command(firmware, request);
         break;
     case FT_MSG_REBOOT:
         reboot(firmware);

@@ -12,7 +12,7 @@
  *
  * No allocation, no recursion, no libc besides memcpy, memset and memcmp; all state is in the context.
  * Whatever bytes are fed, the library writes only to its context, to the board's flash area, and inside the
- * tensors of role INPUT, LATENT, LABEL, MASK, WEIGHT, STATE and RANGE.
+ * tensors of role INPUT, LATENT, LABEL, MASK, WEIGHT, STATE, RANGE and FIELD.
  */
 #ifndef FT_FIRMWARE_H
 #define FT_FIRMWARE_H
@@ -57,6 +57,9 @@ size_t ft_firmware_feed(ft_firmware_t *firmware, const uint8_t *data, size_t cou
 
 /* Answers the frame that waits, if one does; infers or trains when it says so. */
 void ft_firmware_poll(ft_firmware_t *firmware);
+
+/* Goes on with what the board was asked to do on its own: see ft_link_work. */
+int ft_firmware_work(ft_firmware_t *firmware);
 
 /* Sends a line to the host's log: at most FT_MAX_PAYLOAD bytes of text. Not from an interrupt. */
 void ft_firmware_log(ft_firmware_t *firmware, const char *text);

@@ -16,6 +16,10 @@ void ft_link_feed(const uint8_t *data, size_t count) {
     }
 }
 
+int ft_link_work(void) {
+    return ft_firmware_work(&firmware);
+}
+
 void ft_link_log(const char *text) {
     ft_firmware_log(&firmware, text);
 }

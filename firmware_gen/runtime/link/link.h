@@ -13,6 +13,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include "sensors.h"
 #include "../model_api.h"
 #include "port.h"
 
@@ -28,6 +29,9 @@ typedef struct {
     void (*reset)(void);
     uint16_t window;                  /* bytes that may arrive while nothing is fed and none is lost */
     const ft_flash_t *(*flash)(void); /* NULL: what is learned is gone with the power */
+    int (*camera)(ft_picture_t *picture);
+    int (*tof)(ft_tof_t *tof);
+    void (*tof_power)(int on); /* NULL: it cannot be switched */
 } ft_link_port_t;
 
 /* Resets the model, or takes the newest set that the flash holds for it. `model` and `port` must outlive the
@@ -37,6 +41,10 @@ void ft_link_open(const ft_model_t *model, const ft_link_port_t *port);
 /* Takes all `count` bytes and answers what is complete; infers or trains when they say so, and then takes as
  * long as that. Not from an interrupt. */
 void ft_link_feed(const uint8_t *data, size_t count);
+
+/* Goes on with what the board was asked to do on its own, for as long as a training step at most. Returns 0
+ * when there is nothing to do before bytes arrive or a sensor has something new. */
+int ft_link_work(void);
 
 /* Sends a line of text to the host's log; MLPerf's API has none, there it does nothing. */
 void ft_link_log(const char *text);

@@ -17,8 +17,8 @@ static uint32_t ticks_hz() {
   return 1000000;
 }
 
-// No function for a restart, for overruns or for the stack: they differ from core to core.
-static const ft_link_port_t port = { send, ticks, ticks_hz, NULL, NULL, NULL, FT_LINK_WINDOW, NULL };
+// No function for a restart, for overruns for the stack or for sensors: they differ from core to core.
+static const ft_link_port_t port = { send, ticks, ticks_hz, NULL, NULL, NULL, FT_LINK_WINDOW, NULL, NULL, NULL, NULL };
 
 void setup() {
   // USB waits while nobody reads. A plain UART does not: where it is one, give it a buffer of FT_LINK_WINDOW
