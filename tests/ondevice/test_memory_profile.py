@@ -69,7 +69,7 @@ def test_layers_have_the_plan_s_tensors_and_their_own_code(
 
 def test_a_board_that_is_not_here_has_no_measured_stack(counted: tuple[Plan, Profile]) -> None:
     plan, _ = counted
-    away = replace(plan, board=replace(plan.board, runners=()))
+    away = replace(plan, board=replace(plan.board, runs_in=()))
     found = memory_profile(away)
     assert found.stack_used is None
     assert found.describe()["stack"]["used_bytes"] is None
