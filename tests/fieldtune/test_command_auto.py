@@ -1,9 +1,11 @@
 """``--update auto`` on the command line."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from quick_board import quick_board
 from tiny import tiny_frames, write_tiny
 
 from fieldtune.__main__ import main
@@ -11,6 +13,15 @@ from ondevice.session import Session
 from zoo.loaders.npz import write_npz
 
 SMALL = "40000"  # bytes of static RAM on an M4: some of the network learns, not all
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_builds() -> Iterator[None]:
+    """Build quickly what a search measures on."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("search_bench", "search_finals"):
+            patch.setattr(f"ondevice.{module}.load_board", quick_board)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def test_int8_layers_with_weights_twice_as_wide(layers: str) -> None:
         assert row["per_mac"] <= M4_WIDE[row["layer"]], row
 
 
-@pytest.mark.parametrize("layers", ["pw,dw", pytest.param("pw2,conv", marks=pytest.mark.long)])
+@pytest.mark.parametrize("layers", ["pw", pytest.param("dw,pw2,conv", marks=pytest.mark.long)])
 def test_float_layers_that_learn(layers: str) -> None:
     for row in _measure("training_kernels.py", "--layers", layers, "--boards", "mps2_an386"):
         found = (row["forward"], row["dX"], row["dW"])

@@ -90,7 +90,6 @@ def small_on_native(small: Work, tmp_path_factory: pytest.TempPathFactory) -> Se
 @pytest.mark.parametrize(
     ("name", "count"),
     [
-        ("mps2_an386", 2),
         ("mps2_an500", 2),
         *(
             pytest.param(name, COUNT, marks=pytest.mark.long)

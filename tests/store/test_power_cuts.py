@@ -49,7 +49,7 @@ def build_driver(folder: Path, board: Board, *, sanitize: bool = False) -> Firmw
     link = folder / "runtime" / "link"
     link.mkdir(parents=True)
     shutil.copy(RUNTIME / "model_api.h", folder / "runtime")
-    for name in ("store.c", "store.h", "port.h", "frame.c", "frame.h", "bytes.h"):
+    for name in ("store.c", "store.h", "port.h", "sensors.h", "frame.c", "frame.h", "bytes.h"):
         shutil.copy(RUNTIME / "link" / name, link)
     (link / "protocol.h").write_text(protocol_header())
     (folder / "port").mkdir()
