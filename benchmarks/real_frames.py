@@ -37,12 +37,18 @@ def perturbed(model: Path, update: str, seed: int, out: Path) -> Path:
     for initializer in proto.graph.initializer:
         name = initializer.name
         value = numpy_helper.to_array(initializer)
-        trained = any(fnmatch.fnmatchcase(name, pattern) for pattern in update.split(","))
+        trained = any(_learns(name, pattern.split(":")[0]) for pattern in update.split(","))
         if seed and trained and value.dtype == np.float32 and name.endswith(LEARNS):
             noisy = value * (1 + 1e-6 * rng.standard_normal(value.shape)).astype(np.float32)
             initializer.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), name))
     onnx.save(proto, out)
     return out
+
+
+def _learns(constant: str, pattern: str) -> bool:
+    """Tell whether `pattern` of ``--update`` names the constant or its layer, or part of it."""
+    layer = constant.removesuffix(".scale").rpartition(".")[0]
+    return fnmatch.fnmatchcase(constant, pattern) or fnmatch.fnmatchcase(layer, pattern)
 
 
 def tune(model: Path, data: Path, board: str, update: str, options: list[str], out: Path) -> dict[str, Any]:

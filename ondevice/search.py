@@ -164,14 +164,14 @@ class _Search:
     def _tried(self, choices: Sequence[Choice], trials: Trials) -> tuple[Choice, list[Tried]]:
         """Return the winner of the finals, and what was tried, those who got furthest first.
 
-        Of those that the best is not clearly better than it is what takes the least memory, as the standard
-        error's width does not tell them apart (the rule of one standard error: Breiman et al. 1984).
+        Of those that the best is not clearly better than it is the simplest (the rule of one standard error:
+        Breiman et al. 1984): that in which the fewest layers learn, of these what takes the least memory.
         """
         raced = trials.race([_patterns(choice) for choice in choices])
         starters = finalists(raced)
         final = trials.judge([raced[index].patterns for index in starters])
-        ram = [self._costs.planned(raced[index].patterns).ram for index in starters]
-        winner = min(final.level(), key=ram.__getitem__)
+        effort = [(len(choices[k]), self._costs.planned(raced[k].patterns).ram) for k in starters]
+        winner = min(final.level(), key=effort.__getitem__)
         losses = [float(each.mean()) for each in final.losses]
         tried = sorted(
             (
