@@ -28,6 +28,7 @@ EMULATED = ["mps2_an386", "qemu_riscv32"]
 OTHER_TIMERS = ["microbit", "mps2_an505", "mps3_an547", "netduinoplus2"]
 UPDATE = "dec,depth"
 INTERRUPT_BYTES = 200
+SYSTICK_WRAPS = 60  # instructions of the handler, twice at most
 DISPATCH = 60  # instructions that calling a step takes at most
 # Rows x columns of the output, taps, channels in and out; the taps of `up` do not overlap.
 MACS = {
@@ -50,10 +51,18 @@ def plan_for(model: Path, board: str, update: str | None = None, **kept: Any) ->
     return plan_network(load_network(model), load_board(board), parse_update(update, **kept))
 
 
-def assert_alike(one: Profile, other: Profile) -> None:
-    """All is equal but the stack, on which an interrupt may or may not have come where it was deepest."""
+def assert_alike(one: Profile, other: Profile, wrap: int = 0) -> None:
+    """All is equal but the stack, on which an interrupt may or may not have come where it was deepest.
+
+    `wrap`: instructions that a timer's own interrupt may add to a count.
+    """
     assert one.stack_bytes == pytest.approx(other.stack_bytes, abs=INTERRUPT_BYTES)
-    assert dataclasses.replace(one, stack_bytes=0) == dataclasses.replace(other, stack_bytes=0)
+    assert one.total == pytest.approx(other.total, abs=wrap)
+    counts, others = ([layer.count for layer in each.layers] for each in (one, other))
+    assert counts == pytest.approx(others, abs=wrap)
+    layers = tuple(dataclasses.replace(a, count=b) for a, b in zip(one.layers, others, strict=True))
+    same = dataclasses.replace(one, stack_bytes=0, total=other.total, layers=layers)
+    assert same == dataclasses.replace(other, stack_bytes=0)
 
 
 @pytest.mark.parametrize("board", EMULATED)
@@ -92,7 +101,8 @@ def test_every_timer_counts_alike_each_time(tmp_path: Path, board: str) -> None:
     small = write_tiny(tmp_path / "tiny.onnx", size=4)  # what it takes to train fits into 16 KB
     plan = plan_for(small, board, UPDATE)
     found = profile(plan)
-    assert_alike(found, profile(plan))
+    # Every 6 million instructions the handler of a 24-bit SysTick that wraps falls into a count.
+    assert_alike(found, profile(plan), wrap=SYSTICK_WRAPS if board == "netduinoplus2" else 0)
     assert found.unit == "instructions"
     assert 0 <= sum(layer.count for layer in found.layers) - found.total < DISPATCH * len(found.layers)
 
