@@ -7,7 +7,7 @@ lowest layer that learns decides how far gradients go back. So there are knapsac
 what the planner says that each part adds to it, and the planner itself judges what comes of them.
 Nor do contributions add up: too much that learns at once does harm. So for each lowest layer there is a
 choice up to the end of every block of layers above it, and among all these a race of runs decides who comes
-into the finals. There the frames that come later decide, and what is level with the best but takes less.
+into the finals. There the frames that come later decide, and among what is level with the best the simplest.
 """
 
 from __future__ import annotations
