@@ -106,15 +106,25 @@ def _command(elf: Path, board: Board, icount: int | None) -> list[str]:
     return command if icount is None else [*command, "-icount", f"shift={icount}"]
 
 
+def recording_address(board: Board) -> int:
+    """Return where the emulator loads what the board's sensors show; 0: a process opens the file itself.
+
+    Raises:
+        BoardError: its sensors show no recordings.
+    """
+    if board.sensors is None or board.sensors.recording is None:
+        raise BoardError(f"board {board.id} shows no recorded frames; take native or mps2_an500")
+    return board.sensors.recording
+
+
 def _loads(board: Board, recording: Path | None) -> list[str]:
     """Return the emulator's arguments for a recording."""
     if recording is None:
         return []
-    if board.sensors is None or board.sensors.recording is None:
-        raise BoardError(f"board {board.id} shows no recorded frames; take native or mps2_an500")
-    if not board.sensors.recording:
+    address = recording_address(board)
+    if not address:
         return []
-    at = f"addr={board.sensors.recording:#x},force-raw=on"
+    at = f"addr={address:#x},force-raw=on"
     return ["-device", f"loader,file={recording.resolve()},{at}"]
 
 

@@ -152,11 +152,13 @@ def _done(
 
 @contextlib.contextmanager
 def _opened(args: argparse.Namespace, plan: Plan, shown: Frames | None) -> Iterator[Device]:
+    from boards.running import recording_address
     from ondevice.recording import write_recording
     from ondevice.workbench import open_board
 
     recording = None
     if shown is not None:
+        recording_address(plan.board)  # before anything is built
         recording = args.out / "recording.bin"
         write_recording(recording, shown)
     try:
