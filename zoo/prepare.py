@@ -31,7 +31,8 @@ def network_input(frame: Frame, height: int, width: int) -> NDArray[np.uint8]:
 def true_depth(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
     """Return the true depth in metres at the network's size, float32 (height, width), 0 = unknown.
 
-    A pixel is the mean over the known part of its area, and known where that is at least half of it.
+    A pixel is the mean over the known part of its area, and known where that is at least half of it or, of
+    sparse depth, where there is any.
 
     Raises:
         DataError: the frame brings no depth.
@@ -42,7 +43,7 @@ def true_depth(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
         )
     known = _area_sums((frame.depth > 0).astype(np.float64), height, width)
     total = _area_sums(np.maximum(frame.depth, 0).astype(np.float64), height, width)
-    enough = known >= _KNOWN_SHARE * _area(frame.depth)
+    enough = known > 0 if frame.sparse_depth else known >= _KNOWN_SHARE * _area(frame.depth)
     return np.where(enough, total / np.maximum(known, 1), 0).astype(np.float32)
 
 
