@@ -155,7 +155,7 @@ class Judge:
         """
         height, width, channels = graph.shape(spec.name)
         if _is_depth(spec):
-            truth: NDArray[Any] = _depths(frames, frames.geometry, height, width)
+            truth: NDArray[Any] = _depths(frames, frames.geometry, height, width, spec)
             known = (truth > 0).astype(np.uint8)
         else:
             shape = (height, width, channels if spec.kind == "value" else 1)
@@ -218,7 +218,8 @@ class Judge:
         if not _is_depth(self.spec):
             return {}
         rows = {index: row for row, index in enumerate(sorted(set(seen)))}
-        truth = _depths([training[index] for index in rows], training.geometry, *self.truth.shape[1:])
+        height, width = self.truth.shape[1:]
+        truth = _depths([training[index] for index in rows], training.geometry, height, width, self.spec)
         found: dict[str, Maps] = {}
         if truth.any():
             found["mean_map"] = np.broadcast_to(mean_map(truth), self.truth.shape)
@@ -242,8 +243,10 @@ def _is_depth(spec: OutputSpec) -> bool:
     return spec.kind in ("depth", "disparity")
 
 
-def _depths(frames: Sequence[Frame], geometry: TofGeometry, height: int, width: int) -> Maps:
-    return np.stack([measured_depth(frame, height, width, geometry) for frame in frames])
+def _depths(
+    frames: Sequence[Frame], geometry: TofGeometry, height: int, width: int, spec: OutputSpec
+) -> Maps:
+    return np.stack([measured_depth(frame, height, width, geometry, spec.crop) for frame in frames])
 
 
 def spread(indices: Sequence[int], most: int) -> list[int]:

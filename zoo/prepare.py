@@ -1,5 +1,6 @@
 """From a frame to what the board gets: the network's input, its label and the mask of what counts."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from fieldtune.errors import DataError, ModelError
 from zoo.frames import UNKNOWN_CLASS, Frame
-from zoo.task import OutputSpec
+from zoo.task import CROPS, OutputSpec
 from zoo.tof import TofFrame, TofGeometry, project_zones, valid_zones
 
 NEAREST_M = 0.05
@@ -47,19 +48,30 @@ def true_depth(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
     return np.where(enough, total / np.maximum(known, 1), 0).astype(np.float32)
 
 
-def measured_depth(frame: Frame, height: int, width: int, geometry: TofGeometry) -> NDArray[np.float32]:
+def measured_depth(
+    frame: Frame, height: int, width: int, geometry: TofGeometry, crop: str | None = None
+) -> NDArray[np.float32]:
     """Return what predictions of a frame are judged by: its true depth, else what its ToF zones saw.
 
-    float32 (height, width) in metres, 0 = unknown.
+    float32 (height, width) in metres, 0 = unknown, as is true depth outside of `crop` (`zoo.task.CROPS`).
 
     Raises:
         DataError: the frame has neither.
     """
     if frame.depth is not None:
-        return true_depth(frame, height, width)
+        inside = frame if crop is None else replace(frame, depth=_cropped(frame.depth, crop))
+        return true_depth(inside, height, width)
     tof = _tof(frame)
     depth, _ = project_zones(tof.distance_mm / 1000, valid_zones(tof, geometry), geometry, height, width)
     return depth
+
+
+def _cropped(depth: NDArray[np.float32], crop: str) -> NDArray[np.float32]:
+    top, bottom, left, right = CROPS[crop]
+    (height, width), kept = depth.shape, np.zeros_like(depth)
+    inside = slice(int(top * height), int(bottom * height)), slice(int(left * width), int(right * width))
+    kept[inside] = depth[inside]
+    return kept
 
 
 def label(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -166,6 +167,19 @@ def test_depth_without_a_truth_is_judged_by_what_the_sensor_saw(case: Case) -> N
     prediction = np.stack([known[0] for known in perfect if known])
     found = judge.results(prediction, prediction, {})
     assert found["after"] == {"rmse": pytest.approx(0, abs=1e-6), "abs_rel": 0, "delta1": 1}
+
+
+def test_depth_outside_of_the_tasks_crop_is_not_judged(case: Case) -> None:
+    spec = replace(OUTPUTS["depth"], crop="garg")
+    frames = Frames.of([Frame(frame.rgb, np.ones_like(frame.rgb[..., 0], np.float32)) for frame in HELD_OUT])
+    judge, everywhere = (Judge.of(s, frames, case.plan.graph) for s in (spec, OUTPUTS["depth"]))
+    prediction = np.ones((len(frames), SIZE, SIZE, 1), np.float32)
+    prediction[:, 0] = 2  # the sky
+    assert judge.results(prediction, prediction, {})["before"]["rmse"] == 0
+    assert everywhere.results(prediction, prediction, {})["before"]["rmse"] == pytest.approx(SIZE**-0.5)
+    # The mean map knows no more than what is judged: everywhere else it is the mean of that.
+    (mean,) = judge.baselines(TRAINING, [0, 1], {}, prediction).values()
+    assert (mean[0, 0] == mean[0, 0, 0]).all()
 
 
 def test_a_baseline_that_no_frame_knows_is_left_out(case: Case, half_known: tuple[Frames, Frames]) -> None:
