@@ -170,7 +170,8 @@ def _all_metrics(outputs: Mapping[str, Any]) -> list[str]:
                     (label, *_metric_column([number(m, metric) for m in metrics.values()], best))
                     for metric, label, best in _ALL_METRICS
                 ]
-                tables.append(table((f"{name}: {average}", *columns), rows))
+                caption = "All metrics. The best of each row is bold."
+                tables.append(table((f"{name}: {average}", *columns), rows, caption))
     return tables
 
 

@@ -21,6 +21,8 @@ SPLITS = "splits.mat"
 CLASSES_40 = "classMapping40.mat"
 CLASSES_13 = "class13Mapping.mat"
 
+# What scipy raises on a damaged file, beside an error of its own.
+_BROKEN_MAT = (OSError, ValueError, TypeError, IndexError, NotImplementedError, zlib.error)
 # What is read of the file: type and number of axes. `depths`, whose holes are filled in, is not.
 _ARRAYS: dict[str, tuple[str, int]] = {
     "images": ("uint8", 4),
@@ -171,6 +173,6 @@ def _read_mat(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} needs the package scipy: pip install 'fieldtune[datasets]'") from error
     try:
         variables: dict[str, Any] = loadmat(path)
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError, zlib.error) as error:
+    except (*_BROKEN_MAT, MatReadError) as error:
         raise DataError(f"{path} is no complete .mat file that scipy can read ({error})") from error
     return variables

@@ -44,9 +44,8 @@ def project(sweep: Path, calibration: Calibration) -> NDArray[np.float32]:
         DataError: the file cannot be read or is no sweep.
     """
     points = _points(sweep)
-    # What lies behind the lidar is not in the image, but would be projected into it.
-    points = points[points[:, 0] >= 0]
     u, v, depth = calibration.projection @ np.append(points[:, :3], np.ones((len(points), 1)), 1).T
+    # What lies behind the camera is not in the image, but would be projected into it.
     before = depth > 0
     u, v, depth = u[before] / depth[before], v[before] / depth[before], depth[before]
     column, row = np.rint(u) - 1, np.rint(v) - 1
