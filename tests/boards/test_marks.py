@@ -14,6 +14,7 @@ from boards import Board, board_names, build, load_board, start
 from boards.board import pin_number
 from fieldtune.__main__ import main
 from firmware_gen import project
+from firmware_gen.component import write_component
 from firmware_gen.emit import part_phase, step_parts
 from firmware_gen.plan import Plan
 from firmware_gen.update import parse_update
@@ -112,14 +113,14 @@ def test_pins_are_high_outputs_that_are_low_while_their_phase_runs(name: str, tm
     if part is NRF:
         for pin in pins.values():
             assert simulated.read(NRF_GPIO[pin // 32] + 0x700 + 4 * (pin % 32)) & 1, "an output"
-        pins |= {"uart": 6}
+        pins = {"uart": 6, **pins}  # which idles high
     else:
         for pin in pins.values():
             assert field(simulated.read(STM32_GPIO[name] + 0x400 * (pin // 16)), 2 * (pin % 16), 2) == 1
             assert simulated.read(PARTS[name].gpio_enable[0]) >> pin // 16 & 1
     seen = simulated.run("edges", "mark 1", "edges", "mark 1", "mark 2", "mark 3", "edges", "mark 0", "edges")
     at_first, forward, others, rest = (edges(line, pins) for line in seen)
-    assert at_first.removeprefix("+uart ") == "+work +forward +backward +update"
+    assert at_first == " ".join(f"+{pin}" for pin in pins)
     assert forward == "-work -forward"
     assert others == "+forward -backward +backward -update"
     assert rest == "+update +work"
@@ -142,11 +143,13 @@ def test_model_marks_inference_and_the_phases_of_a_training_step(tmp_path: Path)
     assert edges(trained, pins) == f"-work {changes} +work"
 
 
-def test_model_of_a_board_without_pins_marks_nothing(tmp_path: Path) -> None:
-    plan = planned(tmp_path, load_board("mps2_an500"))
-    project.write_project(plan, tmp_path / "project")
+def test_nothing_is_marked_where_nobody_could_see_it(tmp_path: Path) -> None:
+    """On a board without pins, and in a firmware of the user's own, which has the pins."""
+    project.write_project(planned(tmp_path, load_board("mps2_an500")), tmp_path / "project")
     assert "mark" not in (tmp_path / "project" / "model.c").read_text()
     assert "MARK" not in (tmp_path / "project" / "port" / "port_config.h").read_text()
+    write_component(planned(tmp_path, load_board("nucleo_h743zi2")), None, "cmake", tmp_path / "component")
+    assert "mark" not in (tmp_path / "component" / "src" / "fieldtune" / "model.c").read_text()
 
 
 def test_energy_of_phases_comes_out_of_the_marks(
