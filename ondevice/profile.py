@@ -24,7 +24,7 @@ from firmware_gen.project import write_project
 from ondevice.device import Device, Hyper
 from ondevice.timing import Timing
 from ondevice.verify_inputs import random_samples
-from ondevice.workbench import ANY_BAUD
+from ondevice.workbench import connect
 
 Unit = Literal["instructions", "cycles", "ns"]
 Sample = Mapping[str, NDArray[Any]]
@@ -157,7 +157,8 @@ def profile(
 
     Args:
         plan: what the firmware is made from.
-        port: of a real board that runs this plan's firmware; else the board is started here.
+        port: of a real board that runs this plan's firmware; else the board is started here, or the one that
+            is connected is taken, and flashed if need be.
         hyper: of the training step, at the end of which the weights are always updated.
         seed: of the sample.
         log: takes each line that the board prints.
@@ -168,8 +169,6 @@ def profile(
     """
     board = plan.board
     boards.check_port(board)
-    if port is None and not board.runs_in:
-        port = boards.find_port(board)
     if port is not None and board.runs_in:
         raise BoardError(
             f"{board.id} runs on this computer and is counted only where it is started; leave out --port"
@@ -179,7 +178,7 @@ def profile(
         write_project(plan, project)
         say(f"building firmware for {board.id}")
         firmware = boards.build(project, board)
-        with _open(plan, firmware, port, log) as (device, clock):
+        with _open(plan, project, firmware, port, log) as (device, clock):
             run = random_work(plan, device, seed, hyper)
             total, call, ticks = _count(
                 run, len(parts_of(plan)), passes=_NATIVE_PASSES if board.arch == "host" else 1
@@ -199,12 +198,11 @@ def profile(
 
 @contextlib.contextmanager
 def _open(
-    plan: Plan, firmware: Firmware, port: str | None, log: Callable[[str], None] | None
+    plan: Plan, project: Path, firmware: Firmware, port: str | None, log: Callable[[str], None] | None
 ) -> Iterator[tuple[Device, _Clock]]:
     board = plan.board
-    if port is not None:
-        baud = board.serial.baud if board.serial else ANY_BAUD
-        with Device.open(port, baud=baud, plan_hash=plan.hash(), log=log) as device:
+    if not board.runs_in:
+        with connect(plan, project, port, log) as device:
             yield device, _clock(board, device.hello.ticks_hz)
         return
     shift = _exact_shift(board, firmware) if board.arch != "host" else None
