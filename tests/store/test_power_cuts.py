@@ -16,6 +16,7 @@ SEEDS = 4  # of power_cuts.c
 SET_BYTES = 33 * 4 + 7 + 8
 HEADER_BYTES = 40
 SECTOR_BYTES = 128
+REAL_SECTOR_BYTES = 1024  # of an nRF51
 
 QUICK = [("native", 4), ("native", 8), ("mps2_an386", 8), ("mps2_an386", 32), ("qemu_riscv32", 32)]
 LONG = [
@@ -30,10 +31,10 @@ LONG = [
 CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.long) for case in LONG)]
 
 
-def points(unit: int) -> int:
+def points(unit: int, sector_bytes: int = SECTOR_BYTES) -> int:
     """Operations of a save, each cut before, after, and in SEEDS ways in the middle."""
     header, payload = -(-HEADER_BYTES // unit), -(-SET_BYTES // unit)
-    sectors = -(-(header * unit + SET_BYTES) // SECTOR_BYTES)
+    sectors = -(-(header * unit + SET_BYTES) // sector_bytes)
     return (header + payload + sectors) * (SEEDS + 2)
 
 
@@ -45,7 +46,9 @@ def store_board(folder: Path, name: str, unit: int) -> Board:
     return load_board(path)
 
 
-def build_driver(folder: Path, board: Board, *, sanitize: bool = False) -> Firmware:
+def build_driver(
+    folder: Path, board: Board, power: str = "cut_emulated.c", *, sanitize: bool = False
+) -> Firmware:
     link = folder / "runtime" / "link"
     link.mkdir(parents=True)
     shutil.copy(RUNTIME / "model_api.h", folder / "runtime")
@@ -56,6 +59,8 @@ def build_driver(folder: Path, board: Board, *, sanitize: bool = False) -> Firmw
     for name, text in port_files(board).items():
         (folder / "port" / name).write_text(text)
     shutil.copy(HERE / "power_cuts.c", folder / "main.c")
+    for name in ("power.h", power):
+        shutil.copy(HERE / name, folder)
     return build(folder, board, sanitize=sanitize)
 
 
@@ -80,6 +85,16 @@ def test_a_cut_leaves_the_old_set_or_the_new_one(name: str, unit: int, tmp_path:
     found = run_driver(build_driver(tmp_path / "project", board).elf, board)
     assert found["points"] == found["old"] + found["new"] == points(unit)
     # Cut before an operation or after it, a save has happened with its last one and not before.
+    assert found["whole"] == 1
+
+
+def test_a_cut_of_the_flash_that_qemu_really_emulates_does_no_harm(tmp_path: Path) -> None:
+    """The driver of a real part, nrf_flash, against the controller as QEMU has it."""
+    path = tmp_path / "board.toml"
+    path.write_text('extends = "microbit"\nid = "microbit_store"\n[regions.ram]\nbytes = 15360\n')
+    board = load_board(path)
+    found = run_driver(build_driver(tmp_path / "project", board, "cut_driver.c").elf, board)
+    assert found["points"] == found["old"] + found["new"] == points(4, REAL_SECTOR_BYTES)
     assert found["whole"] == 1
 
 
