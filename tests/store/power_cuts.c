@@ -172,7 +172,7 @@ static void begin(void) {
 int main(void) {
     ft_port_init();
     flash = flash_that_is_cut();
-    state = kept(sizeof *state);
+    state = (state_t *)kept(sizeof *state);
     if (state->begun != 1) {
         begin();
     } else {

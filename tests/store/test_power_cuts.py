@@ -71,7 +71,12 @@ def run_driver(elf: Path, board: Board) -> dict[str, int]:
             port.write(b"?")  # what a reset swallows is asked again
             line += port.read_until(b"\n")
         assert line.endswith(b"done\n"), line.decode() + running.last_words()
-    return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line.decode())}
+    return counts(line.decode())
+
+
+def counts(line: str) -> dict[str, int]:
+    assert line.endswith("done\n"), line
+    return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)}
 
 
 def test_there_are_thousands_of_points() -> None:

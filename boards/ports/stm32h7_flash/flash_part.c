@@ -29,7 +29,5 @@ int ft_flash_read(uint32_t address, uint32_t *words, uint32_t count) {
         words[i] = FT_REGISTER(address + 4u * i);
     }
     ft_bus_faults_on();
-    const int whole = !(FT_REGISTER(FT_FLASH_SR) & SR_UNCORRECTED);
-    FT_REGISTER(FT_FLASH_CLEAR) = SR_UNCORRECTED;
-    return whole;
+    return !(FT_REGISTER(FT_FLASH_SR) & SR_UNCORRECTED);
 }

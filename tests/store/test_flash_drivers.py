@@ -1,0 +1,83 @@
+"""Flash drivers of parts that nobody has here, against models of their controllers.
+
+The driver's C runs as a process in which every access of a register and of flash goes to a model that was
+written after the manual (flash_models/): it refuses, corrupts or ends the run where a rule is broken. Then the
+power is cut at each operation, as power_cuts.c does it on boards.
+"""
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from test_power_cuts import RUNTIME, counts, points
+
+from boards import load_board, port_files
+from firmware_gen.protocol import protocol_header
+
+HERE = Path(__file__).parent
+MODELS = HERE / "flash_models"
+# The model, and what it is of.
+PARTS = {
+    "nucleo_h743zi2": ("stm32.cc", "H743"),
+    "nucleo_h7a3zi_q": ("stm32.cc", "H7A3"),
+    "stm32f746g_disco": ("stm32.cc", "F746"),
+    "nucleo_l4r5zi": ("stm32.cc", "L4R5"),
+    "nucleo_u575zi_q": ("stm32.cc", "U575"),
+    "nrf52840dk": ("nrf.cc", "NRF"),
+}
+OF_THE_CORE = ("cortex_m.h", "string.h")
+OF_THE_DRIVER = ("stm32_flash.c", "flash_part.c", "flash_nmi.c", "nrf_flash.c")
+
+
+WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror"]
+
+
+def compile_all(sources: Iterable[Path], folder: Path, *flags: str) -> None:
+    """Compile C and C++, all as C++ and with the model's cortex_m.h, to object files in `folder`."""
+    includes = [MODELS, folder, folder / "link", RUNTIME, RUNTIME / "link", HERE]
+    options = ["-x", "c++", "-std=gnu++20", "-O1", *WARNINGS, *flags, *(f"-I{path}" for path in includes)]
+    subprocess.run(["g++", "-c", *options, *map(str, sources)], check=True, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The store, power_cuts.c and what all models share, compiled."""
+    folder = tmp_path_factory.mktemp("common")
+    (folder / "link").mkdir()
+    (folder / "link" / "protocol.h").write_text(protocol_header())
+    (folder / "cuts.cc").write_text('#define main run_power_cuts\n#include "power_cuts.c"\n')
+    store = [RUNTIME / "link" / name for name in ("store.c", "frame.c")]
+    compile_all([*store, folder / "cuts.cc", MODELS / "model.cc", MODELS / "main.cc"], folder)
+    return sorted(folder.glob("*.o"))
+
+
+def build_model(name: str, folder: Path, common: list[Path]) -> Path:
+    """Compile the board's driver with the model of its controller."""
+    model, part = PARTS[name]
+    for file, text in port_files(load_board(name)).items():
+        if (file.endswith(".h") and file not in OF_THE_CORE) or file in OF_THE_DRIVER:
+            (folder / file).write_text(text)
+    compile_all([*folder.glob("*.c"), MODELS / model], folder, f"-DPART={part}")
+    objects = [*sorted(folder.glob("*.o")), *common]
+    subprocess.run(["g++", *map(str, objects), "-o", str(folder / "model")], check=True)
+    return folder / "model"
+
+
+def run(program: Path, what: str) -> str:
+    done = subprocess.run([str(program), what], capture_output=True, text=True, check=False, timeout=10)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_driver_keeps_the_rules_of_its_controller_also_when_the_power_is_cut(
+    name: str, tmp_path: Path, common: list[Path]
+) -> None:
+    program = build_model(name, tmp_path, common)
+    assert run(program, "errors") == "done\n"
+    found = counts(run(program, "cuts"))
+    store = load_board(name).store
+    assert store is not None
+    assert found["points"] == found["old"] + found["new"] == points(store.unit_bytes, store.sector_bytes)
+    assert found["whole"] == 1
