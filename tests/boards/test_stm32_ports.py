@@ -14,8 +14,9 @@ import pytest
 from boards import load_board, port_files
 
 SIMULATION = Path(__file__).parent / "stm32_registers"
-OF_THE_CORE = {"core.c", "start.c", "serial.c", "memory.c", "systick.c", "caches.c", "bus_faults.c", "string.h"}
+OF_THE_CORE = {"core.c", "start.c", "serial.c", "memory.c", "systick.c", "caches.c", "bus_faults.c"}
 OF_THE_FLASH = {"stm32_flash.c", "flash_part.c", "flash_nmi.c"}  # tests/store/test_flash_drivers.py
+LEFT_OUT = OF_THE_CORE | OF_THE_FLASH | {"string.h"}
 REGISTERS = list[tuple[int, int]]
 Read = Callable[[int], int]
 
@@ -183,7 +184,7 @@ class Simulated:
     def __init__(self, name: str, folder: Path) -> None:
         self.board, self._part = load_board(name), PARTS[name]
         for file, text in port_files(self.board).items():
-            if file not in OF_THE_CORE | OF_THE_FLASH:
+            if file not in LEFT_OUT:
                 (folder / file).write_text(text)
         (folder / "cortex_m.h").write_text((SIMULATION / "cortex_m.h").read_text())
         (folder / "caches.h").write_text("void ft_caches_on(void);\n")

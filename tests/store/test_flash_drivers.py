@@ -1,8 +1,8 @@
 """Flash drivers of parts that nobody has here, against models of their controllers.
 
 The driver's C runs as a process in which every access of a register and of flash goes to a model that was
-written after the manual (flash_models/): it refuses, corrupts or ends the run where a rule is broken. Then the
-power is cut at each operation, as power_cuts.c does it on boards.
+written after the manual (flash_models/): it refuses, corrupts or ends the run where a rule is broken. Then
+the power is cut at each operation, as power_cuts.c does it on boards.
 """
 
 import subprocess

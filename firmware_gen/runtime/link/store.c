@@ -328,8 +328,7 @@ ft_store_result_t ft_store_save(const ft_flash_t *flash, const ft_model_t *model
     ft_put_u32(header + AT_BYTES, bytes);
     ft_put_u32(header + AT_SET_CRC, written.digest.crc);
     ft_put_u32(header + AT_SET_ZERO, written.digest.zeros);
-    if (written.failed || !payload_is_whole(flash, header, start) ||
-        !write_header(flash, start, header)) {
+    if (written.failed || !payload_is_whole(flash, header, start) || !write_header(flash, start, header)) {
         return FT_STORE_FAILED;
     }
     *sequence = ft_get_u32(header + AT_SEQUENCE);
