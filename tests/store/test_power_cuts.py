@@ -18,10 +18,11 @@ HEADER_BYTES = 40
 SECTOR_BYTES = 128
 REAL_SECTOR_BYTES = 1024  # of an nRF51
 
-QUICK = [("native", 4), ("native", 8), ("mps2_an386", 8), ("mps2_an386", 32), ("qemu_riscv32", 32)]
+QUICK = [("native", 8), ("mps2_an386", 8), ("mps2_an386", 32), ("qemu_riscv32", 32)]
 LONG = [
     ("native", 1),
     ("native", 2),
+    ("native", 4),
     ("native", 16),
     ("native", 32),
     ("mps2_an386", 4),
@@ -80,8 +81,8 @@ def counts(line: str) -> dict[str, int]:
 
 
 def test_there_are_thousands_of_points() -> None:
-    assert sum(points(unit) for _, unit in QUICK) == 714
-    assert sum(points(unit) for _, unit in LONG) == 2532
+    assert sum(points(unit) for _, unit in QUICK) == 420
+    assert sum(points(unit) for _, unit in LONG) == 2826
 
 
 @pytest.mark.parametrize(("name", "unit"), CASES)

@@ -40,13 +40,13 @@ static int end(int begun, uint32_t address, uint32_t bytes) {
     FT_REGISTER(FT_FLASH_CR) = FT_CR_ALWAYS;
     FT_REGISTER(FT_FLASH_CR) = FT_CR_ALWAYS | FT_CR_LOCK;
     ft_barrier();
-    ft_flash_end(address, bytes);
+    ft_flash_refresh(address, bytes);
     return done;
 }
 
 static int erase(uint32_t offset) {
     const uint32_t address = FT_PORT_STORE_START + offset;
-    if (offset >= FT_PORT_STORE_BYTES || offset % FT_PORT_STORE_SECTOR != 0 || !ft_flash_begin()) {
+    if (offset >= FT_PORT_STORE_BYTES || offset % FT_PORT_STORE_SECTOR != 0 || !ft_flash_prepare()) {
         return 0;
     }
     const uint32_t task = ft_cr_erase(address);
@@ -60,7 +60,7 @@ static int erase(uint32_t offset) {
 static int program(uint32_t offset, const uint8_t *unit) {
     const uint32_t address = FT_PORT_STORE_START + offset;
     const uint32_t *words = (const uint32_t *)(const void *)unit;
-    if (offset >= FT_PORT_STORE_BYTES || offset % FT_PORT_STORE_UNIT != 0 || !ft_flash_begin()) {
+    if (offset >= FT_PORT_STORE_BYTES || offset % FT_PORT_STORE_UNIT != 0 || !ft_flash_prepare()) {
         return 0;
     }
     const int begun = begin(FT_CR_PROGRAM);

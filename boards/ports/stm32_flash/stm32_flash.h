@@ -15,10 +15,10 @@
 
 /* Before an erase or a program. Returns 0 when option bytes have laid the flash out in another way than the
  * driver knows: nothing is written then. */
-int ft_flash_begin(void);
+int ft_flash_prepare(void);
 
 /* After it, also after one that failed: no cache has old bytes of these. */
-void ft_flash_end(uint32_t address, uint32_t bytes);
+void ft_flash_refresh(uint32_t address, uint32_t bytes);
 
 /* Reads words of one unit; returns 0 when the error-correcting code cannot tell what they were. */
 int ft_flash_read(uint32_t address, uint32_t *words, uint32_t count);

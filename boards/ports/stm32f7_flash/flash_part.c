@@ -5,11 +5,11 @@
 #include "stm32.h"
 #include "stm32_flash.h"
 
-int ft_flash_begin(void) {
+int ft_flash_prepare(void) {
     return 1;
 }
 
-void ft_flash_end(uint32_t address, uint32_t bytes) {
+void ft_flash_refresh(uint32_t address, uint32_t bytes) {
     ft_caches_drop(address, bytes); /* the accelerator (ART) sees only reads at 0x00200000 */
 }
 

@@ -14,11 +14,11 @@
 #define OPTCR_SWAPPED  (1u << 31)
 #define SR_UNCORRECTED (1u << 26) /* DBECCERR */
 
-int ft_flash_begin(void) {
+int ft_flash_prepare(void) {
     return !(FT_REGISTER(FLASH_OPTCR) & OPTCR_SWAPPED); /* else bank 2 is where bank 1 was */
 }
 
-void ft_flash_end(uint32_t address, uint32_t bytes) {
+void ft_flash_refresh(uint32_t address, uint32_t bytes) {
     ft_caches_drop(address, bytes);
 }
 

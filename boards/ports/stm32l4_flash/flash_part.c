@@ -12,7 +12,7 @@
 #define OPTR_BOOT_2    (1u << 20) /* BFB2: bank 2 may be where bank 1 was */
 #define OPTR_TWO_BANKS (1u << 22) /* DBANK: else one bank of larger pages */
 
-int ft_flash_begin(void) {
+int ft_flash_prepare(void) {
     if ((FT_REGISTER(FLASH_OPTR) & (OPTR_BOOT_2 | OPTR_TWO_BANKS)) != OPTR_TWO_BANKS) {
         return 0;
     }
@@ -20,7 +20,7 @@ int ft_flash_begin(void) {
     return 1;
 }
 
-void ft_flash_end(uint32_t address, uint32_t bytes) {
+void ft_flash_refresh(uint32_t address, uint32_t bytes) {
     (void)address;
     (void)bytes;
     ft_set_bits(FLASH_ACR, ACR_DATA, 0);

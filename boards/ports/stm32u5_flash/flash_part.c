@@ -12,7 +12,7 @@
 #define ICACHE_ON   1u
 #define ICACHE_BUSY 1u
 
-int ft_flash_begin(void) {
+int ft_flash_prepare(void) {
     if (FT_REGISTER(FLASH_OPTR) & OPTR_SWAPPED) { /* bank 2 is where bank 1 was */
         return 0;
     }
@@ -22,7 +22,7 @@ int ft_flash_begin(void) {
     return 1;
 }
 
-void ft_flash_end(uint32_t address, uint32_t bytes) {
+void ft_flash_refresh(uint32_t address, uint32_t bytes) {
     (void)address;
     (void)bytes;
     ft_set_bits(ICACHE_CR, 0, ICACHE_ON);
