@@ -52,10 +52,10 @@ def common(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.glob("*.o"))
 
 
-def build_model(name: str, folder: Path, common: list[Path]) -> Path:
-    """Compile the board's driver with the model of its controller."""
+def build_model(name: str, folder: Path, common: list[Path], files: dict[str, str]) -> Path:
+    """Compile the driver among the files of the board's port with the model of its controller."""
     model, part = PARTS[name]
-    for file, text in port_files(load_board(name)).items():
+    for file, text in files.items():
         if (file.endswith(".h") and file not in OF_THE_CORE) or file in OF_THE_DRIVER:
             (folder / file).write_text(text)
     compile_all([*folder.glob("*.c"), MODELS / model], folder, f"-DPART={part}")
@@ -74,10 +74,41 @@ def run(program: Path, what: str) -> str:
 def test_a_driver_keeps_the_rules_of_its_controller_also_when_the_power_is_cut(
     name: str, tmp_path: Path, common: list[Path]
 ) -> None:
-    program = build_model(name, tmp_path, common)
+    program = build_model(name, tmp_path, common, port_files(load_board(name)))
     assert run(program, "errors") == "done\n"
     found = counts(run(program, "cuts"))
     store = load_board(name).store
     assert store is not None
     assert found["points"] == found["old"] + found["new"] == points(store.unit_bytes, store.sector_bytes)
     assert found["whole"] == 1
+
+
+# What a driver might forget: the board, the file, what is in it, what there is instead.
+SLIPS = [
+    ("nucleo_h743zi2", "stm32_flash.c", "FT_REGISTER(FT_FLASH_KEYR) = KEY_2;", ""),
+    ("nucleo_h743zi2", "stm32_flash.c", "if (FT_REGISTER(FT_FLASH_CR) & FT_CR_LOCK)", "if (1)"),
+    ("nucleo_l4r5zi", "stm32_flash.c", "begun && i < WORDS", "begun && i < WORDS - 1"),
+    ("stm32f746g_disco", "stm32_flash.c", "FT_REGISTER(FT_FLASH_CLEAR) = FT_SR_ERRORS;", ""),
+    ("stm32f746g_disco", "flash_part.h", "5u + (address", "4u + (address"),
+    ("stm32f746g_disco", "flash_part.c", "ft_caches_drop(address, bytes);", "(void)(address + bytes);"),
+    ("nucleo_h7a3zi_q", "flash_part.c", "ft_bus_faults_off();", ""),
+    ("nucleo_h7a3zi_q", "device.h", "FT_CR_SECTOR_SHIFT 6u", "FT_CR_SECTOR_SHIFT 8u"),
+    ("nucleo_l4r5zi", "flash_part.c", "ft_set_bits(FLASH_ACR, 0, ACR_DATA_RESET);", ""),
+    ("nucleo_u575zi_q", "flash_nmi.c", "FT_REGISTER(FT_FLASH_ECCR) = ECCR_UNCORRECTED;", ""),
+    ("nucleo_u575zi_q", "flash_part.h", "| CR_BANK_2 ", ""),
+    ("nrf52840dk", "nrf_flash.c", "set_mode(CONFIG_WRITE);", ""),
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "file", "right", "wrong"), SLIPS)
+def test_a_model_notices_what_a_driver_forgets(
+    name: str, file: str, right: str, wrong: str, tmp_path: Path, common: list[Path]
+) -> None:
+    files = port_files(load_board(name))
+    assert right in files[file]
+    files[file] = files[file].replace(right, wrong)
+    program = build_model(name, tmp_path, common, files)
+    with pytest.raises(AssertionError, match="broken: "):
+        run(program, "errors")
+        run(program, "cuts")

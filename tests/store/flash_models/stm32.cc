@@ -66,10 +66,10 @@ class Stm32 : public Model {
     uint32_t unit[FT_PORT_STORE_UNIT / 4], unit_at = 0, unit_words = 0;
     bool written = false; /* and no barrier since, on a core that may put writes off */
     bool swapped = false;
-    std::map<uint32_t, uint32_t> lines;    /* of a cache, by word */
-    uint32_t data_cache = 1u << 10 | 5u;   /* FLASH_ACR of an L4 */
-    uint32_t cache_on = 1, cache_busy = 0; /* of a U5 */
-    bool uncorrected = false;              /* ECCD */
+    std::map<uint32_t, uint32_t> lines;         /* of a cache, by word */
+    uint32_t data_cache = 1u << 10 | 5u;        /* FLASH_ACR of an L4 */
+    uint32_t cache_on = 1, cache_busy = 0;      /* of a U5 */
+    bool corrected = true, uncorrected = false; /* ECCC, of some other read; ECCD */
 
     bool corrects_errors() const override { return PART != F746; }
 
@@ -218,6 +218,9 @@ class Stm32 : public Model {
             }
             return;
         }
+        if (corrected) {
+            broken("a torn unit goes unnoticed while the flag of a corrected one is set");
+        }
         uncorrected = true;
         if constexpr (PART == L4R5 || PART == U575) {
             ft_nmi_handler();
@@ -250,6 +253,8 @@ class Stm32 : public Model {
         lock = LOCKED;
         control = IS_H7 ? MAP.size : 0;
         status = busy = unit_words = 0;
+        corrected = true;
+        uncorrected = false;
         written = false;
         lines.clear();
         data_cache = 1u << 10 | 5u;
@@ -282,7 +287,7 @@ class Stm32 : public Model {
                                 : 0;
         }
         if (address == MAP.ecc) {
-            return uncorrected ? UNCORRECTED : 0;
+            return (uncorrected ? UNCORRECTED | 1u << 21 : 0) | (corrected ? 1u << 30 : 0);
         }
         if (PART == L4R5 && address == 0x40022000) {
             return data_cache;
@@ -308,6 +313,7 @@ class Stm32 : public Model {
             status &= ~value;
         } else if (address == MAP.ecc) {
             uncorrected = uncorrected && !(value & UNCORRECTED);
+            corrected = corrected && !(value & 1u << 30);
         } else if (PART == L4R5 && address == 0x40022000) {
             if (value & 1u << 12) {
                 if (value & 1u << 10) {
