@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -80,6 +81,16 @@ def test_ram_of_the_model_is_counted_to_the_byte(
     assert firmware.data_bytes == 0  # an arena of zeros takes no flash
     assert firmware.elf.stat().st_size < 100_000
     check_places(firmware, board)
+
+
+@pytest.mark.parametrize("name", BARE_METAL)
+def test_no_function_of_a_port_has_the_name_of_a_place(name: str) -> None:
+    """The linker would take the place for it, without a word, and calls would go there."""
+    files = port_files(load_board(name))
+    places = set(re.findall(r"^ *(\w+) = ", files.pop("link.ld"), re.MULTILINE))
+    assert "ft_flash_end" in places
+    called = {word for text in files.values() for word in re.findall(r"\b(\w+)\(", text)}
+    assert places & called == set()
 
 
 def test_arrays_go_to_the_ram_region_that_they_name(
