@@ -19,6 +19,7 @@ from firmware_gen.graph import Graph
 from firmware_gen.importers.keras_file import import_keras
 from firmware_gen.importers.onnx_file import import_onnx
 from firmware_gen.importers.tflite.file import import_tflite
+from firmware_gen.link_parts import LinkParts
 from firmware_gen.mlperf import mlperf_header
 from firmware_gen.operators.base import Prefer
 from firmware_gen.passes import lighten, simplify
@@ -172,18 +173,18 @@ def replace_project(out: Path, write: Callable[[Path], None]) -> None:
 
 def write_runtime(plan: Plan, folder: Path) -> None:
     """Write what surrounds the model in any firmware: kernels and the link that the plan asks for."""
+    parts = LinkParts.of(plan)
     for source in sorted(RUNTIME.rglob("*.[ch]")):
         relative = source.relative_to(RUNTIME)
-        if _belongs(relative, plan):
+        if _belongs(relative, plan) and parts.has(relative):
             target = folder / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+    (folder / "link" / "parts.h").write_text(parts.header())
     if plan.mlperf is not None:
         (folder / "mlperf" / "config.h").write_text(mlperf_header(plan.graph, plan.mlperf))
     else:
-        header = protocol_header(
-            largest_payload(plan.board), loss_slots(plan.graph), bool(plan.board.store and plan.graph.trained)
-        )
+        header = protocol_header(largest_payload(plan.board), loss_slots(plan.graph))
         (folder / "link" / "protocol.h").write_text(header)
 
 
@@ -191,8 +192,8 @@ def _belongs(source: Path, plan: Plan) -> bool:
     """Tell whether a file of the runtime is part of what goes around this plan's model."""
     if source.parts[0] == "link":
         return plan.mlperf is None or source.name in LINK_HEADERS
-    if source.parts[0] == "field":  # the link names what only a firmware with a buffer has
-        return plan.mlperf is None and (source.suffix == ".h" or plan.field is not None)
+    if source.parts[0] == "field":
+        return plan.mlperf is None
     if source.parts[0] == "mlperf":
         return plan.mlperf is not None
     return source.name != MAIN

@@ -500,13 +500,12 @@ REFUSALS: Final = (
 )
 
 
-def protocol_header(max_payload: int = MAX_PAYLOAD, max_losses: int = MAX_LOSSES, store: bool = True) -> str:
+def protocol_header(max_payload: int = MAX_PAYLOAD, max_losses: int = MAX_LOSSES) -> str:
     """Text of ``runtime/link/protocol.h``: the table as C constants, and the sizes of this project's buffers.
 
     Args:
         max_payload: bytes, at least 64; the firmware keeps one frame of that size.
         max_losses: at least the number of losses that the model's step writes, at most 60.
-        store: whether a port may bring flash pages for weights; without, no code for them is linked.
     """
     if not (LEAST_PAYLOAD <= max_payload <= 0xFFFF - FRAME_OVERHEAD and 1 <= max_losses <= 60):
         raise ValueError(f"max_payload {max_payload} or max_losses {max_losses} is out of range")
@@ -517,7 +516,6 @@ def protocol_header(max_payload: int = MAX_PAYLOAD, max_losses: int = MAX_LOSSES
                 ("FT_PROTOCOL_VERSION", str(PROTOCOL_VERSION), ""),
                 ("FT_MAX_PAYLOAD", str(max_payload), "bytes"),
                 ("FT_MAX_LOSSES", str(max_losses), ""),
-                ("FT_HAS_STORE", str(int(store)), "0: SAVE, LOAD and the like are refused"),
             ],
         ),
         _section("Types of frames", _type_lines()),
