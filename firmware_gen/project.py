@@ -27,7 +27,7 @@ from firmware_gen.passes.attach_task import attach_task
 from firmware_gen.passes.integer_layers import integer_layers
 from firmware_gen.passes.latents import with_latents
 from firmware_gen.plan import Plan, largest_payload, loss_slots, make_plan
-from firmware_gen.protocol import protocol_header
+from firmware_gen.protocol_header import protocol_header
 from firmware_gen.update import UpdatePlan
 from zoo.task import Task, find_task
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from boards import Board, Firmware, build, port_files
 from firmware_gen.link_parts import LinkParts
-from firmware_gen.protocol import MAX_LOSSES, MAX_PAYLOAD, protocol_header
+from firmware_gen.protocol import MAX_LOSSES, MAX_PAYLOAD
+from firmware_gen.protocol_header import protocol_header
 
 HERE = Path(__file__).parent
 RUNTIME = HERE.parents[1] / "firmware_gen" / "runtime"
