@@ -13,7 +13,7 @@ from pathlib import Path
 from boards import Board, port_files
 from fieldtune.errors import ModelError, UserError
 from firmware_gen.backward import LossSpec, training_graph
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.field import Buffer, Field
 from firmware_gen.graph import Graph
 from firmware_gen.importers.keras_file import import_keras

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fieldtune.errors import BoardError
 from firmware_gen import protocol
-from firmware_gen.emit import step_parts
 from firmware_gen.plan import Plan
+from firmware_gen.step_parts import step_parts
 from firmware_gen.stored_set import set_bytes, slot_room
 from ondevice.device import Device, Hyper
 from ondevice.link import RefusedError, Request
