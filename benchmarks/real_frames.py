@@ -1,9 +1,10 @@
 """Fine-tuning on real frames: mean and spread over runs from weights perturbed by 1e-6.
 
-    python benchmarks/real_frames.py MODEL.onnx FRAMES.npz [--runs 5] [--board native] [OPTIONS of tune]
+    python benchmarks/real_frames.py MODEL.onnx FRAMES.npz [--runs 5] [--board native] [--alone] [OPTIONS]
 
 Training this network is chaotic, so one run says little; the first run is unperturbed. Each run is the
-command `fieldtune tune` with --json: decoder0 and ups0 learn at 0.05, unless its options say otherwise.
+command `fieldtune tune` with --json: decoder0 and ups0 learn at 0.05, unless its options say otherwise. With
+--alone it is `fieldtune alone`: five rounds of 50 frames, which the board takes and judges by itself.
 Prints RMSE [m], abs_rel and delta1 on the held-out frames of every run, their mean, and the baselines.
 """
 
@@ -24,7 +25,11 @@ from onnx import numpy_helper
 
 METRICS = ("rmse", "abs_rel", "delta1")
 LEARNS = (".weight", ".bias", ".weight.scale")
-RECIPE = ("--lr", "0.05", "--steps", "250", "--test", "100")
+HELD_OUT = ("--lr", "0.05", "--test", "100")
+RECIPES = {
+    "tune": ("--steps", "250", *HELD_OUT, "-q"),
+    "alone": ("--buffer", "50", "--rounds", "5", *HELD_OUT, "-q"),
+}
 
 
 def perturbed(model: Path, update: str, seed: int, out: Path) -> Path:
@@ -51,13 +56,14 @@ def _learns(constant: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(constant, pattern) or fnmatch.fnmatchcase(layer, pattern)
 
 
-def tune(model: Path, data: Path, board: str, update: str, options: list[str], out: Path) -> dict[str, Any]:
-    """Run ``fieldtune tune`` and return its JSON; `options` replace those of the recipe."""
-    command = [sys.executable, "-m", "fieldtune", "tune", str(model), "--board", board, "--data", str(data)]
-    command += [*RECIPE, "--update", update, *options, "--json", "-q"]
-    result = subprocess.run([*command, "-o", str(out)], stdout=subprocess.PIPE, check=True)
+def learned(way: str, model: Path, data: Path, options: list[str], out: Path) -> dict[str, Any]:
+    """Run ``fieldtune tune`` or ``alone`` and return its JSON; `options` replace those of the recipe."""
+    command = [sys.executable, "-m", "fieldtune", way, str(model), "--data", str(data), *RECIPES[way]]
+    result = subprocess.run(
+        [*command, *options, "--json", "-o", str(out)], stdout=subprocess.PIPE, check=True
+    )
     found: dict[str, Any] = json.loads(result.stdout)
-    return found
+    return found.get("judged", found)  # alone: the board's own losses are beside it
 
 
 def main() -> None:
@@ -70,13 +76,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--board", default="native")
     parser.add_argument("--update", default="decoder0*,ups0*")
+    parser.add_argument("--alone", action="store_true", help="the board learns without a host")
     args, options = parser.parse_known_args()
+    options = ["--board", args.board, "--update", args.update, *options]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(args.runs):
             model = perturbed(args.model, args.update, seed, Path(folder) / f"run{seed}.onnx")
             session = Path(folder) / f"session{seed}"
-            results = tune(model, args.data, args.board, args.update, options, session)
+            results = learned("alone" if args.alone else "tune", model, args.data, options, session)
             rows.append([results["after"][key] for key in METRICS])
             if seed == 0:
                 for name, metrics in {"untuned": results["before"], **results["baselines"]}.items():

@@ -33,8 +33,16 @@ class DoesNotFitError(BoardError):
     """The plan needs more than the board, ``--ram`` or ``--time`` gives; raised before any build."""
 
 
+class OtherFirmwareError(BoardError):
+    """The board runs Fieldtune's firmware, but that of another plan."""
+
+
 class LinkError(UserError):
     """The board does not answer, or the port cannot be opened."""
+
+
+class SilentError(LinkError):
+    """The port is open, and nothing there speaks the protocol."""
 
 
 class DeviceResetError(LinkError):

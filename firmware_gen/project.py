@@ -205,7 +205,7 @@ def _write_files(plan: Plan, folder: Path) -> None:
     (folder / "port").mkdir()
     for name, text in port_files(plan.board).items():
         (folder / "port" / name).write_text(text)
-    (folder / "model.c").write_text(model_c(plan))
+    (folder / "model.c").write_text(model_c(plan, marks=plan.board.marks is not None))
     write_plan(plan, folder)
 
 

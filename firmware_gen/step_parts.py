@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from firmware_gen.plan import Plan, keeps_gradients, updates_late
 from firmware_gen.update import CORRECTIONS
+
+PartPhase = Literal["forward", "backward", "update"]
 
 
 @dataclass(frozen=True)
@@ -38,3 +41,11 @@ def step_parts(plan: Plan) -> tuple[Part, ...]:
     if plan.graph.ranges:
         parts.append(Part("move_ranges", None))
     return tuple(parts)
+
+
+def part_phase(plan: Plan, part: Part) -> PartPhase:
+    """Return the phase that a part counts to, where work is measured."""
+    if part.step is None:
+        return "update"
+    phase = plan.steps[part.step].op.phase
+    return "backward" if phase == "loss" else phase

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.errors import BoardError, DeviceResetError, LinkError, UserError
+from fieldtune.errors import BoardError, DeviceResetError, LinkError, OtherFirmwareError, UserError
 from firmware_gen import protocol
 from firmware_gen.bf16 import from_bf16, to_bf16
 from firmware_gen.protocol import Role
@@ -152,7 +152,7 @@ class Device:
         try:
             device = cls(link)
             if plan_hash is not None and device.hello.plan_hash != plan_hash:
-                raise BoardError(
+                raise OtherFirmwareError(
                     f"the board at {url} runs {device.hello.model} with plan {device.hello.plan_hash:08x}, "
                     f"not {plan_hash:08x}; build and flash the firmware of this plan"
                 )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fieldtune.errors import DeviceResetError, LinkError
+from fieldtune.errors import DeviceResetError, LinkError, SilentError
 from firmware_gen import protocol
 from firmware_gen.protocol import Message, Refusal
 from ondevice.frames import Deframer, Frame, encode_frame, encoded_size
@@ -361,7 +361,7 @@ class Link:
         hopeless = pending.busy_since is None and pending.tries >= _MOST_TRIES
         if hopeless or now - since > limit:
             self._deframer.flush()
-            raise LinkError(
+            raise SilentError(
                 f"no answer to {message.name} from {self.url} for {now - since:.0f} s; reset the board, and "
                 f"check that it runs Fieldtune's firmware and that {self._baud} baud is its speed"
             )

@@ -20,16 +20,15 @@ from fieldtune.errors import BoardError, LinkError
 from firmware_gen.operators import OPERATORS
 from firmware_gen.plan import Plan
 from firmware_gen.project import write_project
-from firmware_gen.step_parts import Part, step_parts
+from firmware_gen.step_parts import Part, PartPhase, part_phase, step_parts
 from ondevice.device import Device, Hyper
 from ondevice.timing import Timing
 from ondevice.verify_inputs import random_samples
-from ondevice.workbench import ANY_BAUD
+from ondevice.workbench import connect
 
 Unit = Literal["instructions", "cycles", "ns"]
-Phase = Literal["forward", "backward", "update"]
 Sample = Mapping[str, NDArray[Any]]
-PHASES: tuple[Phase, ...] = get_args(Phase)
+PHASES: tuple[PartPhase, ...] = get_args(PartPhase)
 
 # An instruction must take more than two ticks: both ends of a measurement together are off by less than one.
 _TICKS_AN_INSTRUCTION = 2
@@ -46,7 +45,7 @@ class Layer:
 
     name: str
     op: str
-    phase: Phase
+    phase: PartPhase
     macs: int
     count: int
 
@@ -88,7 +87,7 @@ class Profile:
         """What was counted, in words."""
         return "training step" if self.trains else "inference"
 
-    def phase_count(self, phase: Phase) -> int:
+    def phase_count(self, phase: PartPhase) -> int:
         """Return the sum over the layers of one phase."""
         return sum(layer.count for layer in self.layers if layer.phase == phase)
 
@@ -158,7 +157,8 @@ def profile(
 
     Args:
         plan: what the firmware is made from.
-        port: of a real board that runs this plan's firmware; else the board is started here.
+        port: of a real board that runs this plan's firmware; else the board is started here, or the one that
+            is connected is taken, and flashed if need be.
         hyper: of the training step, at the end of which the weights are always updated.
         seed: of the sample.
         log: takes each line that the board prints.
@@ -169,8 +169,6 @@ def profile(
     """
     board = plan.board
     boards.check_port(board)
-    if port is None and not board.runs_in:
-        port = boards.find_port(board)
     if port is not None and board.runs_in:
         raise BoardError(
             f"{board.id} runs on this computer and is counted only where it is started; leave out --port"
@@ -180,7 +178,7 @@ def profile(
         write_project(plan, project)
         say(f"building firmware for {board.id}")
         firmware = boards.build(project, board)
-        with _open(plan, firmware, port, log) as (device, clock):
+        with _open(plan, project, firmware, port, log) as (device, clock):
             run = random_work(plan, device, seed, hyper)
             total, call, ticks = _count(
                 run, len(parts_of(plan)), passes=_NATIVE_PASSES if board.arch == "host" else 1
@@ -200,12 +198,11 @@ def profile(
 
 @contextlib.contextmanager
 def _open(
-    plan: Plan, firmware: Firmware, port: str | None, log: Callable[[str], None] | None
+    plan: Plan, project: Path, firmware: Firmware, port: str | None, log: Callable[[str], None] | None
 ) -> Iterator[tuple[Device, _Clock]]:
     board = plan.board
-    if port is not None:
-        baud = board.serial.baud if board.serial else ANY_BAUD
-        with Device.open(port, baud=baud, plan_hash=plan.hash(), log=log) as device:
+    if not board.runs_in:
+        with connect(plan, project, port, log) as device:
             yield device, _clock(board, device.hello.ticks_hz)
         return
     shift = _exact_shift(board, firmware) if board.arch != "host" else None
@@ -316,17 +313,17 @@ def _layers(plan: Plan, call: int, ticks: Sequence[int]) -> list[tuple[Layer, in
     summed: dict[int | str, tuple[Layer, int]] = {}
     for part, taken in zip(parts_of(plan), ticks, strict=True):
         key = part.name if part.step is None else id(plan.steps[part.step].op)
-        layer, before = summed.get(key, (_layer(plan, part.name, part.step), call))
+        layer, before = summed.get(key, (_layer(plan, part), call))
         summed[key] = layer, before + taken - call
     return list(summed.values())
 
 
-def _layer(plan: Plan, name: str, index: int | None) -> Layer:
-    if index is None:
-        return Layer(name, "state", "update", 0, 0)
-    op = plan.steps[index].op
-    phase: Phase = "backward" if op.phase == "loss" else op.phase
-    return Layer(name, op.kind, phase, OPERATORS[op.kind].macs(op, plan.graph), 0)
+def _layer(plan: Plan, part: Part) -> Layer:
+    phase = part_phase(plan, part)
+    if part.step is None:
+        return Layer(part.name, "state", phase, 0, 0)
+    op = plan.steps[part.step].op
+    return Layer(part.name, op.kind, phase, OPERATORS[op.kind].macs(op, plan.graph), 0)
 
 
 def _random_sample(plan: Plan, seed: int) -> Sample:

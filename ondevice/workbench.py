@@ -10,8 +10,9 @@ from pathlib import Path
 
 import boards
 from boards import Running, load_board
+from boards.flashing import Job, Shell, flash, runner_of
 from fieldtune.console import detail, say
-from fieldtune.errors import BoardError, LinkError
+from fieldtune.errors import BoardError, LinkError, OtherFirmwareError, SilentError
 from firmware_gen.plan import Plan, make_plan
 from firmware_gen.project import write_project
 from ondevice.device import Device
@@ -30,25 +31,52 @@ def open_board(
 ) -> Iterator[Device]:
     """Write the C project for `plan`, build it, start it and yield the open Device.
 
-    With `port`, or where the board cannot be started here and one is connected, it is taken as it is, flashed
-    with this plan's firmware before; nothing is built. A board that is started shows the frames of
-    `recording` to its firmware (`ondevice.recording`).
+    With `port` the board is taken as it is; nothing is built. Where a board cannot be started here, the one
+    that is connected is taken, and flashed if it does not run this plan's firmware. A board that is started
+    shows the frames of `recording` to its firmware (`ondevice.recording`).
 
     Raises:
-        BoardError: a tool is missing, the build fails, no board (or several) is there, or it runs another
-            firmware.
+        BoardError: a tool is missing, the build fails, no board (or several) is there, it cannot be flashed,
+            or the one at `port` runs another firmware.
         LinkError: the port cannot be opened or does not answer.
     """
-    board = plan.board
-    if port is None and not board.runs_in:
-        port = boards.find_port(board)
-    if port is not None:
-        baud = board.serial.baud if board.serial else ANY_BAUD
-        with Device.open(port, baud=baud, plan_hash=plan.hash(), log=log) as device:
+    if port is not None or not plan.board.runs_in:
+        with connect(plan, project, port, log) as device:
             yield device
         return
     with _started(plan, _built(plan, project), log, recording) as device:
         yield device
+
+
+def connect(plan: Plan, project: Path, port: str | None, log: Callable[[str], None] | None = None) -> Device:
+    """Open a board that is not started here: the one at `port` as it is, or the one that is connected.
+
+    The latter is flashed where it does not run the firmware of `plan`, which is built in `project` then.
+
+    Raises:
+        BoardError: no board (or several) is connected, it cannot be flashed, or the one at `port` runs
+            another firmware.
+        LinkError: the port cannot be opened or does not answer.
+    """
+    board = plan.board
+    if port is not None:
+        return _opened(plan, port, log)
+    found = boards.find_port(board)
+    try:
+        return _opened(plan, found, log)
+    except (OtherFirmwareError, SilentError) as error:
+        if not board.port or not board.flash_runners:  # the user's own firmware around our component
+            raise
+        detail(str(error))
+    say(f"the board at {found} has not this plan's firmware yet")
+    elf = _built(plan, project)
+    came_back = flash(runner_of(board, None), Job(board, elf, Shell()))
+    return _opened(plan, came_back or found, log)
+
+
+def _opened(plan: Plan, port: str, log: Callable[[str], None] | None) -> Device:
+    serial = plan.board.serial
+    return Device.open(port, baud=serial.baud if serial else ANY_BAUD, plan_hash=plan.hash(), log=log)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from boards.board import Board
 from boards.flashing.runner import Job, Runner
 from boards.usb import connected_devices, devices_of, wait_for_port
+from fieldtune.console import say
 from fieldtune.errors import BoardError
 
 
@@ -34,6 +35,8 @@ def flash(runner: Runner, job: Job) -> str | None:
         BoardError: something is missing, connected wrongly or not allowed, or the board does not come back.
     """
     usb = job.board.usb
+    if not job.shell.dry:
+        say(f"flashing {job.board.id} with {runner.name}")
     before = [] if job.shell.dry else devices_of(job.board, connected_devices())
     try:
         runner.flash(job)

@@ -63,8 +63,6 @@ def run(args: argparse.Namespace) -> int:
     elf = args.file or args.project / "build" / "firmware.elf"
     shell = DryShell() if args.dry_run else Shell()
     job = Job(board, elf, shell, args.dev_id, args.port, args.erase, tuple(args.tool_opt))
-    if not args.dry_run:
-        say(f"flashing {board.id} with {runner.name}")
     port = flash(runner, job)
     if args.json:
         result = {"board": board.id, "runner": runner.name, "commands": shell.commands, "port": port}

@@ -133,7 +133,8 @@ def add_port(parser: argparse.ArgumentParser) -> None:
     """Add where a real board is."""
     parser.add_argument(
         "--port",
-        help="serial port of a board that runs this firmware (default: the emulator, or the one board there)",
+        help="serial port of a board that runs this firmware (default: the emulator, or the one board there, "
+        "which is flashed if need be)",
     )
 
 

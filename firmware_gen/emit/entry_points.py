@@ -11,16 +11,17 @@ from firmware_gen.emit.layers import Layers
 from firmware_gen.emit.memory import Memory
 from firmware_gen.plan import GUARD_BYTES
 from firmware_gen.schedule import Chain
-from firmware_gen.step_parts import Part, step_parts
+from firmware_gen.step_parts import Part, part_phase, step_parts
 from firmware_gen.update import CORRECTIONS
 
 
 class EntryPoints:
     """The functions of one model.c that its descriptor names."""
 
-    def __init__(self, memory: Memory, layers: Layers) -> None:
-        """Call `layers` on what lies in `memory`."""
+    def __init__(self, memory: Memory, layers: Layers, marks: bool) -> None:
+        """Call `layers` on what lies in `memory`; with `marks` tell the port which phase runs."""
         self._memory, self._layers, self._updates = memory, layers, layers.updates
+        self._marks = marks
 
     def text(self) -> Iterator[str]:
         """Yield them, and what only they call."""
@@ -55,8 +56,11 @@ class EntryPoints:
             yield from self._ranges()
         yield "static void infer(uint32_t first, uint32_t end) {\n"
         yield from self._begin_ranges()
+        yield from self._mark("FT_MARK_FORWARD")
         yield f"    for (uint32_t k = first; k < end && k < {len(forward)}; k++)\n"
-        yield "        forward(k);\n}\n\n"
+        yield "        forward(k);\n"
+        yield from self._mark("FT_MARK_REST")
+        yield "}\n\n"
 
     def _ranges(self) -> Iterator[str]:
         count = len(self._memory.graph.ranges)
@@ -79,12 +83,31 @@ class EntryPoints:
             yield from self._updates.advance()
         yield "static void part(uint32_t index, const ft_hyper_t *hyper, float *losses) {\n"
         yield "    (void)hyper, (void)losses;\n"
-        yield from self._switch(step_parts(self._memory.plan))
+        parts = step_parts(self._memory.plan)
+        yield from self._switch(parts)
         yield "}\n\n"
+        if self._marks:
+            yield from self._mark_of(parts)
         yield "static void step(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses) {\n"
         yield from self._begin_ranges(self._memory.plan.latent_step)
-        yield f"    for (uint32_t k = first; k < end && k < {len(step_parts(self._memory.plan))}; k++)\n"
-        yield "        part(k, hyper, losses);\n}\n\n"
+        yield f"    for (uint32_t k = first; k < end && k < {len(parts)}; k++) {{\n"
+        yield from self._mark("mark_of(k)", indent=8)
+        yield "        part(k, hyper, losses);\n    }\n"
+        yield from self._mark("FT_MARK_REST")
+        yield "}\n\n"
+
+    def _mark(self, mark: str, indent: int = 4) -> Iterator[str]:
+        if self._marks:
+            yield f"{' ' * indent}ft_port_mark({mark});\n"
+
+    def _mark_of(self, parts: Sequence[Part]) -> Iterator[str]:
+        """Yield a function: the phase of a part by its index."""
+        phases = [part_phase(self._memory.plan, part) for part in parts]
+        yield "static ft_mark_t mark_of(uint32_t index) {\n    switch (index) {\n"
+        for phase, run in itertools.groupby(range(len(phases)), phases.__getitem__):
+            numbers = list(run)
+            yield f"    case {numbers[0]} ... {numbers[-1]}:\n        return FT_MARK_{phase.upper()};\n"
+        yield "    default:\n        return FT_MARK_REST;\n    }\n}\n\n"
 
     def _switch(self, parts: Sequence[Part]) -> Iterator[str]:
         """Yield the calls by `index`, without those whose result the plan has put in place."""

@@ -6,7 +6,8 @@ import re
 import shutil
 import subprocess
 import tty
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,21 +120,28 @@ def built(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "made"
 
 
-def test_a_host_drives_somebody_s_own_firmware(built: Path, network: Network, expected: bytes) -> None:
-    plan = planned(network, "native")
+@contextmanager
+def driven(program: Path, plan: Plan) -> Iterator[Device]:
+    """Start a program whose link is standard input and output, and drive it."""
     master, slave = pty.openpty()
     tty.setraw(slave)
-    with subprocess.Popen([built / "host"], stdin=master, stdout=master) as process:
+    with subprocess.Popen([program], stdin=master, stdout=master) as process:
         with Device.open(os.ttyname(slave), plan_hash=plan.hash()) as device:
-            assert talk(device, samples(plan)) == expected
-            memory = device.memory()
-            assert (memory.stack_bytes, memory.rx_overruns, device.hello.ticks_hz) == (0, 0, 0)
-            assert memory.arena_intact
-            with pytest.raises(UserError, match="does not know such a request"):
-                device.reboot()
+            yield device
         process.kill()
     os.close(master)
     os.close(slave)
+
+
+def test_a_host_drives_somebody_s_own_firmware(built: Path, network: Network, expected: bytes) -> None:
+    plan = planned(network, "native")
+    with driven(built / "host", plan) as device:
+        assert talk(device, samples(plan)) == expected
+        memory = device.memory()
+        assert (memory.stack_bytes, memory.rx_overruns, device.hello.ticks_hz) == (0, 0, 0)
+        assert memory.arena_intact
+        with pytest.raises(UserError, match="does not know such a request"):
+            device.reboot()
 
 
 @pytest.mark.parametrize("program", ["alone", "alone_cpp"])
@@ -240,6 +248,50 @@ def test_an_arduino_library_has_our_bits_although_it_cannot_choose_how_it_is_com
         subprocess.run(["gcc", "-std=gnu11", *common, "-c", path, "-o", objects[-1]], check=True)
     subprocess.run(["g++", *common, tmp_path / "alone.cpp", code, *objects, "-lm", "-o", program], check=True)
     assert alone(program, network) == expected
+
+
+@pytest.mark.skipif(shutil.which("arduino-builder") is None, reason="arduino-builder is not installed")
+def test_arduino_s_own_builder_finds_the_library_and_its_sketch_is_driven_by_the_host(
+    network: Network, expected: bytes, tmp_path: Path
+) -> None:
+    plan = component(network, "native", "arduino", tmp_path / "libraries" / "Fieldtune")
+    platform = tmp_path / "hardware" / "somebody" / "pc"
+    shutil.copytree(HERE / "arduino_board", platform)
+    for name, text in component_kits.ARDUINO.items():
+        (platform / "cores" / "pc" / name).write_text(f"#pragma once\n{text}")
+    for folder in ("tools", "made"):
+        (tmp_path / folder).mkdir()
+    folders = {"hardware": "hardware", "tools": "tools", "libraries": "libraries", "build-path": "made"}
+    options = [word for option, folder in folders.items() for word in (f"-{option}", str(tmp_path / folder))]
+    sketch = tmp_path / "libraries" / "Fieldtune" / "examples" / "Link" / "Link.ino"
+    command = ["arduino-builder", "-compile", *options, "-fqbn", "somebody:pc:pc", str(sketch)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with driven(tmp_path / "made" / "Link.ino", plan) as device:
+        assert talk(device, samples(plan)) == expected
+
+
+@pytest.mark.skipif(shutil.which("xtensa-lx106-elf-gcc") is None, reason="no GCC for Xtensa is installed")
+def test_a_compiler_for_xtensa_takes_all_sources_of_a_component(network: Network, tmp_path: Path) -> None:
+    """That of an older core, without the ESP32-S3's floating-point unit: none for that one can be had."""
+    plan = component(network, "esp32s3", "esp-idf", tmp_path / "net")
+    source = tmp_path / "net" / "src"
+    includes = [
+        "-I",
+        source,
+        "-I",
+        PORTS / "bare_metal",
+    ]  # it comes without a C library, and so without string.h
+    command = [
+        "xtensa-lx106-elf-gcc",
+        *plan.board.compiler.flags,
+        *CODE,
+        *WARNINGS,
+        "-ffreestanding",
+        *includes,
+    ]
+    for path in sorted(source.rglob("*.c")):
+        subprocess.run([*command, "-c", path, "-o", tmp_path / "object.o"], check=True)
 
 
 def _compiled(source: Path, code: Path, *options: str) -> str:

@@ -13,6 +13,7 @@ from tiny import write_tiny
 
 from boards import build, load_board, start
 from boards.board import Power, Usb
+from fieldtune import __version__
 from fieldtune.__main__ import main
 from fieldtune.errors import BoardError
 from firmware_gen.plan import Plan
@@ -229,6 +230,11 @@ def test_json_has_the_keys_that_scripts_rely_on(model: Path, capsys: pytest.Capt
     assert {"ram_bytes", "flash_bytes", "stack_bytes", "total", "layers"} <= found.keys()
     assert all({"name", "op", "phase", "macs", "count"} == layer.keys() for layer in found["layers"])
     assert {layer["phase"] for layer in found["layers"]} == {"forward", "backward", "update"}
+    firmware = found["firmware"]
+    plan = plan_for(model, "mps2_an386", UPDATE)
+    assert (firmware["model_hash"], firmware["plan_hash"]) == (plan.graph.fingerprint(), plan.hash())
+    assert (firmware["board"], firmware["fieldtune"]) == ("mps2_an386", __version__)
+    assert firmware["compiler"].startswith("arm-none-eabi-gcc ")
 
 
 def test_a_person_reads_a_table_with_bars(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
