@@ -15,7 +15,7 @@ import pytest
 from quick_board import PLAIN_FUNCTIONS
 
 from boards.building import JOBS, LANGUAGE, SANITIZERS
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.graph import Tensor
 from firmware_gen.plan import Plan
 

@@ -13,7 +13,7 @@ from tflite_writer import Reference
 
 import boards
 from boards import load_board
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.fixed_point import multiply_by_quantized_multiplier, wrap_int32
 from firmware_gen.graph import Constant, Graph, Quantization, Tensor
 from firmware_gen.importers.builder import Builder

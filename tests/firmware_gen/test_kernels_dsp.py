@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tflite_layers import Random
 
 from boards import load_board
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.graph import Constant, Graph, Quantization, Tensor
 from firmware_gen.importers.builder import Builder
 from firmware_gen.operators.base import Lowered, Prefer

@@ -16,7 +16,7 @@ from boards.building import LANGUAGE
 from fieldtune.durations import parse_duration
 from fieldtune.errors import BoardError, DoesNotFitError
 from firmware_gen.backward import training_graph
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.graph import Graph
 from firmware_gen.passes import lighten
 from firmware_gen.plan import GUARD_BYTES, make_plan

@@ -148,8 +148,6 @@ static const ft_field_t field = {
     .block_count = 1,
     .kept = kept,
     .state = &field_state,
-    .work = ft_field_work,
-    .command = ft_field_command,
 };
 
 static const ft_link_port_t port = {

@@ -16,9 +16,9 @@ from boards.board import Power, Usb
 from fieldtune import __version__
 from fieldtune.__main__ import main
 from fieldtune.errors import BoardError
-from firmware_gen.emit import step_parts
 from firmware_gen.plan import Plan
 from firmware_gen.project import load_network, plan_network, write_project
+from firmware_gen.step_parts import step_parts
 from firmware_gen.update import parse_update
 from ondevice.device import Device, Hyper
 from ondevice.profile import Profile, profile

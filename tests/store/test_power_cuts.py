@@ -8,7 +8,7 @@ import pytest
 import serial
 
 from boards import Board, Firmware, build, load_board, port_files, start
-from firmware_gen.protocol import protocol_header
+from firmware_gen.protocol_header import protocol_header
 
 HERE = Path(__file__).parent
 RUNTIME = HERE.parents[1] / "firmware_gen" / "runtime"
