@@ -1,12 +1,33 @@
-"""The PyTorch reference script and its data, which lie beside the project, not in it."""
+"""What all tests share: compiled files, and the PyTorch reference script and its data beside the project."""
 
 import importlib.util
+import os
+import shutil
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+COMPILERS = ("gcc", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let ccache, where it is installed, compile the runtime once instead of for every test."""
+    ccache, folder = shutil.which("ccache"), ROOT / "build" / "ccache"
+    if ccache is None or hasattr(config, "workerinput"):  # xdist's workers inherit what is set here
+        return
+    programs = folder / "bin"
+    programs.mkdir(parents=True, exist_ok=True)
+    for name in COMPILERS:
+        if compiler := shutil.which(name):
+            # By its path: some tests leave nothing else on PATH.
+            (programs / name).write_text(f'#!/bin/sh\nexec {ccache} {compiler} "$@"\n')
+            (programs / name).chmod(0o755)
+    os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    os.environ["CCACHE_DIR"] = str(folder)
+    os.environ["CCACHE_NOHASHDIR"] = "1"  # projects lie in a folder of their own in each test
 
 
 def _beside(path: Path) -> Path:
