@@ -153,8 +153,9 @@ def test_nothing_is_built_twice(tmp_path: Path, write_project: Callable[..., Pat
 
 @pytest.mark.parametrize("name", ["native", *EMULATED])
 def test_the_same_sources_give_the_same_bytes(
-    tmp_path: Path, write_project: Callable[..., Path], name: str
+    tmp_path: Path, write_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    monkeypatch.setenv("CCACHE_DISABLE", "1")
     board = load_board(name)
     one, two = (build(write_project(tmp_path / folder, board), board).elf for folder in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
