@@ -12,20 +12,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 COMPILERS = ("gcc", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc")
 
+# Tests run side by side, one a core. numpy and torch read this when they are imported.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set up what the programs that tests start, and xdist's workers, inherit."""
-    if hasattr(config, "workerinput"):
-        return
-    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # tests run side by side, one a core
-        os.environ[threads] = "1"
-    _cache_compilations(ROOT / "build" / "ccache")
-
-
-def _cache_compilations(folder: Path) -> None:
     """Let ccache, where it is installed, compile the runtime once instead of for every test."""
-    ccache = shutil.which("ccache")
-    if ccache is None:
+    ccache, folder = shutil.which("ccache"), ROOT / "build" / "ccache"
+    if ccache is None or hasattr(config, "workerinput"):  # xdist's workers inherit what is set here
         return
     programs = folder / "bin"
     programs.mkdir(parents=True, exist_ok=True)
