@@ -16,18 +16,19 @@ COMPILERS = ("gcc", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc")
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Let ccache, where it is installed, compile the runtime once instead of for every test."""
     ccache, folder = shutil.which("ccache"), ROOT / "build" / "ccache"
-    if ccache is None or hasattr(config, "workerinput"):  # xdist's workers inherit what is set here
+    if ccache is None or "CCACHE_NOHASHDIR" in os.environ:  # inherited, as by xdist's workers
         return
     programs = folder / "bin"
     programs.mkdir(parents=True, exist_ok=True)
     for name in COMPILERS:
-        if compiler := shutil.which(name):
+        program, compiler = programs / name, shutil.which(name)
+        if compiler and not program.exists():  # another run may be using it
             # By its path: some tests leave nothing else on PATH.
-            (programs / name).write_text(f'#!/bin/sh\nexec {ccache} {compiler} "$@"\n')
-            (programs / name).chmod(0o755)
+            program.write_text(f'#!/bin/sh\nexec {ccache} {compiler} "$@"\n')
+            program.chmod(0o755)
     os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
     os.environ["CCACHE_DIR"] = str(folder)
     os.environ["CCACHE_NOHASHDIR"] = "1"  # projects lie in a folder of their own in each test
