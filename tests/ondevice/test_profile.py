@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from quick_board import quick_board
 from serial.tools import list_ports
 from serial.tools.list_ports_common import ListPortInfo
 from tiny import write_tiny
@@ -49,7 +50,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan_for(model: Path, board: str, update: str | None = None, **kept: Any) -> Plan:
-    return plan_network(load_network(model), load_board(board), parse_update(update, **kept))
+    return plan_network(load_network(model), quick_board(board), parse_update(update, **kept))
 
 
 def assert_alike(one: Profile, other: Profile, wrap: int = 0) -> None:
