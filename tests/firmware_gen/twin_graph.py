@@ -20,8 +20,6 @@ from firmware_gen.passes import lighten, simplify
 from firmware_gen.plan import Plan, make_plan
 from firmware_gen.update import UpdatePlan
 
-torch.set_num_threads(1)
-
 Pads = tuple[int, int, int, int]  # top, left, bottom, right
 Pair = tuple[int, int]
 
