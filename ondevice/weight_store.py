@@ -18,7 +18,7 @@ from firmware_gen.plan import Plan
 from firmware_gen.stored_set import set_bytes, slot_room
 from ondevice.device import Device, Hyper
 from ondevice.link import RefusedError, Request
-from ondevice.training_data import Sample
+from ondevice.training_data import Sample, labelled
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -127,7 +127,7 @@ def check_room(plan: Plan) -> None:
 
 
 def mean_loss(device: Device, plan: Plan, step: int, samples: Sequence[Sample]) -> float:
-    """Return the mean over `samples` of a step's losses, all added up, with the weights as they are.
+    """Return the sum of the losses with the weights as they are, each the mean over its labelled `samples`.
 
     The board runs training steps as far as their last loss; weights, ranges and optimizer state are the same
     afterwards, the learning rate is 0. No gradients may wait for further samples (`accumulate`).
@@ -143,13 +143,15 @@ def mean_loss(device: Device, plan: Plan, step: int, samples: Sequence[Sample]) 
     updates = any(op is None or op.phase == "update" for op in parts[:end])
     kept = device.read_role("weight", "state") if updates else {}
     device.set_hyper(Hyper(lr=0.0))  # the order of parts does not promise that no weight moves before a loss
-    total = 0.0
+    found: list[list[float]] = [[] for _ in plan.graph.masks]
     for sample in samples:
         device.put_sample(sample)
-        total += math.fsum(device.step(step, 0, end).losses)
+        losses = device.step(step, 0, end).losses
+        for each, loss, counts in zip(found, losses, labelled(sample, plan.graph), strict=True):
+            each += [loss] if counts else []
     if kept:
         device.write_tensors(kept)
-    return total / len(samples)
+    return math.fsum(math.fsum(each) / len(each) for each in found if each)
 
 
 def keep_better(
