@@ -179,8 +179,7 @@ class Field:
         yield f"    .capacity = {self.samples},\n    .images = field_image,\n"
         yield "    .distance_mm = field_distance_mm,\n    .target_status = field_target_status,\n"
         yield "    .blocks = kept_blocks,\n    .block_count = sizeof kept_blocks / sizeof kept_blocks[0],\n"
-        yield "    .kept = field_kept,\n    .state = &field_state,\n"
-        yield "    .work = ft_field_work,\n    .command = ft_field_command,\n};\n\n"
+        yield "    .kept = field_kept,\n    .state = &field_state,\n};\n\n"
 
     def _tables(self, graph: Graph) -> Iterator[ZoneWeights]:
         for spec in self.outputs:

@@ -17,10 +17,10 @@ from boards import Board, Firmware
 from boards.memory_map import covered_bytes, read_memory_map
 from fieldtune.console import progress, say
 from fieldtune.errors import BoardError, LinkError
-from firmware_gen.emit import Part, PartPhase, part_phase, step_parts
 from firmware_gen.operators import OPERATORS
 from firmware_gen.plan import Plan
 from firmware_gen.project import write_project
+from firmware_gen.step_parts import Part, PartPhase, part_phase, step_parts
 from ondevice.device import Device, Hyper
 from ondevice.timing import Timing
 from ondevice.verify_inputs import random_samples

@@ -15,8 +15,8 @@ from boards.board import pin_number
 from fieldtune.__main__ import main
 from firmware_gen import project
 from firmware_gen.component import write_component
-from firmware_gen.emit import part_phase, step_parts
 from firmware_gen.plan import Plan
+from firmware_gen.step_parts import part_phase, step_parts
 from firmware_gen.update import parse_update
 from ondevice.device import Device, Hyper
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from quick_board import quick_board
 from serial.tools import list_ports
 from serial.tools.list_ports_common import ListPortInfo
 from tiny import write_tiny
@@ -16,9 +17,9 @@ from boards.board import Power, Usb
 from fieldtune import __version__
 from fieldtune.__main__ import main
 from fieldtune.errors import BoardError
-from firmware_gen.emit import step_parts
 from firmware_gen.plan import Plan
 from firmware_gen.project import load_network, plan_network, write_project
+from firmware_gen.step_parts import step_parts
 from firmware_gen.update import parse_update
 from ondevice.device import Device, Hyper
 from ondevice.profile import Profile, profile
@@ -49,7 +50,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan_for(model: Path, board: str, update: str | None = None, **kept: Any) -> Plan:
-    return plan_network(load_network(model), load_board(board), parse_update(update, **kept))
+    return plan_network(load_network(model), quick_board(board), parse_update(update, **kept))
 
 
 def assert_alike(one: Profile, other: Profile, wrap: int = 0) -> None:

@@ -54,15 +54,17 @@ void ft_port_mark(ft_mark_t mark);
 
 /* Flash pages that keep what is learned: see store.h. Offsets count from the start of the area. */
 typedef struct {
-    const uint8_t *data;   /* where all of it can be read */
     uint32_t bytes;        /* two slots, each a whole number of sectors */
     uint32_t sector_bytes; /* what an erase sets to 0xFF */
-    uint32_t unit_bytes;   /* what is programmed at once: 1, 2, 4, 8, 16 or 32 */
+    uint32_t unit_bytes;   /* what is programmed and read at once: 1, 2, 4, 8, 16 or 32 */
     /* Erases the sector that begins at `offset`; returns 0 when it could not. */
     int (*erase)(uint32_t offset);
     /* Programs the erased unit at `offset`, a multiple of unit_bytes; returns 0 when it could not. `unit` is
      * aligned to 4 bytes and never in flash. */
     int (*program)(uint32_t offset, const uint8_t *unit);
+    /* Reads the unit at `offset` as it is now; `unit` is aligned to 4 bytes. Returns 0 when the part reports
+     * that it cannot tell what it holds, as of one whose programming was cut. */
+    int (*read)(uint32_t offset, uint8_t *unit);
 } ft_flash_t;
 
 /* The board's; never NULL. What it points to stays. */
