@@ -112,8 +112,7 @@ def plan_network(
     if mlperf is not None:
         _check_mlperf(graph, mlperf, bool(update.patterns))
     if update.patterns:
-        losses = tuple(LossSpec(spec.name, spec.loss) for spec in network.needed_task().outputs)
-        graph = lighten(training_graph(graph, losses, update))
+        graph = lighten(training_graph(graph, _losses(network), update))
         if latents is not None:
             graph = with_latents(graph, latents)
     elif latents is not None:
@@ -122,6 +121,15 @@ def plan_network(
         None if buffer is None else Field.of(network.needed_task(), graph, buffer.samples, buffer.geometry)
     )
     return make_plan(graph, board, ram, prefer, time, mlperf, field)
+
+
+def _losses(network: Network) -> tuple[LossSpec, ...]:
+    learned = network.needed_task().learned
+    if not learned:
+        raise ModelError(
+            f'no output of {network.graph.name} learns: each has labels = "none"; give one others in its task'
+        )
+    return tuple(LossSpec(spec.name, spec.loss, spec.weight) for spec in learned)
 
 
 def _check_mlperf(graph: Graph, model: str, learns: bool) -> None:

@@ -24,13 +24,13 @@ def task_loss(task: Task, outputs: Mapping[str, Tensor], samples: Sequence[Label
         samples: give labels and masks.
     """
     total = torch.zeros(())
-    for spec in task.outputs:
+    for spec in task.learned:
         labels, masks = (
             torch.from_numpy(np.concatenate([known[spec.name] for known in each]))
             for each in zip(*((sample.labels, sample.masks) for sample in samples), strict=True)
         )
         prediction = outputs[spec.name].reshape(len(samples), -1, *labels.shape[2:])
-        total = total + loss(spec.loss, prediction, labels, masks)
+        total = total + spec.weight * loss(spec.loss, prediction, labels, masks)
     return total
 
 

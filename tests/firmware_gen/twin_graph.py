@@ -73,7 +73,7 @@ class TwinGraph:
         self.outputs.append(name)
         return name
 
-    def loss(self, output: str, kind: str, masked: float = 0.3) -> None:
+    def loss(self, output: str, kind: str, masked: float = 0.3, weight: float = 1.0) -> None:
         """Make `output` an output that learns by `kind` from random labels; `masked` is the share unknown."""
         name = self.output(output)
         prediction = self.values[name]
@@ -86,11 +86,12 @@ class TwinGraph:
         else:
             label = self.rng.uniform(0.5, 3.0, shape).astype(np.float32)
             known = torch.tensor(mask > 0)
-        self.losses.append(LossSpec(name, kind))
+        self.losses.append(LossSpec(name, kind, weight))
         self.labels[name], self.masks[name] = label, mask
         if kind == "cross_entropy" and name.startswith("softmax"):
             prediction = prediction.log()  # the loss of a softmax is that of the logits below it
-        self.loss_values.append(LOSSES[kind](prediction, torch.tensor(label).double(), known))
+        value = LOSSES[kind](prediction, torch.tensor(label).double(), known)
+        self.loss_values.append(weight * value)
 
     def model(self) -> onnx.ModelProto:
         """Return the ONNX model."""

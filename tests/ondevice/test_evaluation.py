@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny import CLASSES, OUTPUTS, SIZE
+from tiny import CLASSES, OUTPUTS, SIZE, tiny_task
 from tuning import FRAMES, Case
 
 from fieldtune.errors import DataError
-from ondevice.evaluation import Judge, spread
+from ondevice.evaluation import Evaluation, Judge, spread
 from zoo.frames import Frame, Frames
 from zoo.prepare import label, true_depth
 from zoo.task import OutputSpec
@@ -193,8 +193,11 @@ def test_a_baseline_that_no_frame_knows_is_left_out(case: Case, half_known: tupl
 
 def test_frames_that_say_nothing_of_an_output_are_refused(case: Case) -> None:
     nothing = Frames.of([Frame(frame.rgb, target=np.array([np.nan], np.float32)) for frame in HELD_OUT])
-    with pytest.raises(DataError, match="none of the 6 held-out frames has a known value for output kind"):
-        Judge.of(OUTPUTS["kind"], nothing, case.plan.graph)
+    for frames in (nothing, Frames.of([Frame(frame.rgb) for frame in HELD_OUT])):
+        with pytest.raises(
+            DataError, match="none of the 6 held-out frames has a known value for output kind"
+        ):
+            Evaluation(tiny_task(("kind",)), case.plan.graph, TRAINING, frames)
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 5), (5, 5), (6, 5), (100, 7)])

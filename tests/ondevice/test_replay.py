@@ -215,7 +215,7 @@ def test_a_session_resumes_only_with_the_replay_it_was_made_with(case: Case, und
         (SOURCE, {"replay": Replay(Fraction(1, 5)), "steps": 2}, "--replay 1/5 of --steps 2 is no step"),
         (
             without(SOURCE, "depth", "tof"),
-            {},
+            {"replay": QUARTER},
             "has no ToF reading",
         ),
         (
