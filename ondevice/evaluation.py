@@ -93,12 +93,10 @@ class Evaluation:
         knows = self._predict(device, self._source, "judging what is left of that")
         outputs = {
             name: {
-                "before": judge.metrics(before[name]),
-                "after": judge.metrics(after[name]),
+                **_compared(judge, before[name], after[name]),
                 "baselines": judge.baselines(
                     self._training, seen, dict(zip(some, untuned[name], strict=True)), before[name]
                 ),
-                "unchanged": before[name].tobytes() == after[name].tobytes(),
             }
             for name, judge in self._judges.items()
         }
@@ -118,8 +116,7 @@ class Evaluation:
         if not self._source_judges:
             return {}
         outputs = {
-            name: {"before": judge.metrics(before[name]), "after": judge.metrics(after[name])}
-            for name, judge in self._source_judges.items()
+            name: _compared(judge, before[name], after[name]) for name, judge in self._source_judges.items()
         }
         return {"source": {"frames": len(self._source), **self._of_main(outputs), "outputs": outputs}}
 
@@ -246,6 +243,14 @@ class Judge:
     def _compare(self, depth: Maps) -> Metrics:
         found = depth_metrics(depth, self.truth)
         return {"rmse": found.rmse, "abs_rel": found.abs_rel, "delta1": found.delta1}
+
+
+def _compared(judge: Judge, before: Maps, after: Maps) -> dict[str, Any]:
+    return {
+        "before": judge.metrics(before),
+        "after": judge.metrics(after),
+        "unchanged": before.tobytes() == after.tobytes(),
+    }
 
 
 def _is_depth(spec: OutputSpec) -> bool:
