@@ -105,8 +105,7 @@ class Evaluation:
         for name, judge in self._judges.items():
             scaled = dict(zip(some, untuned[name], strict=True))
             baselines = judge.baselines(self._training, seen, scaled, before[name])
-            same = before[name].tobytes() == after[name].tobytes()
-            outputs[name] = {**judge.results(before[name], after[name], baselines), "unchanged": same}
+            outputs[name] = judge.results(before[name], after[name], baselines)
         of_main = self._of_main(outputs, ("before", "after", "baselines"))
         judged = {**of_main, "outputs": outputs, **self._forgotten(knew, knows)}
         return judged, self._shown(before, after)
@@ -205,7 +204,7 @@ class Judge:
         return cls(spec, truth, known)
 
     def results(self, before: Maps, after: Maps, baselines: Mapping[str, Maps]) -> dict[str, Any]:
-        """Return the metrics ``before`` and ``after``, and those of the ``baselines``.
+        """Return the metrics ``before`` and ``after``, those of the ``baselines``, and ``unchanged``.
 
         Of depth these are the headline; all are in ``pooled`` and ``per_image``, by the same names.
 
@@ -214,8 +213,10 @@ class Judge:
             after: the tuned network's, likewise.
             baselines: depth maps, as :meth:`baselines` returns them.
         """
+        same = before.tobytes() == after.tobytes()
         if not _is_depth(self.spec):
-            return {"before": self._metrics(before), "after": self._metrics(after), "baselines": {}}
+            named = {"before": self._metrics(before), "after": self._metrics(after)}
+            return {**named, "baselines": {}, "unchanged": same}
         depths = {"before": self.depth(before), "after": self.depth(after), **baselines}
         pooled = {name: _named(depth_metrics(depth, self.truth)) for name, depth in depths.items()}
         images = {name: _named(depth_metrics_per_image(depth, self.truth)) for name, depth in depths.items()}
@@ -224,6 +225,7 @@ class Judge:
             "before": headline.pop("before"),
             "after": headline.pop("after"),
             "baselines": headline,
+            "unchanged": same,
             "pooled": pooled,
             "per_image": images,
         }
