@@ -157,13 +157,16 @@ def test_gradients_in_flat_regions_are_taken_at_each_tasks_own_perturbed_weights
         expected += factor * there
         with torch.no_grad():
             network.weight.copy_(start)
-    plain = sum(factor * losses()[name] for name, factor in factors.items())
+    before = losses()
+    plain = sum(factor * before[name] for name, factor in factors.items())
     (there,) = torch.autograd.grad(plain, network.weight)
     assert not torch.allclose(expected, there, rtol=0.05)
     found = flat.backward(network, losses, lambda name, loss: factors[name] * loss, 0.3)
     torch.testing.assert_close(network.weight.grad, expected)
     assert torch.equal(network.weight, start)
-    assert found == pytest.approx(plain.item())
+    assert {name: loss.item() for name, loss in found.items()} == {
+        n: loss.item() for n, loss in before.items()
+    }
 
 
 def test_flat_training_leaves_weights_and_sees_the_batch_once(frames: Pool) -> None:
@@ -198,7 +201,7 @@ def test_training_lowers_every_tasks_loss(frames: Pool) -> None:
     for _ in range(2):
         totals.append(backward(network.train(), TASK, _batch(frames), _alike(TASK), 0.0))
         train(network, TASK, frames, Schedule(15, 5e-3, batch=4), Uncertainty(TASK), 0)
-    assert totals[1] < 0.85 * totals[0]
+    assert all(totals[1][name] < 0.97 * totals[0][name] for name in CHANNELS)
 
 
 def test_a_pool_smaller_than_a_batch_is_refused(frames: Pool) -> None:

@@ -20,7 +20,7 @@ def backward(
     losses: Callable[[], Mapping[str, Tensor]],
     weighed: Callable[[str, Tensor], Tensor],
     rho: float,
-) -> float:
+) -> Mapping[str, Tensor]:
     """Add the sum's gradients, each task's taken at its own perturbed weights, to the parameters' ``grad``.
 
     The perturbation of a task is rho w^2 g / norm(w g), w being all weights that its loss depends on, and g
@@ -33,12 +33,11 @@ def backward(
         rho: how far; 0.5 to 2 is usual.
 
     Returns:
-        The sum before the perturbation.
+        The losses before the perturbation.
     """
     weights = list(network.parameters())
     found = losses()
     moves = {name: _ascent(weights, loss, rho) for name, loss in found.items()}
-    total = sum(float(weighed(name, loss).detach()) for name, loss in found.items())
     kept = [weight.detach().clone() for weight in weights]
     with _resting_statistics(network):
         for name, move in moves.items():
@@ -49,7 +48,7 @@ def backward(
             with torch.no_grad():
                 for weight, value in zip(weights, kept, strict=True):
                     weight.copy_(value)
-    return total
+    return found
 
 
 def _ascent(weights: list[Tensor], loss: Tensor, rho: float) -> list[Tensor]:

@@ -60,7 +60,7 @@ def train(
         optimizer, lambda k: min((k + 1) / warm_up, 0.5 + 0.5 * math.cos(math.pi * k / steps))
     )
     for epoch in range(schedule.epochs):
-        total = 0.0
+        totals = dict.fromkeys((spec.name for spec in task.outputs), 0.0)
         order = rng.permutation(len(pool))[: batches * schedule.batch]
         for numbers in progress(np.split(order, batches), f"epoch {epoch + 1}"):
             batch = pool.batch(numbers)
@@ -68,17 +68,20 @@ def train(
             batch = mirrored(batch, task, which)
             image = recolour(batch.image, rng)
             optimizer.zero_grad()
-            total += backward(network, task, Batch(image, batch.labels, batch.masks), balance, schedule.flat)
+            batch = Batch(image, batch.labels, batch.masks)
+            for name, value in backward(network, task, batch, balance, schedule.flat).items():
+                totals[name] += value
             optimizer.step()
             rates.step()
-        if not math.isfinite(total):
+        if not math.isfinite(sum(totals.values())):
             raise UserError(f"training diverges in epoch {epoch + 1}; take a smaller rate")
-        say(f"epoch {epoch + 1} of {schedule.epochs}: loss {total / batches:.4f}")
+        means = ", ".join(f"{name} {total / batches:.4f}" for name, total in totals.items())
+        say(f"epoch {epoch + 1} of {schedule.epochs}: loss of {means}")
     network.to(memory_format=torch.contiguous_format).eval()
 
 
-def backward(network: nn.Module, task: Task, batch: Batch, balance: Balance, rho: float) -> float:
-    """Add the gradients of a batch's loss to those of network and balance; return the loss.
+def backward(network: nn.Module, task: Task, batch: Batch, balance: Balance, rho: float) -> dict[str, float]:
+    """Add the gradients of a batch to those of network and balance; return each task's loss, not weighed.
 
     Args:
         rho: as `Schedule.flat`.
@@ -92,10 +95,11 @@ def backward(network: nn.Module, task: Task, batch: Batch, balance: Balance, rho
         return balance(name, loss, shares[name])
 
     if rho:
-        return flat.backward(network, losses, weighed, rho)
-    total = torch.stack([weighed(name, loss) for name, loss in losses().items()]).sum()
-    total.backward()
-    return float(total.detach())
+        found = flat.backward(network, losses, weighed, rho)
+    else:
+        found = losses()
+        torch.stack([weighed(name, loss) for name, loss in found.items()]).sum().backward()
+    return {name: float(loss.detach()) for name, loss in found.items()}
 
 
 def named(task: Task, found: Tensor | tuple[Tensor, ...]) -> dict[str, Tensor]:
