@@ -10,6 +10,7 @@
     loss = "berhu"                  # berhu | berhu_published | l1 | mse | cross_entropy
     labels = "tof"                  # or "truth"
     max_depth = 20.0                # metrics clamp predictions here; depth and disparity only
+    crop = "garg"                   # metrics look at this part only: garg | eigen | nyu; likewise
 """
 
 import json
@@ -39,6 +40,16 @@ LOSSES_OF_KIND: Mapping[str, tuple[str, ...]] = {
 }
 """The losses that each kind of output may have; the first is the default."""
 
+CROPS: Mapping[str, tuple[float, float, float, float]] = {
+    "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
+    "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),
+    "nyu": (45 / 480, 471 / 480, 41 / 640, 601 / 640),
+}
+"""The part of a frame by which published figures judge depth: top, bottom, left, right as shares of its size.
+
+Garg et al. 2016 and Eigen et al. 2014 for KITTI, Eigen's for NYUv2; the numbers are those of published code.
+"""
+
 _DEFAULT_MAX_DEPTH = 20.0
 
 
@@ -62,6 +73,7 @@ class OutputSpec:
         labels: "tof" (the board's own sensor) or "truth" (what the data set brings).
         fb: disparity = fb / depth [m]; None unless `kind` is "disparity".
         max_depth: metres; metrics clamp predictions here; None unless `kind` is "depth" or "disparity".
+        crop: one of `CROPS`: true depth is judged there only; None: everywhere.
     """
 
     name: str
@@ -70,6 +82,7 @@ class OutputSpec:
     labels: str
     fb: float | None = None
     max_depth: float | None = None
+    crop: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,7 @@ def parse_task(text: str, where: str) -> Task:
     inputs = [_parse_input(name, table) for name, table in root.tables("input", ("scale", "bias"))]
     outputs = [
         _parse_output(name, table)
-        for name, table in root.tables("output", ("kind", "loss", "labels", "fb", "max_depth"))
+        for name, table in root.tables("output", ("kind", "loss", "labels", "fb", "max_depth", "crop"))
     ]
     return Task(tuple(inputs), tuple(outputs))
 
@@ -111,6 +124,7 @@ def format_task(task: Task) -> str:
             "labels": output.labels,
             "fb": output.fb,
             "max_depth": output.max_depth,
+            "crop": output.crop,
         }
         sections.append(_section(f"output.{_key(output.name)}", fields))
     return "\n".join(sections)
@@ -210,11 +224,13 @@ def _parse_output(name: str, table: _Table) -> OutputSpec:
         ),
         fb=table.positive("fb") if kind == "disparity" else None,
         max_depth=table.positive("max_depth", _DEFAULT_MAX_DEPTH) if metric else None,
+        crop=table.choice("crop", tuple(CROPS)) if metric and "crop" in table.values else None,
     )
     if spec.fb is None:
         table.refuse("fb", f'kind = "{kind}"')
     if spec.max_depth is None:
         table.refuse("max_depth", f'kind = "{kind}"')
+        table.refuse("crop", f'kind = "{kind}"')
     return spec
 
 
