@@ -18,7 +18,7 @@ from ondevice.workbench import open_board  # noqa: E402
 from zoo.export import MULTITASK_OUTPUTS, export_onnx, load_zoo, multitask_task  # noqa: E402
 from zoo.networks.classifiers import DsCnn, ResNet8  # noqa: E402
 from zoo.networks.folding import folded  # noqa: E402
-from zoo.networks.multitask import CHANNELS, INPUT_SHAPE, MultiTaskNet  # noqa: E402
+from zoo.networks.multitask import CHANNELS, INPUT_SHAPE, MultiTaskNet, Up  # noqa: E402
 from zoo.task import find_task  # noqa: E402
 
 
@@ -62,6 +62,15 @@ def test_a_twin_is_the_network_less_what_its_head_does_not_read(head: str) -> No
     assert {name: value.shape for name, value in twin.state_dict().items()} == {n: shapes[n] for n in kept}
     sum(output.square().sum() for output in twin(torch.rand(2, 3, 48, 48))).backward()
     assert all(p.grad is not None and p.grad.any() for p in twin.parameters())
+
+
+def test_the_encoders_features_come_first_in_a_concatenation() -> None:
+    up = Up(8, 4).eval()
+    torch.nn.init.zeros_(up.join.conv.weight[:, :4])
+    below = torch.rand(1, 8, 3, 3)
+    one, other = (up(torch.rand(1, 4, 6, 6), below) for _ in range(2))
+    assert one.any()
+    assert torch.equal(one, other)
 
 
 def test_an_unknown_head_is_refused_with_the_list() -> None:

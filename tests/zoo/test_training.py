@@ -20,6 +20,7 @@ from zoo.training import flat  # noqa: E402
 from zoo.training.augment import mirrored, recolour  # noqa: E402
 from zoo.training.balance import Balance, FixedWeights, Uncertainty  # noqa: E402
 from zoo.training.loop import Schedule, backward, train  # noqa: E402
+from zoo.training.losses import task_losses  # noqa: E402
 from zoo.training.pool import Batch, Pool, pool  # noqa: E402
 
 TASK = multitask_task(tuple(CHANNELS))
@@ -74,12 +75,15 @@ def test_what_a_frame_does_not_tell_is_masked() -> None:
 
 def test_mirrored_frames_have_mirrored_labels(frames: Pool) -> None:
     batch = _batch(frames)
+    batch.masks["disparity"][:, :, :, :5] = 0
     which = torch.arange(len(frames)).reshape(-1, 1, 1, 1) % 2 == 1
     turned = mirrored(batch, TASK, which)
     for name in ("disparity", "segments"):
         assert torch.equal(turned.labels[name][1], batch.labels[name][1].flip(2))
         assert torch.equal(turned.labels[name][0], batch.labels[name][0])
     assert torch.equal(turned.image[1], batch.image[1].flip(2))
+    assert turned.masks["disparity"][0].sum() == turned.masks["disparity"][1].sum() == SIDE * (SIDE - 5)
+    assert not turned.masks["disparity"][1, :, :, -5:].any()
     names = [[STEERING[int(k)] for k in each.labels["steer"].flatten()] for each in (batch, turned)]
     assert set(names[0][1::2]) & {"left", "right"}
     swap = {"left": "right", "right": "left"}
@@ -127,6 +131,10 @@ def test_uncertainty_weighs_a_task_by_the_inverse_of_its_loss() -> None:
     """At the log-variances that are best for given losses, every task's weight times its loss is a half."""
     balance = Uncertainty(TASK)
     losses = {"disparity": torch.tensor(0.05), "segments": torch.tensor(0.8), "steer": torch.tensor(2.0)}
+    start = {name: balance(name, loss, torch.tensor(1.0)).item() for name, loss in losses.items()}
+    assert start == pytest.approx(
+        {"disparity": 0.025, "segments": 0.8, "steer": 2.0}
+    )  # regressions count half
     optimizer = torch.optim.Adam(balance.parameters(), 0.05)
     for _ in range(400):
         optimizer.zero_grad()
@@ -193,6 +201,27 @@ def test_the_same_seed_gives_the_same_weights_and_another_other_ones(frames: Poo
     first, again, other = trained(1), trained(1), trained(2)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_training_is_adam_on_mirrored_and_recoloured_batches_with_a_cosine(
+    frames: Pool,
+) -> None:
+    network, expected = _network(), _network()
+    train(network, TASK, frames, Schedule(2, 1e-3, batch=4), _alike(TASK), 3)
+    optimizer = torch.optim.Adam(expected.train().to(memory_format=torch.channels_last).parameters())
+    rng = np.random.default_rng(3)
+    for step in range(4):
+        if step % 2 == 0:
+            order = rng.permutation(8)
+        batch = frames.batch(order[step % 2 * 4 : step % 2 * 4 + 4])
+        batch = mirrored(batch, TASK, torch.from_numpy(rng.random((4, 1, 1, 1)) < 0.5))
+        outputs = dict(zip(CHANNELS, expected(recolour(batch.image, rng)), strict=True))
+        optimizer.param_groups[0]["lr"] = 1e-3 * (0.5 + 0.5 * np.cos(np.pi * step / 4))
+        optimizer.zero_grad()
+        sum(task_losses(TASK, outputs, batch.labels, batch.masks).values()).backward()
+        optimizer.step()
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], value, msg=name)
 
 
 def test_training_lowers_every_tasks_loss(frames: Pool) -> None:
