@@ -181,10 +181,10 @@ def _parser() -> argparse.ArgumentParser:
             continue
         network.set_defaults(heads=(), balance="fixed", weights={})
         network.add_argument("--width", type=_positive, default=1.0, help="times the channels of every layer")
-        network.add_argument("--rooms", type=int, default=ROOMS, help="how many to learn from")
-        network.add_argument("--epochs", type=int, default=EPOCHS)
+        network.add_argument("--rooms", type=_count, default=ROOMS, help="how many to learn from")
+        network.add_argument("--epochs", type=_count, default=EPOCHS, help="how often")
         network.add_argument(
-            "--flat", type=float, default=0.0, metavar="RHO", help="train in flat regions: try 0.5 to 2"
+            "--flat", type=_positive, default=0.0, metavar="RHO", help="train in flat regions: try 0.5 to 2"
         )
         if name == "multitask":
             network.add_argument(
@@ -207,6 +207,12 @@ def _heads(text: str) -> tuple[str, ...]:
 def _weights(text: str) -> dict[str, float]:
     pairs = (part.partition("=") for part in text.split(","))
     return {name: _positive(number) for name, _, number in pairs}
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def _positive(text: str) -> float:

@@ -249,6 +249,7 @@ def _pretrain(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("multitask", "--heads", "normals"), "no head normals"),
         (("multitask", "--weights", "steer=0"), "'0' is no number above 0"),
         (("multitask", "--balance", "fixed", "--weights", "sky=1"), "--weights names sky"),
+        (("multitask", "--rooms", "0"), "'0' is no whole number above 0"),
         (("resnet8", "--heads", "steer"), "unrecognized arguments: --heads"),
     ],
 )
