@@ -126,10 +126,9 @@ def fresh(name: str, seed: int, heads: tuple[str, ...], width: float) -> tuple[n
     return (DsCnn if name == "ds-cnn" else ResNet8)(len(STEERING), width), CLASS_TASK
 
 
-def main() -> int:
+def main(words: list[str] | None = None) -> int:
     """Render, train, write; return the exit code."""
-    arguments = _parser().parse_args()
-    torch.set_flush_denormal(True)  # channels that fade would slow every epoch down more
+    arguments = _parser().parse_args(words)
     try:
         network, task = _trained(arguments)
         if arguments.out.suffix == ".pth":
@@ -226,4 +225,5 @@ def _positive(text: str) -> float:
 
 
 if __name__ == "__main__":
+    torch.set_flush_denormal(True)  # channels that fade would slow every epoch down more
     sys.exit(main())

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +5,7 @@ import pytest
 
 from zoo.frames import open_frames
 from zoo.scenes import STEERING, render
+from zoo.scenes.__main__ import main
 from zoo.scenes.steering import MIRRORED, steering
 
 
@@ -59,15 +58,9 @@ def test_rooms_ask_for_each_command_about_equally_often() -> None:
     assert shares.max() < 0.35
 
 
-def _render(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "zoo.scenes", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_the_command_writes_what_the_renderer_gives(tmp_path: Path) -> None:
     out = tmp_path / "room.npz"
-    done = _render("--seeds", "3-4", "--frames", "2", "--every", "5", "-o", str(out))
-    assert done.returncode == 0, done.stderr
+    assert main(["--seeds", "3-4", "--frames", "2", "--every", "5", "-o", str(out)]) == 0
     frames = open_frames(out)
     expected = [frame for seed in (3, 4) for frame in render("room", seed, 10)[::5]]
     assert len(frames) == len(expected)
@@ -86,10 +79,12 @@ def test_the_command_writes_what_the_renderer_gives(tmp_path: Path) -> None:
     [(("--seeds", "4-2"), "no range"), (("--frames", "0"), "1 or more"), (("--domain", "sea"), "'sea'")],
 )
 def test_the_command_answers_bad_input_with_one_sentence(
-    tmp_path: Path, arguments: tuple[str, str], complaint: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, str], complaint: str
 ) -> None:
-    done = _render(*arguments, "-o", str(tmp_path / "x.npz"))
-    assert done.returncode == 2
-    assert complaint in done.stderr
-    assert "Traceback" not in done.stderr
+    try:
+        code = main([*arguments, "-o", str(tmp_path / "x.npz")])
+    except SystemExit as left:  # of argparse
+        code = left.code
+    assert code == 2
+    assert complaint in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ from zoo.loaders.npz import write_npz
 from zoo.scenes import DOMAINS, render, sensor
 
 
-def main() -> int:
+def main(words: list[str] | None = None) -> int:
     """Render and write; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m zoo.scenes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--frames", type=_count, default=40, help="frames of each scene")
     parser.add_argument("--every", type=_count, default=1, help="take every so many along the path")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the .npz file to write")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     try:
         scenes = [
             render(arguments.domain, seed, arguments.frames * arguments.every)[:: arguments.every]
