@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,15 @@ from ondevice.device import Device
 from ondevice.session import Predictions, Segmentation
 from ondevice.training_data import inputs
 from zoo.frames import UNKNOWN_CLASS, Frame, Frames
-from zoo.metrics import class_metrics, depth_metrics, mean_map, scale_factor, to_depth
+from zoo.metrics import (
+    DepthMetrics,
+    class_metrics,
+    depth_metrics,
+    depth_metrics_per_image,
+    mean_map,
+    scale_factor,
+    to_depth,
+)
 from zoo.prepare import brings, label, measured_depth, network_input
 from zoo.task import OutputSpec, Task
 from zoo.tof import TofGeometry
@@ -26,6 +34,7 @@ Maps = NDArray[np.float32]
 
 SCALE_FRAMES = 50  # training frames from which the one factor of the scale-only baseline is taken
 SHOWN_FRAMES = 5  # held-out frames that the report shows
+HEADLINE = ("rmse", "abs_rel", "delta1")  # of the metrics of depth: what is compared at a glance
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,8 @@ class Evaluation:
         ``unchanged`` tells whether all predictions have the same bits before and after. ``before``, ``after``
         and ``baselines`` beside it are those of the first depth, without one of the first output, which
         ``output`` names. With source frames there is ``source`` as well: the same without baselines, and how
-        many ``frames``. Outputs of which no frame says what they should be are left out.
+        many ``frames``. Outputs of which no frame says what they should be are left out. In ``outputs``,
+        depth has all of its metrics, ``pooled`` over pixels and averaged ``per_image``.
 
         Args:
             device: a board with the plan's firmware; it is left with `weights`.
@@ -91,34 +101,28 @@ class Evaluation:
         device.write_tensors(weights)
         after = self._predict(device, self._held_out, "judging the tuned network")
         knows = self._predict(device, self._source, "judging what is left of that")
-        outputs = {
-            name: {
-                **_compared(judge, before[name], after[name]),
-                "baselines": judge.baselines(
-                    self._training, seen, dict(zip(some, untuned[name], strict=True)), before[name]
-                ),
-            }
-            for name, judge in self._judges.items()
-        }
-        judged = {**self._of_main(outputs), "outputs": outputs, **self._forgotten(knew, knows)}
-        return judged, self._shown(before, after)
+        outputs = {}
+        for name, judge in self._judges.items():
+            scaled = dict(zip(some, untuned[name], strict=True))
+            baselines = judge.baselines(self._training, seen, scaled, before[name])
+            outputs[name] = judge.results(before[name], after[name], baselines)
+        judged = {**self._of_main(outputs, "before", "after", "baselines"), "outputs": outputs}
+        return {**judged, **self._forgotten(knew, knows)}, self._shown(before, after)
 
-    def _of_main(self, outputs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    def _of_main(self, outputs: Mapping[str, dict[str, Any]], *keys: str) -> dict[str, Any]:
         """Return what is said of the output that stands for the network."""
         depths = [spec.name for spec in self._task.outputs if spec.name in outputs and _is_depth(spec)]
         main = next(iter((*depths, *outputs)))
-        return {
-            "output": main,
-            **{key: value for key, value in outputs[main].items() if key != "unchanged"},
-        }
+        return {"output": main, **{key: outputs[main][key] for key in keys}}
 
     def _forgotten(self, before: Mapping[str, Maps], after: Mapping[str, Maps]) -> dict[str, Any]:
         if not self._source_judges:
             return {}
         outputs = {
-            name: _compared(judge, before[name], after[name]) for name, judge in self._source_judges.items()
+            name: judge.results(before[name], after[name], {}) for name, judge in self._source_judges.items()
         }
-        return {"source": {"frames": len(self._source), **self._of_main(outputs), "outputs": outputs}}
+        judged = self._of_main(outputs, "before", "after")
+        return {"source": {"frames": len(self._source), **judged, "outputs": outputs}}
 
     def _predict(self, device: Device, frames: Sequence[Frame], what: str) -> dict[str, Maps]:
         """Return each output over all frames, (frames, height, width, channels)."""
@@ -186,7 +190,7 @@ class Judge:
         """
         height, width, channels = graph.shape(spec.name)
         if _is_depth(spec):
-            depths = _depths(frames, frames.geometry, height, width)
+            depths = _depths(frames, frames.geometry, height, width, spec)
             return cls(spec, depths, (depths > 0).astype(np.uint8))
         shape = (height, width, channels if spec.kind == "value" else 1)
         nothing = (np.zeros(shape, np.float32), np.zeros(shape, np.uint8))
@@ -198,10 +202,35 @@ class Judge:
         truth, known = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
         return cls(spec, truth, known)
 
-    def metrics(self, prediction: Maps) -> Metrics:
-        """Return the metrics of this kind of output; `prediction` is (frames, height, width, channels)."""
-        if _is_depth(self.spec):
-            return self._compare(self.depth(prediction))
+    def results(self, before: Maps, after: Maps, baselines: Mapping[str, Maps]) -> dict[str, Any]:
+        """Return the metrics ``before`` and ``after``, those of the ``baselines``, and ``unchanged``.
+
+        Of depth these are the headline; all are in ``pooled`` and ``per_image``, by the same names.
+        Unchanged are predictions that have the same bits before and after.
+
+        Args:
+            before: the untuned network's output, (frames, height, width, channels).
+            after: the tuned network's, likewise.
+            baselines: depth maps, as :meth:`baselines` returns them.
+        """
+        unchanged = before.tobytes() == after.tobytes()
+        if not _is_depth(self.spec):
+            found = {"before": self._metrics(before), "after": self._metrics(after), "baselines": {}}
+            return {**found, "unchanged": unchanged}
+        depths = {"before": self.depth(before), "after": self.depth(after), **baselines}
+        pooled = {name: _named(depth_metrics(depth, self.truth)) for name, depth in depths.items()}
+        images = {name: _named(depth_metrics_per_image(depth, self.truth)) for name, depth in depths.items()}
+        headline = {name: {key: found[key] for key in HEADLINE} for name, found in pooled.items()}
+        return {
+            "before": headline.pop("before"),
+            "after": headline.pop("after"),
+            "baselines": headline,
+            "unchanged": unchanged,
+            "pooled": pooled,
+            "per_image": images,
+        }
+
+    def _metrics(self, prediction: Maps) -> Metrics:
         if self.spec.kind == "value":
             error = (prediction - self.truth)[self.known > 0]
             return {"rmse": float(np.sqrt(np.mean(error.astype(np.float64) ** 2)))}
@@ -210,58 +239,54 @@ class Judge:
 
     def baselines(
         self, training: Frames, seen: Sequence[int], untuned: Mapping[int, Maps], before: Maps
-    ) -> dict[str, Metrics]:
-        """Return what is had without tuning: the mean depth map, and the untuned network times one factor.
+    ) -> dict[str, Maps]:
+        """Return depth that is had without tuning: the mean map, and the untuned network's times one factor.
 
         Args:
             training: the frames that are not held out.
             seen: indices of those that the board trained on; the mean map and the factor know no others.
             untuned: the untuned network's output on some of them, (height, width, channels).
-            before: its output on the held-out frames, as :meth:`metrics` takes it.
+            before: its output on the held-out frames, as :meth:`results` takes it.
 
         Returns:
-            Nothing for outputs that are no depth; without what needs a depth that no frame knows.
+            (frames, height, width) in metres; nothing for outputs that are no depth; without what needs a
+            depth that no frame knows.
         """
         if not _is_depth(self.spec):
             return {}
         rows = {index: row for row, index in enumerate(sorted(set(seen)))}
-        truth = _depths([training[index] for index in rows], training.geometry, *self.truth.shape[1:])
-        found = {}
+        height, width = self.truth.shape[1:]
+        truth = _depths([training[index] for index in rows], training.geometry, height, width, self.spec)
+        found: dict[str, Maps] = {}
         if truth.any():
-            found["mean_map"] = self._compare(np.broadcast_to(mean_map(truth), self.truth.shape))
+            found["mean_map"] = np.broadcast_to(mean_map(truth), self.truth.shape)
         compared = truth[[rows[index] for index in untuned]]
         if compared.any():
             factor = np.float32(scale_factor(self.depth(np.stack([*untuned.values()])), compared))
             limit = np.float32(self.spec.max_depth)
-            found["scale_only"] = self._compare(np.minimum(self.depth(before) * factor, limit))
+            found["scale_only"] = np.minimum(self.depth(before) * factor, limit)
         return found
 
     def depth(self, prediction: Maps) -> Maps:
         """Return depth in metres, (frames, height, width)."""
         return to_depth(prediction[..., 0], self.spec)
 
-    def _compare(self, depth: Maps) -> Metrics:
-        found = depth_metrics(depth, self.truth)
-        return {"rmse": found.rmse, "abs_rel": found.abs_rel, "delta1": found.delta1}
 
-
-def _compared(judge: Judge, before: Maps, after: Maps) -> dict[str, Any]:
-    return {
-        "before": judge.metrics(before),
-        "after": judge.metrics(after),
-        "unchanged": before.tobytes() == after.tobytes(),
-    }
+def _named(metrics: DepthMetrics) -> Metrics:
+    return {name: value for name, value in asdict(metrics).items() if name != "pixels"}
 
 
 def _is_depth(spec: OutputSpec) -> bool:
     return spec.kind in ("depth", "disparity")
 
 
-def _depths(frames: Sequence[Frame], geometry: TofGeometry, height: int, width: int) -> Maps:
+def _depths(
+    frames: Sequence[Frame], geometry: TofGeometry, height: int, width: int, spec: OutputSpec
+) -> Maps:
     """Return what depth is judged by, (frames, height, width) in metres, 0 = unknown."""
     return np.stack(
         [
-            measured_depth(frame, height, width, geometry)
+            measured_depth(frame, height, width, geometry, spec.crop)
             if frame.depth is not None or frame.tof is not None
             else np.zeros((height, width), np.float32)
             for frame in frames

@@ -34,6 +34,14 @@ from ondevice.report_memory import memory_section
 from ondevice.session import Curve, Session
 
 _METRICS = (("rmse", "RMSE [m]", min), ("abs_rel", "abs. rel. error", min), ("delta1", "δ1", max))
+_ALL_METRICS = (
+    *_METRICS,
+    ("sq_rel", "sq. rel. error [m]", min),
+    ("rmse_log", "RMSE of ln", min),
+    ("delta2", "δ2", max),
+    ("delta3", "δ3", max),
+)
+_AVERAGES = {"pooled": "all known pixels", "per_image": "mean over frames"}
 _CLASS_METRICS = (("accuracy", "Accuracy", max), ("miou", "Mean IoU", max))
 _STATES = {"before": "Untuned network", "after": "Tuned on the board"}
 _BASELINES = {"mean_map": "Mean depth map", "scale_only": "Untuned, scale corrected"}
@@ -153,7 +161,25 @@ def _metrics_section(results: Mapping[str, Any]) -> str:
     if not any("abs_rel" in values for values in metrics.values()):
         name = text(results.get("output") or "Network")
         return section("Accuracy", _output_table(name, metrics, "Over what is known of the held-out frames."))
-    return section("Accuracy", _metric_table("Depth from", metrics, _METRICS, caption, tuned))
+    headline = _metric_table("Depth from", metrics, _METRICS, caption, tuned)
+    return section("Accuracy", headline, *_all_metrics(results.get("outputs") or {}))
+
+
+def _all_metrics(outputs: Mapping[str, Any]) -> list[str]:
+    """Return tables of all metrics of each output that is depth, a table for each way to average them."""
+    tables = []
+    for name, found in outputs.items():
+        for key, average in _AVERAGES.items():
+            metrics = found.get(key) or {}
+            if metrics:
+                columns = [words({"before": "untuned", "after": "tuned"}.get(who, who)) for who in metrics]
+                rows = [
+                    (label, *_metric_column([number(m, metric) for m in metrics.values()], best))
+                    for metric, label, best in _ALL_METRICS
+                ]
+                caption = "All metrics. The best of each row is bold."
+                tables.append(table((f"{name}: {average}", *columns), rows, caption))
+    return tables
 
 
 def _outputs_section(results: Mapping[str, Any]) -> str:

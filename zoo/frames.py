@@ -25,6 +25,7 @@ class Frame:
         tof: what the depth sensor saw at the same time.
         name: where the frame comes from, for messages.
         target: what the whole frame stands for, float32 (K,): a class index (K = 1) or K values.
+        sparse_depth: the depth is that of single points, as a lidar gives it: most pixels are unknown.
 
     Raises:
         DataError: an array has another shape or type.
@@ -36,6 +37,7 @@ class Frame:
     tof: TofFrame | None = None
     name: str = "frame"
     target: NDArray[np.float32] | None = None
+    sparse_depth: bool = False
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or 0 in self.rgb.shape:
@@ -93,20 +95,23 @@ class Frames(Sequence[Frame]):
 
 
 def open_frames(path: Path) -> Frames:
-    """Open a data set: .npz file, folder of .npz parts, IDSIA-µMDE csv list or its folder, TUM RGB-D folder.
-
-    The layouts are described in docs/your_data.md.
+    """Open a data set of any layout that docs/your_data.md describes; which one, its name and content tell.
 
     Raises:
-        DataError: there is nothing at `path`, or it is none of these, or it is broken.
+        DataError: there is nothing at `path`, or it is no such data set, or it is broken.
+        UserError: a package that reads it is not installed.
     """
     # The loaders build on Frame and Frames, so they cannot be imported above.
-    from zoo.loaders import idsia, npz, parts, tum
+    from zoo.loaders import idsia, kitti, npz, nyu, parts, tartanair, tum
 
-    if path.suffix == ".npz" and path.is_file():
-        return npz.open_npz(path)
-    if path.suffix == ".csv" and path.is_file():
-        return idsia.open_list(path)
+    files = {
+        ".npz": npz.open_npz,
+        ".csv": idsia.open_list,
+        ".mat": nyu.open_labelled,
+        ".txt": kitti.open_list,
+    }
+    if path.suffix in files and path.is_file():
+        return files[path.suffix](path)
     if path.is_dir():
         if (path / tum.COLOUR_LIST).is_file():
             return tum.open_folder(path)
@@ -114,11 +119,18 @@ def open_frames(path: Path) -> Frames:
             return parts.open_folder(path)
         if any(path.glob("*.csv")):
             return idsia.open_folder(path)
+        if (path / kitti.SELECTED_DEPTH).is_dir():
+            return kitti.open_selection(path)
+        if any(path.glob(kitti.DATES)):
+            return kitti.open_folder(path)
+        if any(tartanair.trajectories(path)):
+            return tartanair.open_folder(path)
     if not path.exists():
         raise DataError(
             f"there is no data set at {path}; give an .npz file, a .csv list or a folder of frames"
         )
     raise DataError(
         f"{path} is no data set that Fieldtune knows; give an .npz file, a folder that 'fieldtune collect' "
-        f"wrote, one with a .csv list (IDSIA-µMDE) or with {tum.COLOUR_LIST} and {tum.DEPTH_LIST} (TUM RGB-D)"
+        f"wrote, one with a .csv list (IDSIA-µMDE), with {tum.COLOUR_LIST} and {tum.DEPTH_LIST} (TUM RGB-D), "
+        f"with {tartanair.IMAGES} (TartanAir) or with KITTI's drives, or nyu_depth_v2_labeled.mat (NYUv2)"
     )

@@ -1,6 +1,7 @@
 """From a frame to what the board gets: the network's input, its label and the mask of what counts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from fieldtune.errors import DataError, ModelError
 from zoo.frames import UNKNOWN_CLASS, Frame
-from zoo.task import OutputSpec
+from zoo.task import CROPS, OutputSpec
 from zoo.tof import TofFrame, TofGeometry, project_zones, valid_zones
 
 NEAREST_M = 0.05
@@ -32,7 +33,8 @@ def network_input(frame: Frame, height: int, width: int) -> NDArray[np.uint8]:
 def true_depth(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
     """Return the true depth in metres at the network's size, float32 (height, width), 0 = unknown.
 
-    A pixel is the mean over the known part of its area, and known where that is at least half of it.
+    A pixel is the mean over the known part of its area, and known where that is at least half of it or, of
+    sparse depth, where there is any.
 
     Raises:
         DataError: the frame brings no depth.
@@ -43,23 +45,34 @@ def true_depth(frame: Frame, height: int, width: int) -> NDArray[np.float32]:
         )
     known = _area_sums((frame.depth > 0).astype(np.float64), height, width)
     total = _area_sums(np.maximum(frame.depth, 0).astype(np.float64), height, width)
-    enough = known >= _KNOWN_SHARE * _area(frame.depth)
+    enough = known > 0 if frame.sparse_depth else known >= _KNOWN_SHARE * _area(frame.depth)
     return np.where(enough, total / np.maximum(known, 1), 0).astype(np.float32)
 
 
-def measured_depth(frame: Frame, height: int, width: int, geometry: TofGeometry) -> NDArray[np.float32]:
+def measured_depth(
+    frame: Frame, height: int, width: int, geometry: TofGeometry, crop: str | None = None
+) -> NDArray[np.float32]:
     """Return what predictions of a frame are judged by: its true depth, else what its ToF zones saw.
 
-    float32 (height, width) in metres, 0 = unknown.
+    float32 (height, width) in metres, 0 = unknown, as is true depth outside of `crop` (`zoo.task.CROPS`).
 
     Raises:
         DataError: the frame has neither.
     """
     if frame.depth is not None:
-        return true_depth(frame, height, width)
+        inside = frame if crop is None else replace(frame, depth=_cropped(frame.depth, crop))
+        return true_depth(inside, height, width)
     tof = _tof(frame)
     depth, _ = project_zones(tof.distance_mm / 1000, valid_zones(tof, geometry), geometry, height, width)
     return depth
+
+
+def _cropped(depth: NDArray[np.float32], crop: str) -> NDArray[np.float32]:
+    top, bottom, left, right = CROPS[crop]
+    (height, width), kept = depth.shape, np.zeros_like(depth)
+    inside = slice(int(top * height), int(bottom * height)), slice(int(left * width), int(right * width))
+    kept[inside] = depth[inside]
+    return kept
 
 
 def label(

@@ -11,6 +11,7 @@
     labels = "tof"                  # or "truth"; "none": judged, never learned from
     weight = 1.0                    # of the loss in the sum of all
     max_depth = 20.0                # metrics clamp predictions here; depth and disparity only
+    crop = "garg"                   # metrics look at this part only: garg | eigen | nyu; likewise
 """
 
 import json
@@ -43,6 +44,16 @@ LOSSES_OF_KIND: Mapping[str, tuple[str, ...]] = {
 NO_LABELS = "none"
 """The `labels` of an output that is predicted and judged, but never learned from."""
 
+CROPS: Mapping[str, tuple[float, float, float, float]] = {
+    "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
+    "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),
+    "nyu": (45 / 480, 471 / 480, 41 / 640, 601 / 640),
+}
+"""The part of a frame by which published figures judge depth: top, bottom, left, right as shares of its size.
+
+Garg et al. 2016 and Eigen et al. 2014 for KITTI, Eigen's for NYUv2; the numbers are those of published code.
+"""
+
 _DEFAULT_MAX_DEPTH = 20.0
 _WEIGHTS = (1e-6, 1e6)  # float32 keeps its precision on both sides
 
@@ -67,6 +78,7 @@ class OutputSpec:
         labels: "tof" (the board's own sensor), "truth" (what the data set brings) or `NO_LABELS`.
         fb: disparity = fb / depth [m]; None unless `kind` is "disparity".
         max_depth: metres; metrics clamp predictions here; None unless `kind` is "depth" or "disparity".
+        crop: one of `CROPS`: true depth is judged there only; None: everywhere.
         weight: what its loss, and with it the loss's gradient, is multiplied by.
     """
 
@@ -76,6 +88,7 @@ class OutputSpec:
     labels: str
     fb: float | None = None
     max_depth: float | None = None
+    crop: str | None = None
     weight: float = 1.0
 
 
@@ -106,7 +119,9 @@ def parse_task(text: str, where: str) -> Task:
     inputs = [_parse_input(name, table) for name, table in root.tables("input", ("scale", "bias"))]
     outputs = [
         _parse_output(name, table)
-        for name, table in root.tables("output", ("kind", "loss", "labels", "weight", "fb", "max_depth"))
+        for name, table in root.tables(
+            "output", ("kind", "loss", "labels", "weight", "fb", "max_depth", "crop")
+        )
     ]
     return Task(tuple(inputs), tuple(outputs))
 
@@ -124,6 +139,7 @@ def format_task(task: Task) -> str:
             "weight": output.weight,
             "fb": output.fb,
             "max_depth": output.max_depth,
+            "crop": output.crop,
         }
         sections.append(_section(f"output.{_key(output.name)}", fields))
     return "\n".join(sections)
@@ -229,11 +245,13 @@ def _parse_output(name: str, table: _Table) -> OutputSpec:
         weight=table.within("weight", _WEIGHTS, 1.0),
         fb=table.positive("fb") if kind == "disparity" else None,
         max_depth=table.positive("max_depth", _DEFAULT_MAX_DEPTH) if metric else None,
+        crop=table.choice("crop", tuple(CROPS)) if metric and "crop" in table.values else None,
     )
     if spec.fb is None:
         table.refuse("fb", f'kind = "{kind}"')
     if spec.max_depth is None:
         table.refuse("max_depth", f'kind = "{kind}"')
+        table.refuse("crop", f'kind = "{kind}"')
     return spec
 
 

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_search(parser)
     options.add_port(parser)
     parser.add_argument(
-        "--data", type=Path, required=True, help="frames: .npz, IDSIA-µMDE csv or TUM RGB-D folder"
+        "--data", type=Path, required=True, help="frames: .npz, a data set (docs/your_data.md)"
     )
     parser.add_argument(
         "--steps", type=options.positive, default=250, help="training steps, one frame each (default 250)"

@@ -83,6 +83,11 @@ def test_json_on_stdout_log_on_stderr(
     for metrics in (results["before"], results["after"], *results["baselines"].values()):
         assert set(metrics) == {"rmse", "abs_rel", "delta1"}
     assert set(results["baselines"]) == {"mean_map", "scale_only"}
+    (output,) = results["outputs"].values()
+    more = {"rmse", "abs_rel", "delta1", "sq_rel", "rmse_log", "delta2", "delta3"}
+    for averaged in (output["pooled"], output["per_image"]):
+        assert set(averaged) == {"before", "after", "mean_map", "scale_only"}
+        assert all(set(metrics) == more for metrics in averaged.values())
     assert results["seconds"] > 0
     assert results["resent_frames"] == 0
     assert results["report"] == str(tmp_path / "session" / "report.html")

@@ -1,5 +1,8 @@
 """Metrics and baselines beside a direct computation."""
 
+import math
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,11 +46,24 @@ def depths(frames: Frames) -> Maps:
 
 def direct_metrics(predicted: Maps, truth: Maps) -> dict[str, float]:
     pairs = [(float(p), float(t)) for p, t in zip(predicted.ravel(), truth.ravel(), strict=True) if t > 0]
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(values) / len(pairs)
+
     return {
-        "rmse": (sum((p - t) ** 2 for p, t in pairs) / len(pairs)) ** 0.5,
-        "abs_rel": sum(abs(p - t) / t for p, t in pairs) / len(pairs),
-        "delta1": sum(max(p / t, t / p) < 1.25 for p, t in pairs) / len(pairs),
+        "rmse": mean((p - t) ** 2 for p, t in pairs) ** 0.5,
+        "abs_rel": mean(abs(p - t) / t for p, t in pairs),
+        "delta1": mean(max(p / t, t / p) < 1.25 for p, t in pairs),
+        "sq_rel": mean((p - t) ** 2 / t for p, t in pairs),
+        "rmse_log": mean(math.log(p / t) ** 2 for p, t in pairs) ** 0.5,
+        "delta2": mean(max(p / t, t / p) < 1.25**2 for p, t in pairs),
+        "delta3": mean(max(p / t, t / p) < 1.25**3 for p, t in pairs),
     }
+
+
+def image_by_image(predicted: Maps, truth: Maps) -> dict[str, float]:
+    found = [direct_metrics(p, t) for p, t in zip(predicted, truth, strict=True) if (t > 0).any()]
+    return {name: sum(image[name] for image in found) / len(found) for name in found[0]}
 
 
 @pytest.mark.parametrize(
@@ -74,8 +90,6 @@ def test_depth_and_its_baselines(spec: OutputSpec, case: Case, half_known: tuple
 
     judge = Judge.of(spec, held_out, case.plan.graph)
     truth, known = depths(held_out), depths(training)
-    assert judge.metrics(before) == pytest.approx(direct_metrics(metres(before[..., 0]), truth), rel=1e-5)
-
     some = known[[1, 3, 5, 8]]
     everywhere = some[some > 0].mean()
     flat = np.array(
@@ -86,14 +100,21 @@ def test_depth_and_its_baselines(spec: OutputSpec, case: Case, half_known: tuple
     )
     guessed = np.stack([metres(output[..., 0]) for output in untuned.values()])
     factor = np.median((known[[1, 8]] / guessed)[known[[1, 8]] > 0])
+    after = before[::-1]
     expected = {
-        "mean_map": direct_metrics(np.stack([flat] * len(held_out)), truth),
-        "scale_only": direct_metrics(np.minimum(metres(before[..., 0]) * factor, 3), truth),
+        "before": metres(before[..., 0]),
+        "after": metres(after[..., 0]),
+        "mean_map": np.stack([flat] * len(held_out)),
+        "scale_only": np.minimum(metres(before[..., 0]) * factor, 3),
     }
-    found = judge.baselines(training, seen, untuned, before)
-    assert set(found) == set(expected)
-    for name, metrics in expected.items():
-        assert found[name] == pytest.approx(metrics, rel=1e-5)
+    found = judge.results(before, after, judge.baselines(training, seen, untuned, before))
+    assert set(found) == {"before", "after", "baselines", "pooled", "per_image"}
+    assert set(found["pooled"]) == set(found["per_image"]) == set(expected)
+    for name, depth in expected.items():
+        assert found["pooled"][name] == pytest.approx(direct_metrics(depth, truth), rel=1e-5)
+        assert found["per_image"][name] == pytest.approx(image_by_image(depth, truth), rel=1e-5)
+        headline = {key: found["pooled"][name][key] for key in ("rmse", "abs_rel", "delta1")}
+        assert (found if name in found else found["baselines"])[name] == headline
 
 
 def test_classes(case: Case) -> None:
@@ -110,8 +131,11 @@ def test_classes(case: Case) -> None:
     ious = [sum(p == t == k for p, t in pairs) / sum(k in (p, t) for p, t in pairs) for k in range(CLASSES)]
     expected = {"accuracy": sum(right) / len(right), "miou": sum(ious) / CLASSES}
     assert len(pairs) == 19 * SIZE * SIZE
-    assert judge.metrics(prediction) == pytest.approx(expected)
     assert judge.baselines(TRAINING, [0], {}, prediction) == {}
+    found = judge.results(prediction, prediction[..., ::-1], {})
+    assert set(found) == {"before", "after", "baselines"}
+    assert found["before"] == pytest.approx(expected)
+    assert found["after"] != found["before"]
 
 
 def test_the_class_and_the_values_of_whole_frames(case: Case) -> None:
@@ -119,11 +143,12 @@ def test_the_class_and_the_values_of_whole_frames(case: Case) -> None:
     targets = np.array([frame.target for frame in HELD_OUT if frame.target is not None])[:, 0]
     scores = random.normal(size=(len(HELD_OUT), 1, 1, CLASSES)).astype(np.float32)
     accuracy = np.mean(scores[:, 0, 0].argmax(-1) == targets)
-    assert Judge.of(OUTPUTS["kind"], HELD_OUT, case.plan.graph).metrics(scores)["accuracy"] == accuracy
+    judge = Judge.of(OUTPUTS["kind"], HELD_OUT, case.plan.graph)
+    assert judge.results(scores, scores, {})["before"]["accuracy"] == accuracy
     values = random.normal(size=(len(HELD_OUT), 1, 1, 1)).astype(np.float32)
     rmse = np.sqrt(np.mean((values.ravel() - targets) ** 2))
-    found = Judge.of(OUTPUTS["amount"], HELD_OUT, case.plan.graph).metrics(values)
-    assert found == {"rmse": pytest.approx(rmse)}
+    found = Judge.of(OUTPUTS["amount"], HELD_OUT, case.plan.graph).results(values, values, {})
+    assert found["after"] == {"rmse": pytest.approx(rmse)}
 
 
 def test_values_that_are_unknown_do_not_count(case: Case) -> None:
@@ -132,7 +157,7 @@ def test_values_that_are_unknown_do_not_count(case: Case) -> None:
     )
     prediction = np.array([2, 99, 5], np.float32).reshape(3, 1, 1, 1)
     judge = Judge.of(OUTPUTS["amount"], frames, case.plan.graph)
-    assert judge.metrics(prediction) == {"rmse": pytest.approx(2.5**0.5)}
+    assert judge.results(prediction, prediction, {})["before"] == {"rmse": pytest.approx(2.5**0.5)}
 
 
 def test_depth_without_a_truth_is_judged_by_what_the_sensor_saw(case: Case) -> None:
@@ -140,7 +165,21 @@ def test_depth_without_a_truth_is_judged_by_what_the_sensor_saw(case: Case) -> N
     judge = Judge.of(OUTPUTS["depth"], frames, case.plan.graph)
     perfect = [label(frame, OUTPUTS["depth"], (SIZE, SIZE, 1), frames.geometry) for frame in frames]
     prediction = np.stack([known[0] for known in perfect if known])
-    assert judge.metrics(prediction) == {"rmse": pytest.approx(0, abs=1e-6), "abs_rel": 0, "delta1": 1}
+    found = judge.results(prediction, prediction, {})
+    assert found["after"] == {"rmse": pytest.approx(0, abs=1e-6), "abs_rel": 0, "delta1": 1}
+
+
+def test_depth_outside_of_the_tasks_crop_is_not_judged(case: Case) -> None:
+    spec = replace(OUTPUTS["depth"], crop="garg")
+    frames = Frames.of([Frame(frame.rgb, np.ones_like(frame.rgb[..., 0], np.float32)) for frame in HELD_OUT])
+    judge, everywhere = (Judge.of(s, frames, case.plan.graph) for s in (spec, OUTPUTS["depth"]))
+    prediction = np.ones((len(frames), SIZE, SIZE, 1), np.float32)
+    prediction[:, 0] = 2  # the sky
+    assert judge.results(prediction, prediction, {})["before"]["rmse"] == 0
+    assert everywhere.results(prediction, prediction, {})["before"]["rmse"] == pytest.approx(SIZE**-0.5)
+    # The mean map knows no more than what is judged: everywhere else it is the mean of that.
+    (mean,) = judge.baselines(TRAINING, [0, 1], {}, prediction).values()
+    assert (mean[0, 0] == mean[0, 0, 0]).all()
 
 
 def test_a_baseline_that_no_frame_knows_is_left_out(case: Case, half_known: tuple[Frames, Frames]) -> None:

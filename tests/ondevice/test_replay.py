@@ -160,6 +160,7 @@ def test_the_source_is_judged_as_the_target_is(case: Case, elf: Path, tmp_path: 
     assert source["output"] == "depth"
     for key in ("before", "after"):
         assert source[key] == source["outputs"]["depth"][key]
+        assert source[key].items() <= source["outputs"]["depth"]["pooled"][key].items()
     assert not source["outputs"]["depth"]["unchanged"]
     assert (source["before"], source["after"]) == (results["before"], results["after"])
     assert results["replayed_steps"] == 0

@@ -58,6 +58,29 @@ def test_every_metric_is_in_the_table_and_the_best_is_bold(finished: Path, tmp_p
     assert bold == ["0.355", "0.165", "0.735"]
 
 
+def test_all_metrics_of_depth_are_there_pooled_and_per_image(tmp_path: Path) -> None:
+    names = ("rmse", "abs_rel", "delta1", "sq_rel", "rmse_log", "delta2", "delta3")
+    numbers = iter(range(1, 99))
+
+    def averaged() -> dict[str, dict[str, float]]:
+        return {who: {name: next(numbers) / 100 for name in names} for who in ("before", "after", "mean_map")}
+
+    depth, pooled, images = {key: RESULTS[key] for key in ("before", "after")}, averaged(), averaged()
+    outputs = {"near<1>": {**depth, "pooled": pooled, "per_image": images}, "rooms": {"before": {}}}
+    with Session.create(tmp_path / "s", CONFIG) as session:
+        session.finish({**RESULTS, "outputs": outputs})
+    html = write_report(tmp_path / "s").read_text()
+    for title in ("near<1>: all known pixels", "near<1>: mean over frames"):
+        assert f"{title}UntunedTunedMean map" in Page(html).text
+    for metrics in (*pooled.values(), *images.values()):
+        for value in metrics.values():
+            assert f">{value:.3f}</" in html
+    # Of errors the first column is best, of shares the last.
+    assert '<td class="number"><strong>0.010</strong>' in html
+    assert '<td class="number"><strong>0.210</strong>' in html
+    assert "rooms" not in Page(html).text
+
+
 LATENTS = {"layer": "enc<5>", "kept_bytes": 4096, "frame_bytes": 49152, "macs": 300, "frame_macs": 400}
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -93,6 +94,34 @@ def test_depth_of_a_frame_without_any_is_refused_and_measured_depth_then_takes_t
     np.testing.assert_allclose(measured_depth(with_tof(1500), 4, 4, SPAN), 1.5)
     np.testing.assert_allclose(measured_depth(with_tof(1500, status=255), 4, 4, SPAN), 0)
     np.testing.assert_allclose(measured_depth(with_depth(np.full((4, 4), 2.0)), 2, 2, SPAN), 2)
+
+
+@pytest.mark.parametrize(
+    ("crop", "size", "box"),
+    [
+        ("garg", (375, 1242), (153, 371, 44, 1197)),
+        ("garg", (370, 1224), (151, 366, 43, 1180)),  # 366.9999993 and 43.999997: everyone cuts them off
+        ("eigen", (375, 1242), (124, 342, 44, 1197)),
+        ("nyu", (480, 640), (45, 471, 41, 601)),
+    ],
+)
+def test_true_depth_is_judged_in_the_published_part_of_the_frame(
+    crop: str, size: tuple[int, int], box: tuple[int, int, int, int]
+) -> None:
+    got = measured_depth(with_depth(np.full(size, 3.0)), *size, SPAN, crop)
+    rows, columns = np.nonzero(got)
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == box
+    assert np.count_nonzero(got) == (box[1] - box[0]) * (box[3] - box[2])
+    whole = measured_depth(with_depth(np.full(size, 3.0)), *size, SPAN)
+    assert whole.all()
+
+
+def test_sparse_depth_makes_a_pixel_known_where_a_single_point_lies() -> None:
+    depth = np.zeros((8, 8), np.float32)
+    depth[1, 1], depth[2, 3], depth[7, 7] = 2, 4, 5
+    frame = with_depth(depth)
+    assert not true_depth(frame, 2, 2).any()
+    np.testing.assert_allclose(true_depth(replace(frame, sparse_depth=True), 2, 2), [[3, 0], [0, 5]])
 
 
 # --- labels

@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 
 from fieldtune.errors import ModelError
 from zoo.task import (
+    CROPS,
     LOSSES_OF_KIND,
     METADATA_KEY,
     InputSpec,
@@ -45,6 +46,7 @@ def outputs(draw: st.DrawFn) -> OutputSpec:
         weight=draw(positive),
         fb=draw(positive) if kind == "disparity" else None,
         max_depth=draw(positive) if metric else None,
+        crop=draw(st.sampled_from((None, *CROPS))) if metric else None,
     )
 
 
@@ -102,6 +104,12 @@ def test_format_and_parse_are_inverse(task: Task) -> None:
             ["output.disparity.weight", "is -1; give a number from 1e-06 to"],
         ),
         ("max_depth = 20.0", "max_depth = nan", ["output.disparity.max_depth", "finite"]),
+        ("max_depth = 20.0", 'crop = "kitti"', ["output.disparity.crop", "'kitti'", "garg, eigen, nyu"]),
+        (
+            'kind = "disparity"\nfb = 80.0\nloss = "berhu"\nlabels = "tof"\nmax_depth = 20.0',
+            'kind = "segmentation"\ncrop = "garg"',
+            ["output.disparity.crop", 'means nothing for kind = "segmentation"'],
+        ),
         ("max_depth = 20.0", "maxdepth = 20.0", ["output.disparity.maxdepth", "unknown key", "max_depth"]),
         ("scale = 0.00392156862745098", 'scale = "1/255"', ["input.image.scale", "1/255", "number"]),
         ("[input.image]", "[inputs.image]", ["unknown key inputs", "input, output"]),

@@ -23,6 +23,7 @@ _FIELDS: dict[str, tuple[type[np.generic], tuple[str | int, ...]]] = {
     "tof_distance_mm": (np.int16, ("frames", ZONES, ZONES)),
     "tof_target_status": (np.uint8, ("frames", ZONES, ZONES)),
     "target": (np.float32, ("frames", "values")),
+    "sparse_depth": (np.bool_, ("frames",)),
 }
 
 # Field of TofGeometry: the array that holds it and how many numbers that is (None: any).
@@ -57,6 +58,7 @@ def open_npz(path: Path) -> Frames:
             tof=None if distance is None or status is None else TofFrame(distance, status),
             name=f"{path.name}[{number}]",
             target=row("target"),
+            sparse_depth=bool(row("sparse_depth")),
         )
 
     return Frames(load, range(len(arrays["rgb"])), _geometry(path, arrays))
@@ -81,6 +83,7 @@ def write_npz(path: Path, frames: Iterable[Frame], geometry: TofGeometry | None 
         "tof_distance_mm": lambda frame: None if frame.tof is None else frame.tof.distance_mm,
         "tof_target_status": lambda frame: None if frame.tof is None else frame.tof.status,
         "target": lambda frame: frame.target,
+        "sparse_depth": lambda frame: np.array(True) if frame.sparse_depth else None,
     }
     arrays: dict[str, NDArray[Any]] = {}
     for key, get in getters.items():
