@@ -108,7 +108,7 @@ def test_depth_and_its_baselines(spec: OutputSpec, case: Case, half_known: tuple
         "scale_only": np.minimum(metres(before[..., 0]) * factor, 3),
     }
     found = judge.results(before, after, judge.baselines(training, seen, untuned, before))
-    assert set(found) == {"before", "after", "baselines", "pooled", "per_image"}
+    assert set(found) == {"before", "after", "baselines", "unchanged", "pooled", "per_image"}
     assert set(found["pooled"]) == set(found["per_image"]) == set(expected)
     for name, depth in expected.items():
         assert found["pooled"][name] == pytest.approx(direct_metrics(depth, truth), rel=1e-5)
@@ -133,7 +133,8 @@ def test_classes(case: Case) -> None:
     assert len(pairs) == 19 * SIZE * SIZE
     assert judge.baselines(TRAINING, [0], {}, prediction) == {}
     found = judge.results(prediction, prediction[..., ::-1], {})
-    assert set(found) == {"before", "after", "baselines"}
+    assert set(found) == {"before", "after", "baselines", "unchanged"}
+    assert not found["unchanged"]
     assert found["before"] == pytest.approx(expected)
     assert found["after"] != found["before"]
 
