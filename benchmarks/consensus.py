@@ -92,7 +92,7 @@ class Bench:
 
     def by_views(self, labels: Sequence[Mapping[str, tuple[Array, Array]]]) -> Iterator[Arrays]:
         """Samples with these labels, by frame and output; other outputs learn nothing."""
-        names = list(zip(self.task.outputs, self.graph.labels, self.graph.masks, strict=True))
+        names = list(zip(self.task.learned, self.graph.labels, self.graph.masks, strict=True))
         for frame, known in zip(self.training, labels, strict=True):
             arrays = inputs(frame, self.task, self.graph)
             for spec, label, mask in names:

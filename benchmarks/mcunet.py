@@ -26,7 +26,7 @@ from firmware_gen.update import parse_update
 from ondevice.profile import profile
 from quantize.float_network import read_network
 from quantize.pipeline import Options, quantize_network
-from zoo.export import MCUNET_TASK, export_onnx
+from zoo.export import CLASS_TASK, export_onnx
 from zoo.frames import Frame, Frames
 from zoo.networks.mcunet import random_network
 
@@ -42,7 +42,7 @@ CALIBRATION_IMAGES, PATCH = 8, 8
 def int8_model(classes: int, side: int, folder: Path) -> bytes:
     """Return the quantized network for images of `side` x `side` pixels."""
     path = folder / "mcunet.onnx"
-    export_onnx(random_network(classes, side=side), MCUNET_TASK, (1, 3, side, side), path)
+    export_onnx(random_network(classes, side=side), CLASS_TASK, (1, 3, side, side), path)
     random = np.random.default_rng(0)
     patches = random.integers(0, 256, (CALIBRATION_IMAGES, side // PATCH, side // PATCH, 3), np.uint8)
     images = patches.repeat(PATCH, axis=1).repeat(PATCH, axis=2)

@@ -20,8 +20,8 @@ from zoo.export import UPYDNET_TASK
 from zoo.metrics import depth_metrics, mean_map, to_depth
 from zoo.networks.upydnet import INPUT_SHAPE, UPydNet
 from zoo.prepare import label, network_input, true_depth
-from zoo.pretrain import berhu
 from zoo.scenes import DEMO_SCENE, render
+from zoo.training.losses import loss
 
 SPEC = UPYDNET_TASK.outputs[0]
 SIDE = INPUT_SHAPE[2]
@@ -67,9 +67,9 @@ def check(weights: Path, seed: int, lr: float, steps: int, train: int, test: int
         if target is None:
             continue
         disparity, mask = (torch.from_numpy(array[None, None, ..., 0]) for array in target)
-        loss = berhu(net(tensor(images[step % train])), disparity, mask.bool())
+        error = loss(SPEC.loss, net(tensor(images[step % train])), disparity, mask)
         optimizer.zero_grad()
-        loss.backward()
+        error.backward()
         optimizer.step()
     after = depth_metrics(predict(), held_out)
     rmse = (baseline.rmse, before.rmse, after.rmse)

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,27 @@ UPYDNET_TASK = Task(
     outputs=(OutputSpec("disparity", "disparity", "berhu", "tof", fb=80.0, max_depth=20.0),),
 )
 
-MCUNET_TASK = Task(
+CLASS_TASK = Task(
     inputs=(InputSpec("image", scale=1 / 255),),
     outputs=(OutputSpec("class", "class", "cross_entropy", "truth"),),
 )
 
-ZOO = ("mcunet", "upydnet")
+# Disparities of rooms are about 1 with this fb, so that the three outputs are of one size.
+MULTITASK_OUTPUTS = (
+    OutputSpec("disparity", "disparity", "berhu", "tof", fb=2.0, max_depth=10.0),
+    OutputSpec("segments", "segmentation", "cross_entropy", "truth"),
+    OutputSpec("steer", "class", "cross_entropy", "truth"),
+)
+"""What the heads of `zoo.networks.multitask` say, in their order."""
+
+ZOO = ("ds-cnn", "mcunet", "multitask", "resnet8", "upydnet")
 """Networks that `load_zoo` knows."""
+
+
+def multitask_task(heads: Sequence[str]) -> Task:
+    """Return the task of a multi-task network with some of its heads."""
+    outputs = tuple(spec for spec in MULTITASK_OUTPUTS if spec.name in heads)
+    return Task((InputSpec("image", scale=1 / 255),), outputs)
 
 
 def load_zoo(name: str, weights: Path) -> "tuple[nn.Module, Task, tuple[int, ...]]":
@@ -41,10 +56,17 @@ def load_zoo(name: str, weights: Path) -> "tuple[nn.Module, Task, tuple[int, ...
         import torch  # noqa: F401
     except ImportError as error:
         raise UserError("exporting a torch network needs torch: pip install 'fieldtune[torch]'") from error
-    from zoo.networks import mcunet, upydnet
+    from zoo.networks import classifiers, mcunet, multitask, upydnet
 
+    if name == "multitask":
+        network = multitask.load_checkpoint(weights)
+        return network, multitask_task(tuple(network.heads)), multitask.INPUT_SHAPE
+    if name == "ds-cnn":
+        return classifiers.load_ds_cnn(weights), CLASS_TASK, classifiers.INPUT_SHAPE
+    if name == "resnet8":
+        return classifiers.load_resnet8(weights), CLASS_TASK, classifiers.INPUT_SHAPE
     if name == "mcunet":
-        return mcunet.load_checkpoint(weights), MCUNET_TASK, mcunet.INPUT_SHAPE
+        return mcunet.load_checkpoint(weights), CLASS_TASK, mcunet.INPUT_SHAPE
     return upydnet.load_checkpoint(weights), UPYDNET_TASK, upydnet.INPUT_SHAPE
 
 

@@ -1,39 +1,48 @@
-"""Pre-train µPyD-Net on rendered streets, halls, corridors and lofts.
+"""Train a network of the zoo on rendered frames.
 
-    python -m zoo.pretrain --out FILE.onnx --seed 0
+    python -m zoo.pretrain upydnet --out upydnet.onnx
+    python -m zoo.pretrain multitask --out multitask.onnx
+    python -m zoo.pretrain multitask --heads disparity,steer --width 0.5 --flat 1 --out half.pth
 
-The same seed on the same machine gives the same file. Rooms, which the demo fine-tunes to, are never rendered
-here.
+A name that ends in .pth gets the ``state_dict`` for ``zoo:NAME --weights``, any other the exported network.
+The same arguments on the same machine give the same file.
+
+µPyD-Net sees streets, halls, corridors and lofts, but no rooms, which the demo fine-tunes to. The others see
+rooms with numbers from 100,000 on: those below are for tests.
 """
 
 import argparse
+import io
 import math
+import sys
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 
-from fieldtune.console import progress, say
-from zoo import scenes
-from zoo.export import UPYDNET_TASK, export_onnx
-from zoo.networks.upydnet import INPUT_SHAPE, SLOPE, UPydNet
-from zoo.prepare import network_input, true_depth
+from fieldtune.console import say
+from fieldtune.errors import FieldtuneError, UserError
+from fieldtune.files import write_bytes
+from zoo.export import CLASS_TASK, UPYDNET_TASK, export_onnx, multitask_task
+from zoo.networks.classifiers import DsCnn, ResNet8
+from zoo.networks.folding import folded
+from zoo.networks.multitask import CHANNELS, MultiTaskNet
+from zoo.networks.upydnet import SLOPE, UPydNet
+from zoo.scenes import STEERING
+from zoo.task import Task
+from zoo.training.balance import Balance, FixedWeights, Uncertainty
+from zoo.training.loop import Schedule, train
+from zoo.training.pool import Pool, render_pool
 
-FRAMES_PER_SCENE = 10
-STRIDE = 7  # frames along the path from one pool frame to the next: neighbours teach the same
-BATCH = 16
-THREADS = 2
+INPUT_SHAPE = (1, 3, 48, 48)  # of all these networks
+WORKERS = 2
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training: so many scenes of each domain, epochs over them, first learning rate."""
+    """A part of µPyD-Net's training: so many scenes of each domain, epochs over them, first learning rate."""
 
     scenes: Mapping[str, int]
     epochs: int
@@ -46,141 +55,175 @@ STAGES = (
     Stage({"loft": 400, "hall": 50, "corridor": 25, "street": 25}, 8, 1.5e-3),
 )
 
-_FB = UPYDNET_TASK.outputs[0].fb or 0.0
-_SIDE = INPUT_SHAPE[2]
+FIRST_ROOM = 100_000
+ROOMS = 500
+EPOCHS = 25
 
 
-def berhu(output: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """Masked berHu loss, continuous at its threshold, averaged over a batch.
-
-    Each sample's disparities are divided by its largest known target; the threshold is a fifth of its largest
-    error. This is what one step with batch 1 on the board computes.
-
-    Args:
-        output: disparity (n, 1, h, w).
-        target: disparity (n, 1, h, w).
-        known: bool (n, 1, h, w); a sample without any known pixel adds nothing.
-    """
-    largest = (target * known).amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
-    error = ((output - target) / largest).abs() * known
-    threshold = 0.2 * error.detach().amax((1, 2, 3), keepdim=True) + 1e-12
-    loss = torch.where(error < threshold, error, (error**2 + threshold**2) / (2 * threshold)) * known
-    return (loss.sum((1, 2, 3)) / known.sum((1, 2, 3)).clamp(min=1)).mean()
-
-
-def render_pool(seed: int, scene_counts: Mapping[str, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Render so many scenes of each domain; return images (n, 48, 48, 3) and depths (n, 48, 48),
-    0 = sky.
-    """
-    jobs = [(domain, seed * 100_000 + k) for domain, count in scene_counts.items() for k in range(count)]
-    with ProcessPoolExecutor(THREADS, get_context("spawn")) as pool:
-        found = list(progress(pool.map(_render_scene, jobs, chunksize=4), "rendering", len(jobs)))
-    return np.concatenate([images for images, _ in found]), np.concatenate([depths for _, depths in found])
+def train_upydnet(seed: int) -> UPydNet:
+    """Render :data:`STAGES` and train µPyD-Net on them, on two threads."""
+    torch.set_num_threads(2)
+    network = fresh_upydnet(seed)
+    for number, stage in enumerate(STAGES):
+        stage_seed = seed * len(STAGES) + number
+        pool = render_pool(
+            [
+                (domain, stage_seed * 100_000 + k)
+                for domain, count in stage.scenes.items()
+                for k in range(count)
+            ],
+            UPYDNET_TASK,
+            INPUT_SHAPE[2],
+            WORKERS,
+        )
+        schedule = Schedule(stage.epochs, stage.learning_rate, batch=16)
+        train(network, UPYDNET_TASK, pool, schedule, FixedWeights({"disparity": 1.0}), stage_seed)
+    return network
 
 
-def _render_scene(job: tuple[str, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    domain, seed = job
-    frames = list(scenes.render(domain, seed, FRAMES_PER_SCENE * STRIDE)[::STRIDE])
-    images = np.stack([network_input(frame, _SIDE, _SIDE) for frame in frames])
-    return images, np.stack([true_depth(frame, _SIDE, _SIDE) for frame in frames])
-
-
-def augment(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Change the colours of images (n, 3, h, w) in [0, 1], one way a sample: the room's palette must not come
-    as a surprise.
-    """
-    count = len(image)
-
-    def draw(low: float, high: float, *shape: int) -> Tensor:
-        return torch.from_numpy(rng.uniform(low, high, (count, *shape, 1, 1)).astype(np.float32))
-
-    order = torch.from_numpy(np.stack([rng.permutation(3) for _ in range(count)]))
-    shuffled = torch.take_along_dim(image, order[:, :, None, None], 1)
-    image = torch.where(draw(0, 1, 1) < 0.5, shuffled, image)
-    grey = image.mean(1, keepdim=True)
-    image = grey + (image - grey) * draw(0, 1.5, 1)
-    image = image.clamp(0, 1) ** draw(0.7, 1.4, 1)
-    image = image * draw(0.8, 1.2, 3) * draw(0.6, 1.5, 1)
-    noise = torch.from_numpy(rng.standard_normal(image.shape, np.float32))
-    return (image + noise * draw(0, 0.02, 1)).clamp(0, 1)
-
-
-def train(
-    network: UPydNet,
-    images: NDArray[np.uint8],
-    depths: NDArray[np.float32],
-    seed: int,
-    epochs: int,
-    learning_rate: float,
-) -> None:
-    """Train `network` on a pool: Adam, one cosine to zero after a short warm-up, images mirrored and
-    recoloured.
-    """
-    rng = np.random.default_rng(seed)
-    network.train().to(memory_format=torch.channels_last)  # a quarter faster on a CPU
-    optimizer = torch.optim.Adam(network.parameters(), learning_rate)
-    steps = epochs * (len(images) // BATCH)
-    warm_up = min(200, steps // 10 + 1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda k: min((k + 1) / warm_up, 0.5 + 0.5 * math.cos(math.pi * k / steps))
-    )
-    for epoch in range(epochs):
-        total = 0.0
-        order = rng.permutation(len(images))
-        for batch in progress(
-            np.split(order[: steps // epochs * BATCH], steps // epochs), f"epoch {epoch + 1}"
-        ):
-            image = torch.from_numpy(images[batch]).permute(0, 3, 1, 2).float() / 255
-            depth = torch.from_numpy(depths[batch])[:, None]
-            mirrored = torch.from_numpy(rng.random((len(batch), 1, 1, 1)) < 0.5)
-            image, depth = (
-                torch.where(mirrored, image.flip(3), image),
-                torch.where(mirrored, depth.flip(3), depth),
-            )
-            known = depth > 0
-            target = torch.where(known, _FB / depth.clamp(min=1e-3), torch.zeros(()))
-            loss = berhu(network(augment(image, rng)), target, known)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += float(loss.detach())
-        say(f"epoch {epoch + 1} of {epochs}: loss {total / (steps // epochs):.4f}")
-    network.to(memory_format=torch.contiguous_format).eval()
-
-
-def fresh_network(seed: int) -> UPydNet:
-    """µPyD-Net with He's initialisation, whose output starts about the pool's usual disparities.
+def fresh_upydnet(seed: int) -> UPydNet:
+    """Return µPyD-Net with He's initialisation, whose output starts about the pool's usual disparities.
 
     Torch's own initialisation lets the signal fade over 17 layers without normalisation.
     """
     torch.manual_seed(seed)
     network = UPydNet()
     for layer in network.modules():
-        if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
-            torch.nn.init.kaiming_normal_(layer.weight, SLOPE)
-            torch.nn.init.zeros_(layer.bias)
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight, SLOPE)
+            nn.init.zeros_(layer.bias)
     with torch.no_grad():
         network.decoder2.conv2.weight.mul_(5)
         network.decoder2.conv2.bias.fill_(8)
     return network
 
 
-def main() -> None:
-    """Render, train, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="the ONNX file to write")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    torch.set_num_threads(THREADS)
-    torch.set_flush_denormal(True)  # channels that fade would slow every epoch down more
-    network = fresh_network(arguments.seed)
-    for number, stage in enumerate(STAGES):
-        seed = arguments.seed * len(STAGES) + number
-        train(network, *render_pool(seed, stage.scenes), seed, stage.epochs, stage.learning_rate)
-    export_onnx(network, UPYDNET_TASK, INPUT_SHAPE, arguments.out)
+def room_pool(task: Task, rooms: int = ROOMS) -> Pool:
+    """Render the rooms that all networks but µPyD-Net learn from."""
+    jobs = [("room", FIRST_ROOM + k) for k in range(rooms)]
+    return render_pool(jobs, task, INPUT_SHAPE[2], WORKERS)
+
+
+def train_on_rooms(
+    network: nn.Module,
+    task: Task,
+    pool: Pool,
+    balance: Balance,
+    seed: int,
+    epochs: int = EPOCHS,
+    flat: float = 0.0,
+) -> None:
+    """Train a network with batch normalization, on one thread; `pool` may have labels of other tasks too."""
+    torch.set_num_threads(1)
+    train(network, task, pool, Schedule(epochs, 2e-3, batch=32, flat=flat), balance, seed)
+
+
+def fresh(name: str, seed: int, heads: tuple[str, ...], width: float) -> tuple[nn.Module, Task]:
+    """Return an untrained "multitask", "ds-cnn" or "resnet8", and its task."""
+    torch.manual_seed(seed)
+    if name == "multitask":
+        return MultiTaskNet(heads, width), multitask_task(heads)
+    return (DsCnn if name == "ds-cnn" else ResNet8)(len(STEERING), width), CLASS_TASK
+
+
+def main(words: list[str] | None = None) -> int:
+    """Render, train, write; return the exit code."""
+    arguments = _parser().parse_args(words)
+    try:
+        network, task = _trained(arguments)
+        if arguments.out.suffix == ".pth":
+            stream = io.BytesIO()
+            torch.save(network.state_dict(), stream)
+            write_bytes(arguments.out, stream.getvalue())
+        else:
+            export_onnx(folded(network), task, INPUT_SHAPE, arguments.out)
+    except FieldtuneError as error:
+        print(f"zoo.pretrain: {error}", file=sys.stderr)
+        return error.exit_code
     say(f"wrote {arguments.out}, {arguments.out.stat().st_size:,} bytes")
+    return 0
+
+
+def _trained(arguments: argparse.Namespace) -> tuple[nn.Module, Task]:
+    if arguments.network == "upydnet":
+        return train_upydnet(arguments.seed), UPYDNET_TASK
+    network, task = fresh(arguments.network, arguments.seed, arguments.heads, arguments.width)
+    weighed = _balance(task, arguments.balance, arguments.weights)
+    pool = room_pool(task, arguments.rooms)
+    train_on_rooms(network, task, pool, weighed, arguments.seed, arguments.epochs, arguments.flat)
+    return network, task
+
+
+def _balance(task: Task, kind: str, weights: dict[str, float]) -> Balance:
+    names = [spec.name for spec in task.outputs]
+    if unknown := sorted(set(weights) - set(names)):
+        raise UserError(f"--weights names {unknown[0]}, but the outputs are {', '.join(names)}")
+    if kind == "uncertainty":
+        if weights:
+            raise UserError("--balance uncertainty learns the weights; leave out --weights")
+        return Uncertainty(task)
+    return FixedWeights(dict.fromkeys(names, 1.0) | weights)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m zoo.pretrain",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    networks = parser.add_subparsers(dest="network", required=True, metavar="NETWORK")
+    for name in ("upydnet", "multitask", "ds-cnn", "resnet8"):
+        network = networks.add_parser(name)
+        network.add_argument("--out", type=Path, required=True, help="the file to write, .onnx or .pth")
+        network.add_argument("--seed", type=int, default=0)
+        if name == "upydnet":
+            continue
+        network.set_defaults(heads=(), balance="fixed", weights={})
+        network.add_argument("--width", type=_positive, default=1.0, help="times the channels of every layer")
+        network.add_argument("--rooms", type=_count, default=ROOMS, help="how many to learn from")
+        network.add_argument("--epochs", type=_count, default=EPOCHS, help="how often")
+        network.add_argument(
+            "--flat", type=_positive, default=0.0, metavar="RHO", help="train in flat regions: try 0.5 to 2"
+        )
+        if name == "multitask":
+            network.add_argument(
+                "--heads", type=_heads, default=tuple(CHANNELS), help=f"of {','.join(CHANNELS)}"
+            )
+            network.add_argument("--balance", choices=("fixed", "uncertainty"), default="uncertainty")
+            network.add_argument(
+                "--weights",
+                type=_weights,
+                default={},
+                help="fixed ones, such as disparity=10,steer=0.5; else 1",
+            )
+    return parser
+
+
+def _heads(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _weights(text: str) -> dict[str, float]:
+    pairs = (part.partition("=") for part in text.split(","))
+    return {name: _positive(number) for name, _, number in pairs}
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
 
 
 if __name__ == "__main__":
-    main()
+    torch.set_flush_denormal(True)  # channels that fade would slow every epoch down more
+    sys.exit(main())

@@ -13,7 +13,7 @@ HELP = "turn a zoo network and its checkpoint into an ONNX file that carries its
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``fieldtune export``."""
-    parser.add_argument("network", help="which network: zoo:upydnet or zoo:mcunet")
+    parser.add_argument("network", help="zoo:upydnet, zoo:multitask, zoo:mcunet, zoo:ds-cnn or zoo:resnet8")
     parser.add_argument(
         "--weights", type=Path, required=True, help="its checkpoint, a state_dict saved by torch.save"
     )

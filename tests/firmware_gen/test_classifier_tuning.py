@@ -19,9 +19,10 @@ from firmware_gen.project import load_network, plan_network
 from firmware_gen.update import parse_update
 from quantize.float_network import read_network
 from quantize.pipeline import Options, quantize_network
-from zoo.export import MCUNET_TASK, export_onnx
+from zoo.export import CLASS_TASK, export_onnx
 from zoo.frames import Frame, Frames
-from zoo.networks.mcunet import Block, McuNet, folded
+from zoo.networks.folding import folded
+from zoo.networks.mcunet import Block, McuNet
 
 BLOCKS = (
     Block(8, 8, 3),
@@ -73,7 +74,7 @@ def pretrained() -> McuNet:
 def plan(pretrained: McuNet, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """The int8 network with the update, calibrated on images of the first camera."""
     folder = tmp_path_factory.mktemp("classifier")
-    export_onnx(pretrained, MCUNET_TASK, (1, 3, SIDE, SIDE), folder / "float.onnx")
+    export_onnx(pretrained, CLASS_TASK, (1, 3, SIDE, SIDE), folder / "float.onnx")
     images = textures.draw(64, 6, second_camera=False).images
     frames = Frames.of([Frame(image, None, None, None, str(number)) for number, image in enumerate(images)])
     result = quantize_network(read_network(folder / "float.onnx", None), frames, Options("onnxruntime"))

@@ -1,6 +1,5 @@
 """What quantization does before and after calibration, against ONNX Runtime on the file that was given."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from tiny import tiny_frames, write_tiny
 from fieldtune.errors import UserError
 from quantize.equalize import equalize
 from quantize.float_network import FloatNetwork, Values, pixels, read_network, run
-from quantize.losses import loss, task_loss
+from quantize.losses import task_loss
 from quantize.onnx_writer import float_model, quantized_model
 from quantize.onnxruntime_backend import calibrate
 from quantize.parameters import covering, limits, nearest
@@ -23,7 +22,7 @@ from quantize.round_weights import round_weights
 from quantize.scheme import divide
 from quantize.torch_module import GraphModule
 from quantize.training_set import labelled
-from zoo.task import LOSSES
+from zoo.training.losses import loss
 
 Write = Callable[[Path], Path]
 WRITERS = (*NETWORKS, write_tiny)
@@ -129,26 +128,6 @@ def test_a_range_is_covered_and_zero_exact() -> None:
         assert bottom <= min(low, high, 0) + found.scale / 2
         assert top >= max(low, high, 0) - found.scale / 2
         assert nearest(np.zeros(1, np.float32), found)[0] == 0
-
-
-@pytest.mark.parametrize("kind", LOSSES)
-def test_losses_equal_those_that_the_boards_are_held_against(kind: str) -> None:
-    path = Path(__file__).parents[1] / "firmware_gen" / "references.py"
-    spec = importlib.util.spec_from_file_location("board_references", path)
-    assert spec is not None
-    assert spec.loader is not None
-    references = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(references)
-    random = torch.Generator().manual_seed(5)
-    prediction = torch.randn(3, 4, 5, 6, generator=random).double()
-    labels = torch.rand(3, 1 if kind == "cross_entropy" else 4, 5, 6, generator=random).double() * 4
-    masks = torch.rand(labels.shape, generator=random) < 0.7
-    masks[2] = False
-    if kind == "cross_entropy":
-        labels = labels.floor()
-    samples = zip(prediction.split(1), labels.split(1), masks.split(1), strict=True)
-    expected = torch.stack([references.LOSSES[kind](p, t, m) for p, t, m in samples]).mean()
-    torch.testing.assert_close(loss(kind, prediction, labels, masks), expected)
 
 
 def test_layers_without_weights_follow_their_readers_into_float(tmp_path: Path) -> None:

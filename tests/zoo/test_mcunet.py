@@ -9,6 +9,7 @@ from torch import nn  # noqa: E402
 
 from zoo.export import load_zoo  # noqa: E402
 from zoo.networks import mcunet  # noqa: E402
+from zoo.networks.folding import folded  # noqa: E402
 
 
 def test_parameters_and_macs_are_the_published_ones() -> None:
@@ -43,7 +44,7 @@ def test_folding_changes_nothing_but_rounding() -> None:
     network.train()(images)
     with torch.no_grad():
         before = network.eval()(images)
-        after = mcunet.folded(network)(images)
+        after = folded(network)(images)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     assert (before - after).abs().max() < 1e-4 * before.abs().max()
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from zoo.networks.checkpoint import check_state, read_state
+from zoo.networks.folding import folded
 
 INPUT_SHAPE = (1, 3, 128, 128)
 STEM = 16
@@ -100,21 +100,6 @@ def scaled(width: float, blocks: Sequence[Block] = BLOCKS) -> tuple[Block, ...]:
     return tuple(
         replace(block, inner=channels(block.inner), channels=channels(block.channels)) for block in blocks
     )
-
-
-def folded(network: McuNet) -> McuNet:
-    """Return `network`, for inference, with its batch normalizations folded into the layers before them.
-
-    So the layers of an exported file have the names that they have here, and biases that can learn.
-    """
-    network.eval()
-    for module in network.modules():
-        for name, layer in list(module.named_children()):
-            norm = getattr(module, f"{name}_norm", None)
-            if isinstance(norm, nn.BatchNorm2d):
-                setattr(module, name, fuse_conv_bn_eval(layer, norm))
-                setattr(module, f"{name}_norm", nn.Identity())
-    return network
 
 
 def random_network(classes: int, seed: int = 0, side: int = 128, width: float = 1.0) -> McuNet:

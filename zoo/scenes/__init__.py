@@ -1,5 +1,5 @@
-"""Rendered data: frames with metric depth, a class for each pixel and 8x8 ToF readings, from nothing but a
-seed.
+"""Rendered data: frames with metric depth, a class for each pixel, 8x8 ToF readings and where to steer, from
+nothing but a seed.
 
 Domains far apart in scale and look. What our weights are pre-trained on: `street`, `hall` and `corridor`
 (some ten metres and more) and `loft`, which is furnished like a room, half as large again and in any
@@ -16,8 +16,9 @@ from zoo.frames import Frame, Frames
 from zoo.scenes import camera, indoors, outdoors, sensor
 from zoo.scenes.builder import Path
 from zoo.scenes.geometry import CLASS, CLASSES, Scene
+from zoo.scenes.steering import STEERING, steering
 
-__all__ = ["CLASSES", "DEMO_SCENE", "DOMAINS", "SOURCE_DOMAINS", "DemoScene", "render"]
+__all__ = ["CLASSES", "DEMO_SCENE", "DOMAINS", "SOURCE_DOMAINS", "STEERING", "DemoScene", "render"]
 
 DOMAINS: dict[str, Callable[[np.random.Generator], tuple[Scene, Path]]] = {
     "street": outdoors.street,
@@ -34,8 +35,8 @@ def render(domain: str, seed: int, count: int, size: int = 96) -> Frames:
     it is asked for.
 
     The same domain, seed, frame number and size give the same frame. Depth is z-depth in metres, 0 where
-    there is only sky; `classes` index :data:`CLASSES`; the ToF reading is in the sensor's own zone order, see
-    :data:`sensor.GEOMETRY`.
+    there is only sky; `classes` index :data:`CLASSES`, `target` indexes :data:`STEERING`; the ToF reading is
+    in the sensor's own zone order, see :data:`sensor.GEOMETRY`.
 
     Raises:
         DataError: there is no such domain.
@@ -51,7 +52,9 @@ def render(domain: str, seed: int, count: int, size: int = 96) -> Frames:
         classes = scene.classes[hits.box, hits.face]
         depth = np.where(classes == CLASS["sky"], 0, hits.distance).astype(np.float32)
         rgb = camera.expose(camera.paint(scene, pose, hits), rng)
-        return Frame(rgb, depth, classes, sensor.measure(depth, rng), f"{domain} {seed}, frame {number}")
+        tof = sensor.measure(depth, rng)
+        target = np.array([steering(depth)], np.float32)
+        return Frame(rgb, depth, classes, tof, f"{domain} {seed}, frame {number}", target)
 
     return Frames(load, range(count), sensor.GEOMETRY)
 
