@@ -79,11 +79,11 @@ class Evaluation:
     ) -> tuple[dict[str, Any], Shown]:
         """Return ``outputs``: of each ``before``, ``after``, ``baselines``, ``unchanged``.
 
-        ``unchanged`` tells whether all predictions have the same bits before and after; depth has all of its
-        metrics, ``pooled`` over pixels and averaged ``per_image``. ``before``, ``after`` and ``baselines``
-        beside ``outputs`` are those of the first depth, without one of the first output, which ``output``
-        names. With source frames there is ``source`` as well: the same without baselines, and how many
-        ``frames``. Outputs of which no frame says what they should be are left out.
+        ``unchanged`` tells whether all predictions have the same bits before and after. ``before``, ``after``
+        and ``baselines`` beside it are those of the first depth, without one of the first output, which
+        ``output`` names. With source frames there is ``source`` as well: the same without baselines, and how
+        many ``frames``. Outputs of which no frame says what they should be are left out. In ``outputs``,
+        depth has all of its metrics, ``pooled`` over pixels and averaged ``per_image``.
 
         Args:
             device: a board with the plan's firmware; it is left with `weights`.
@@ -106,11 +106,10 @@ class Evaluation:
             scaled = dict(zip(some, untuned[name], strict=True))
             baselines = judge.baselines(self._training, seen, scaled, before[name])
             outputs[name] = judge.results(before[name], after[name], baselines)
-        of_main = self._of_main(outputs, ("before", "after", "baselines"))
-        judged = {**of_main, "outputs": outputs, **self._forgotten(knew, knows)}
-        return judged, self._shown(before, after)
+        judged = {**self._of_main(outputs, "before", "after", "baselines"), "outputs": outputs}
+        return {**judged, **self._forgotten(knew, knows)}, self._shown(before, after)
 
-    def _of_main(self, outputs: Mapping[str, dict[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
+    def _of_main(self, outputs: Mapping[str, dict[str, Any]], *keys: str) -> dict[str, Any]:
         """Return what is said of the output that stands for the network."""
         depths = [spec.name for spec in self._task.outputs if spec.name in outputs and _is_depth(spec)]
         main = next(iter((*depths, *outputs)))
@@ -122,8 +121,8 @@ class Evaluation:
         outputs = {
             name: judge.results(before[name], after[name], {}) for name, judge in self._source_judges.items()
         }
-        of_main = self._of_main(outputs, ("before", "after"))
-        return {"source": {"frames": len(self._source), **of_main, "outputs": outputs}}
+        judged = self._of_main(outputs, "before", "after")
+        return {"source": {"frames": len(self._source), **judged, "outputs": outputs}}
 
     def _predict(self, device: Device, frames: Sequence[Frame], what: str) -> dict[str, Maps]:
         """Return each output over all frames, (frames, height, width, channels)."""
@@ -207,16 +206,17 @@ class Judge:
         """Return the metrics ``before`` and ``after``, those of the ``baselines``, and ``unchanged``.
 
         Of depth these are the headline; all are in ``pooled`` and ``per_image``, by the same names.
+        Unchanged are predictions that have the same bits before and after.
 
         Args:
             before: the untuned network's output, (frames, height, width, channels).
             after: the tuned network's, likewise.
             baselines: depth maps, as :meth:`baselines` returns them.
         """
-        same = before.tobytes() == after.tobytes()
+        unchanged = before.tobytes() == after.tobytes()
         if not _is_depth(self.spec):
-            named = {"before": self._metrics(before), "after": self._metrics(after)}
-            return {**named, "baselines": {}, "unchanged": same}
+            found = {"before": self._metrics(before), "after": self._metrics(after), "baselines": {}}
+            return {**found, "unchanged": unchanged}
         depths = {"before": self.depth(before), "after": self.depth(after), **baselines}
         pooled = {name: _named(depth_metrics(depth, self.truth)) for name, depth in depths.items()}
         images = {name: _named(depth_metrics_per_image(depth, self.truth)) for name, depth in depths.items()}
@@ -225,7 +225,7 @@ class Judge:
             "before": headline.pop("before"),
             "after": headline.pop("after"),
             "baselines": headline,
-            "unchanged": same,
+            "unchanged": unchanged,
             "pooled": pooled,
             "per_image": images,
         }

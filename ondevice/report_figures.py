@@ -217,16 +217,18 @@ def loss_curve(name: str, step: NDArray[np.int64], loss: NDArray[np.float64]) ->
     Args:
         name: the loss's name.
         step: (n,), rising, n >= 1.
-        loss: (n,); NaN where there was no label; values that are not finite are left out.
+        loss: (n,); NaN where there was no label. What is not finite is left out.
     """
+    last, steps = int(step[-1]), len(step)
+    step, loss = step[~np.isnan(loss)], loss[~np.isnan(loss)]
+    if loss.size == 0:
+        return absent(f"curve of {name}", "no frame had a label for it")
     finite = loss[np.isfinite(loss)]
-    unlabelled = int(np.isnan(loss).sum())
     if finite.size == 0:
-        why = "none of its values is finite, the network has diverged"
-        return absent(f"curve of {name}", "no frame had a label for it" if unlabelled == loss.size else why)
+        return absent(f"curve of {name}", "none of its values is finite, the network has diverged")
     low, high = float(finite.min()), float(finite.max())
     y = log_axis(name, low, high) if low > 0 and high / low > 20 else linear_axis(name, min(low, 0.0), high)
-    x = step_axis("training step", int(step[-1]))
+    x = step_axis("training step", last)
     window = median_window(len(step))
     median = running_median(loss, window)
     drawing = _grid(y) + _lines("raw", x, y, step, loss) + _lines("median", x, y, step, median)
@@ -234,11 +236,10 @@ def loss_curve(name: str, step: NDArray[np.int64], loss: NDArray[np.float64]) ->
     alt = f"{name} over {len(step)} steps; its running median goes from {seen[0]:.3g} to {seen[-1]:.3g}."
     signs = key(("line raw", f"{name}, every step"), ("line median", f"running median over {window} steps"))
     notes = ["Logarithmic scale."] if y.logarithmic else []
-    if unlabelled:
-        notes.append(f"{unlabelled} of {loss.size} steps had no label for it.")
-    if finite.size + unlabelled < loss.size:
-        beyond = loss.size - finite.size - unlabelled
-        notes.append(f"{beyond} of {loss.size} values are not finite and not drawn.")
+    if loss.size < steps:
+        notes.append(f"{steps - loss.size} of {steps} steps had no label for it.")
+    if finite.size < loss.size:
+        notes.append(f"{loss.size - finite.size} of {loss.size} values are not finite and not drawn.")
     caption = f"<figcaption>{' '.join(notes)}</figcaption>" if notes else ""
     return f"<figure>{signs}{plot('curve-height', drawing, alt, x, y)}{caption}</figure>"
 

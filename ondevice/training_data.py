@@ -39,14 +39,18 @@ def inputs(frame: Frame, task: Task, graph: Graph) -> dict[str, NDArray[Any]]:
 
 
 def sample(frame: Frame, task: Task, graph: Graph, geometry: TofGeometry) -> Sample | None:
-    """Return inputs, labels and masks of one frame, by the board's names; None when no output has a label.
+    """Return inputs, labels and masks of one frame, by the board's names; None when it teaches nothing.
+
+    That is when no loss has a label whose gradient reaches something that learns.
 
     Raises:
         DataError: the frame lacks what labels are made from, or has a class that its output has not.
     """
     shapes = {spec.name: graph.shape(spec.name) for spec in task.learned}
     found = labels(frame, task.learned, shapes, geometry)
-    if not any(found.values()):
+    if not any(
+        known and _teaches(name, graph) for known, name in zip(found.values(), graph.labels, strict=True)
+    ):
         return None
     arrays: dict[str, NDArray[Any]] = {}
     for known, name, mask_name in zip(found.values(), graph.labels, graph.masks, strict=True):
@@ -61,6 +65,12 @@ def sample(frame: Frame, task: Task, graph: Graph, geometry: TofGeometry) -> Sam
     return {**inputs(frame, task, graph), **arrays}
 
 
+def _teaches(label: str, graph: Graph) -> bool:
+    """Tell whether the gradient of the label's loss is used."""
+    (loss,) = graph.consumers(label)
+    return bool(graph.consumers(loss.outputs[0]))
+
+
 def labelled(sample: Sample, graph: Graph) -> tuple[bool, ...]:
     """Tell of each loss whether the sample has a label for it."""
     return tuple(bool(sample[mask].any()) for mask in graph.masks)
@@ -69,7 +79,7 @@ def labelled(sample: Sample, graph: Graph) -> tuple[bool, ...]:
 class TrainingSamples:
     """The samples of a session in the order of its steps: file order or shuffled, wrapping round.
 
-    Frames without a valid label are passed over and listed in `skipped`.
+    Frames that teach nothing are passed over and listed in `skipped`.
     """
 
     def __init__(

@@ -70,8 +70,8 @@ def tune(
         if evaluation:
             with open_twin(plan, device, session.log) as (judge, _):
                 judged, shown = evaluation.run(judge, weights, trainer.seen)
-            if shown.depth:
-                session.save_predictions(**vars(shown.depth))
+            if depth := shown.depth:
+                session.save_predictions(depth.rgb, depth.truth, depth.before, depth.after)
             if shown.segmentations:
                 session.save_segmentations(shown.segmentations)
         if options.keep:

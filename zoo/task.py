@@ -41,6 +41,9 @@ LOSSES_OF_KIND: Mapping[str, tuple[str, ...]] = {
 }
 """The losses that each kind of output may have; the first is the default."""
 
+NO_LABELS = "none"
+"""The `labels` of an output that is predicted and judged, but never learned from."""
+
 CROPS: Mapping[str, tuple[float, float, float, float]] = {
     "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
     "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),
@@ -50,9 +53,6 @@ CROPS: Mapping[str, tuple[float, float, float, float]] = {
 
 Garg et al. 2016 and Eigen et al. 2014 for KITTI, Eigen's for NYUv2; the numbers are those of published code.
 """
-
-NO_LABELS = "none"
-"""The `labels` of an output that is predicted and judged, but never learned from."""
 
 _DEFAULT_MAX_DEPTH = 20.0
 _WEIGHTS = (1e-6, 1e6)  # float32 keeps its precision on both sides

@@ -134,6 +134,7 @@ def test_classes(case: Case) -> None:
     assert judge.baselines(TRAINING, [0], {}, prediction) == {}
     found = judge.results(prediction, prediction[..., ::-1], {})
     assert set(found) == {"before", "after", "baselines", "unchanged"}
+    assert not found["unchanged"]
     assert found["before"] == pytest.approx(expected)
     assert found["after"] != found["before"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from html_page import Page
-from tiny import tiny_frames
+from tiny import tiny_frames, tiny_task, write_tiny
 from tuning import FRAMES, HELD_OUT, STEPS, Case
 
 from fieldtune.commands.tune import print_results
@@ -16,6 +16,7 @@ from ondevice.device import Hyper
 from ondevice.replay import Replay
 from ondevice.session import Session
 from zoo.frames import Frames
+from zoo.task import Task, format_task
 
 HEADS = ("segments", "depth", "kind")
 ALL = "dec*,segments*,depth*,kind*"
@@ -98,8 +99,17 @@ def test_with_several_samples_an_update_a_task_counts_where_it_has_a_label(tmp_p
 def test_a_head_that_learns_alone_is_said_to_leave_the_others_as_they_were(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    case = Case.make(tmp_path, heads=HEADS, update="depth*")
-    results = case.tune(tmp_path / "session", frames=TARGET)
+    task = tiny_task(HEADS)
+    still = [
+        dataclasses.replace(spec, labels="none") if spec.name == "kind" else spec for spec in task.outputs
+    ]
+    (tmp_path / "net.task.toml").write_text(format_task(Task(task.inputs, tuple(still))))
+    case = Case.make(tmp_path, update="depth*", model=write_tiny(tmp_path / "net.onnx", HEADS))
+    results = case.tune(tmp_path / "session")
+    assert Session.open(tmp_path / "session").curve().loss_names == ("segments", "depth")
+    # The frame that the sensor sees nothing in has classes, but none of what learns heeds them.
+    assert results["skipped_frames"] == 1
+    assert results["labelled_steps"]["depth"] == STEPS
     outputs = results["outputs"]
     assert {head: found["unchanged"] for head, found in outputs.items()} == {
         "segments": True,
