@@ -1,0 +1,135 @@
+"""What a float network would take on a board in int8, from the planner, without calibrating it.
+
+Scales do not matter to RAM and instructions, and to flash only where a kernel proves a short rounding exact;
+so every tensor gets the same one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from boards import Board
+from firmware_gen.graph import Array, Graph, Shape
+from firmware_gen.limits import allowed_ram
+from firmware_gen.plan import Plan, find_plan
+from firmware_gen.project import Network, load_network, plan_network
+from firmware_gen.update import UpdatePlan, parse_update
+from quantize.onnx_writer import quantized_model
+from quantize.parameters import QuantizedGraph, covering
+from quantize.scheme import divide
+from zoo.task import Task
+
+ENDLESS = 1 << 40  # bytes
+METRICS = ("ram", "flash", "instructions")
+"""What goals can be set for, in the order in which they are told."""
+
+_INFERENCE = parse_update(None)
+_Shapes = tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a network takes on a board.
+
+    Args:
+        ram: bytes of static RAM of the firmware that infers.
+        flash: bytes: constants, and the code by estimate.
+        instructions: of an inference, by estimate.
+        backward_ram: bytes of static RAM of the firmware that also learns; None where nothing does.
+    """
+
+    ram: int
+    flash: int
+    instructions: float
+    backward_ram: int | None = None
+
+    def of(self, metric: str) -> float:
+        """Return what counts for a goal: of RAM, that of the firmware that learns if there is one."""
+        if metric == "ram" and self.backward_ram is not None:
+            return self.backward_ram
+        found: float = getattr(self, metric)
+        return found
+
+
+class CostModel:
+    """Asks the planner, once for each set of shapes."""
+
+    def __init__(self, task: Task, board: Board, update: UpdatePlan, ram_limit: int | None = None) -> None:
+        """Use `update` for the firmware that learns, if it names layers.
+
+        Args:
+            task: of the networks that will be asked for.
+            board: where they would run.
+            update: what would learn there.
+            ram_limit: bytes of static RAM that the firmware may take, where that is less than the board has.
+        """
+        self._task, self._update = task, update
+        self._limit = allowed_ram(board, ram_limit)
+        regions = tuple(dataclasses.replace(region, bytes=ENDLESS) for region in board.regions)
+        self._board = dataclasses.replace(board, regions=regions)
+        self._whole: dict[_Shapes, Costs] = {}
+        self._planned: dict[_Shapes, Costs] = {}
+
+    def whole(self, graph: Graph) -> Costs:
+        """Return what `graph`, simplified and in float, would take in int8 with all layers made whole.
+
+        It takes a fraction of a second, where `planned` may take many.
+
+        Raises:
+            UserError: the update plan names nothing.
+            ModelError: an operator cannot be quantized.
+        """
+        key = _shapes(graph)
+        if key not in self._whole:
+            inference, training = self._plans(graph)
+            backward = None if training is None else training.ram_bytes
+            flash = sum(inference.flash.values())
+            self._whole[key] = Costs(inference.ram_bytes, flash, inference.instructions, backward)
+        return self._whole[key]
+
+    def planned(self, graph: Graph) -> Costs:
+        """Return what the planner comes to within the limit, or the least RAM that it finds: see `whole`."""
+        key, costs = _shapes(graph), self.whole(graph)
+        if key not in self._planned:
+            if max(costs.ram, costs.backward_ram or 0) > self._limit:
+                inference, training = self._plans(graph)
+                backward = None if training is None else self._fitted(training)
+                costs = dataclasses.replace(costs, ram=self._fitted(inference), backward_ram=backward)
+            self._planned[key] = costs
+        return self._planned[key]
+
+    def _plans(self, graph: Graph) -> tuple[Plan, Plan | None]:
+        network = int8_network(graph, self._task)
+        inference = plan_network(network, self._board, _INFERENCE)
+        return inference, plan_network(network, self._board, self._update) if self._update.patterns else None
+
+    def _fitted(self, plan: Plan) -> int:
+        if plan.ram_bytes <= self._limit:
+            return plan.ram_bytes
+        return find_plan(plan.graph, self._board, self._limit).ram_bytes
+
+
+def _shapes(graph: Graph) -> _Shapes:
+    return tuple(graph.shape(op.outputs[0]) for op in graph.ops)
+
+
+def int8_network(graph: Graph, task: Task) -> Network:
+    """Return `graph` as it would be read from a quantized file whose scales say nothing."""
+    scheme = divide(graph)
+    pixels = {spec.name: covering(spec.bias, 255 * spec.scale + spec.bias) for spec in task.inputs}
+    activations = {name: pixels.get(name) or covering(-1, 1) for name in scheme.tensors}
+    convolutions = (op for op in scheme.graph.ops if op.kind == "conv2d")
+    scales = {op.constants[0]: _ones(scheme.graph, op.constants[0]) for op in convolutions}
+    with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
+        path = Path(folder) / "network.onnx"
+        path.write_bytes(quantized_model(QuantizedGraph(scheme.graph, activations, scales), task))
+        return load_network(path)
+
+
+def _ones(graph: Graph, weight: str) -> Array:
+    return np.full(graph.constants[weight].value.shape[3], 2.0**-7, np.float32)
