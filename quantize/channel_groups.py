@@ -2,7 +2,9 @@
 
 Channels that are added, or pass through a depthwise convolution, can only go together, and with them the
 filters that make them and the weights that read them. torch-pruning finds which these are from a trace of the
-network; what is removed here is removed from the graph's own constants.
+network. It does not know what must stay, and takes a map that is concatenated with itself for one part; so
+every group is followed through the graph before it is believed. What is removed is removed from the graph's
+own constants.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ from typing import Literal
 import numpy as np
 import torch
 import torch_pruning
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import nn
 
 from firmware_gen.graph import Array, Constant, Graph, Op, check
 from firmware_gen.operators.conv2d import ConvAttrs
-from quantize.torch_module import Conv, DepthwiseConv, GraphModule, Mixing, is_depthwise
+from quantize.torch_module import Conv, DepthwiseConv, GraphModule, is_depthwise
 
 Side = Literal["in", "out"]
 Removed = dict[tuple[str, Side], set[int]]
@@ -58,28 +61,25 @@ def channel_groups(graph: Graph) -> tuple[ChannelGroup, ...]:
     Raises:
         ModelError: an operator has no counterpart in torch.
     """
-    traced = _Traced(graph)
+    module = GraphModule(graph, {})
+    names = {module.get_submodule(f"layer{k}"): op.name for k, op in enumerate(graph.ops)}
     images = [torch.zeros(1, graph.shape(x)[2], *graph.shape(x)[:2]) for x in graph.inputs]
-    filters, depthwise, borders = _Filters(), _DepthwiseFilters(), _Filters()
-    kinds = {Conv: filters, DepthwiseConv: depthwise, Mixing: borders}
+    kinds = {Conv: _Filters(), DepthwiseConv: _DepthwiseFilters()}
     with torch.enable_grad():
         tracer = torch_pruning.DependencyGraph().build_dependency(
-            traced, [image.requires_grad_() for image in images], customized_pruners=kinds, verbose=False
+            module, images, customized_pruners=kinds, verbose=False
         )
-    fixed = _fixed_layers(graph)
     order = {op.name: index for index, op in enumerate(graph.ops)}
     found = []
     for group in tracer.get_all_groups(root_module_types=[Conv, DepthwiseConv]):
-        items = [item for item in group.items if isinstance(item.dep.target.module, Conv | Mixing)]
-        if any(isinstance(item.dep.target.module, Mixing) for item in items):
-            continue
         count = len(group.items[0].idxs)
         members = sorted(
-            {_member(item, traced, count) for item in items},
+            {_member(item, names, count) for item in group.items if item.dep.target.module in names},
             key=lambda member: (member.side == "in", order[member.layer], member.positions),
         )
-        if not any(member.layer in fixed for member in members):
-            found.append(ChannelGroup(members[0].layer, count, tuple(members)))
+        candidate = ChannelGroup(members[0].layer, count, tuple(members))
+        if _can_go(candidate, graph):
+            found.append(candidate)
     return tuple(sorted(found, key=lambda group: (order[group.name], group.members)))
 
 
@@ -141,25 +141,8 @@ def filter_sizes(graph: Graph, group: ChannelGroup, removed: Removed) -> Array:
         there = positions >= 0
         sums[there] += sizes[positions[there]]
         makers[there] += 1
-    found: Array = (sums / np.maximum(makers, 1)).astype(np.float32)
+    found: Array = (sums / makers).astype(np.float32)
     return found
-
-
-class _Traced(nn.Module):  # type: ignore[misc]
-    """The graph between borders: channels of its inputs and outputs are not to be removed."""
-
-    def __init__(self, graph: Graph) -> None:
-        super().__init__()
-        self.body = GraphModule(graph, {})
-        self.names = {self.body.get_submodule(f"layer{k}"): op.name for k, op in enumerate(graph.ops)}
-        self.starts, self.ends = (
-            nn.ModuleList(Mixing(lambda x: x * 1, graph.shape(x)[2], graph.shape(x)[2]) for x in names)
-            for names in (graph.inputs, graph.outputs)
-        )
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        outputs = self.body(*(start(x) for start, x in zip(self.starts, inputs, strict=True)))
-        return tuple(end(y) for end, y in zip(self.ends, outputs, strict=True))
 
 
 class _Filters(torch_pruning.BasePruningFunc):  # type: ignore[misc]
@@ -184,25 +167,58 @@ class _DepthwiseFilters(_Filters):
     prune_in_channels = _Filters.prune_out_channels
 
 
-def _member(item: torch_pruning._helpers.GroupItem, traced: _Traced, count: int) -> Member:
+def _member(item: torch_pruning._helpers.GroupItem, names: Mapping[nn.Module, str], count: int) -> Member:
     module = item.dep.target.module
     outwards = isinstance(module, DepthwiseConv) or item.dep.handler.__name__ == "prune_out_channels"
     positions = [-1] * count
     for root, position in zip(item.root_idxs, item.idxs, strict=True):
         positions[root] = position
-    return Member(traced.names[module], "out" if outwards else "in", tuple(positions))
+    return Member(names[module], "out" if outwards else "in", tuple(positions))
 
 
-def _fixed_layers(graph: Graph) -> set[str]:
-    """Return the layers whose channels must stay, because groups or shared weights hold them."""
-    fixed = set()
+def _can_go(group: ChannelGroup, graph: Graph) -> bool:
+    """Tell whether each channel of the group can go by itself: whatever makes and reads it is in the group.
+
+    Every channel of the group has a number, all others have 0, and the numbers are followed through the graph.
+    """
+    numbers = {x: np.zeros(graph.shape(x)[2], np.int64) for x in graph.inputs}
     for op in graph.ops:
+        taken = [numbers[x] for x in op.inputs]
+        made = np.zeros(graph.shape(op.outputs[0])[2], np.int64)
         if isinstance(op.attrs, ConvAttrs):
-            others = {name for other in graph.ops if other is not op for name in other.constants}
-            grouped = op.attrs.groups > 1 and not is_depthwise(op, graph)
-            if grouped or others & {*op.constants}:
-                fixed.add(op.name)
-    return fixed
+            made = _numbered(group, op.name, "out", made.size)
+            reads = made if is_depthwise(op, graph) else _numbered(group, op.name, "in", taken[0].size)
+            stays = _is_fixed(op, graph) and (made.any() or reads.any())
+            if stays or not np.array_equal(taken[0], reads):
+                return False
+        elif op.kind == "concat":
+            made = np.concatenate(taken)
+        elif op.kind in ("channels_first", "from_channels_first", "softmax"):
+            if any(x.any() for x in taken):
+                return False
+        else:
+            made = taken[0]
+            if not all(np.array_equal(made, x) for x in taken):
+                return False
+        numbers[op.outputs[0]] = made
+    return not any(numbers[y].any() for y in graph.outputs)
+
+
+def _numbered(group: ChannelGroup, layer: str, side: Side, count: int) -> NDArray[np.int64]:
+    numbers = np.zeros(count, np.int64)
+    for member in group.members:
+        if (member.layer, member.side) == (layer, side):
+            positions = np.array(member.positions)
+            there = positions >= 0
+            numbers[positions[there]] = np.arange(1, group.channels + 1)[there]
+    return numbers
+
+
+def _is_fixed(op: Op, graph: Graph) -> bool:
+    """Tell whether a layer must keep its channels, because groups or shared weights hold them."""
+    assert isinstance(op.attrs, ConvAttrs)
+    others = {name for other in graph.ops if other is not op for name in other.constants}
+    return not others.isdisjoint(op.constants) or (op.attrs.groups > 1 and not is_depthwise(op, graph))
 
 
 def _remaining(op: Op, graph: Graph, removed: Removed) -> list[Array]:

@@ -26,7 +26,7 @@ from zoo.frames import Frames
 SWEEP = 32
 """Frames that the choice of channels looks at, at most: it evaluates the network hundreds of times."""
 HELD_OUT = 8
-"""Of the frames that are not for the test, every so many-th is held out from training."""
+"""The last of so many parts of the frames that are not for the test is held out from training."""
 
 
 @dataclass(frozen=True)
@@ -181,14 +181,12 @@ def _parts(network: FloatNetwork, frames: Frames, test: int) -> _Parts:
             f"there are {len(frames)} frames, of which --test sets {test} apart; pruning needs "
             f"{2 * HELD_OUT} others or more, to train on and to judge by"
         )
-    chosen = frames[:count][HELD_OUT - 1 :: HELD_OUT]
-    held_out = labelled(chosen, network)
-    rest = [frames[k] for k in range(count) if k % HELD_OUT != HELD_OUT - 1]
-    thinned = held_out[:: -(-len(held_out) // SWEEP)]
+    training = count - count // HELD_OUT
+    held_out = labelled(frames[training:count], network)
     judge = Judge(network.task, held_out, "held-out frames")
     return _Parts(
-        labelled(Frames.of(rest, frames.geometry), network),
-        Judge(network.task, thinned, "held-out frames"),
+        labelled(frames[:training], network),
+        Judge(network.task, held_out[:: -(-len(held_out) // SWEEP)], "held-out frames"),
         judge,
         Judge(network.task, labelled(frames[count:], network), "test frames") if test else judge,
     )

@@ -80,7 +80,9 @@ def parse_drops(text: str, task: Task) -> dict[str, Drop]:
     found: dict[str, Drop] = {}
     others: dict[str, Drop] = {}
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(?:(?P<name>[^=]+?)\s*=)?\s*(?P<value>\d+(?:\.\d+)?)(?P<unit>%|pt)\s*", part)
+        match = re.fullmatch(
+            r"\s*(?:(?P<name>[^=]+?)\s*=)?\s*(?P<value>\d+(?:\.\d+)?)(?P<unit>%|pt)\s*", part
+        )
         if match is None:
             raise UserError(
                 f"'{part}' is no drop for --max-drop; give OUTPUT=2% (of its loss) or OUTPUT=1pt (of mIoU or "
@@ -128,9 +130,7 @@ def parse_goals(keep: Mapping[str, str], costs: Costs) -> Goals:
         if limits[name] <= 0:
             raise UserError(f"--keep-{name} {text} leaves nothing; give more than 0")
     if not limits:
-        raise UserError(
-            "there is nothing to prune for; give --keep-ram, --keep-flash or --keep-instructions"
-        )
+        raise UserError("there is nothing to prune for; give --keep-ram, --keep-flash or --keep-instructions")
     return Goals(limits)
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from boards import Isa
 from firmware_gen.graph import Array, Graph
-from firmware_gen.operators.conv2d_i8_mve import LANES
 from firmware_gen.operators.conv2d_i8_dsp import GROUP
+from firmware_gen.operators.conv2d_i8_mve import LANES
 from firmware_gen.operators.depthwise_i8_mve import CHANNELS
 from quantize.channel_groups import ChannelGroup, channel_groups, filter_sizes, removed_channels, without
 from quantize.prune_costs import Costs
@@ -28,8 +28,11 @@ TRIAL = 0.3  # of a group's channels: what ranks the groups
 MOST = 0.75  # of a group's channels go in a round at most
 LEVELS = 8  # how many shares a sweep tries in a group
 BEST = 0.8  # of the groups that a sweep has pruned stay pruned
-FIRST_BUDGET, LAST_BUDGET = 0.5, 32.0  # by which share the losses may grow in a sweep, before fine-tuning
+FIRST_BUDGET, LAST_BUDGET = 0.5, 40.0  # by which share the losses may grow in a sweep, before fine-tuning
+WIDER = 1.5  # times the budget, while a sweep does not find enough
 FIRST_SHARE = 0.06  # of the budget goes to the first group
+UNIFORM_STEPS = 200
+GOLDEN = 0.618034  # its multiples, modulo 1, are spread evenly
 LITTLE = 0.05  # weight of a cost that is no goal: it decides between groups that do the same for the goals
 
 
@@ -72,10 +75,13 @@ class Round:
         sizes = filter_sizes(self.graph, group, removed_channels(self._dropped(kept)))
         return [int(k) for k in np.argsort(-sizes, kind="stable")]
 
-    def rounded(self, group: ChannelGroup, count: float) -> int:
-        """Return how many channels a group keeps if it is to keep `count`, as the kernels like it."""
+    def rounded(self, group: ChannelGroup, count: float, dither: float = 0.0) -> int:
+        """Return how many channels a group keeps if it is to keep `count`, as the kernels like it.
+
+        `dither`, from -1/2 to 1/2, moves what lies between two multiples towards one of them.
+        """
         multiple = self._multiples[group]
-        return min(group.channels, max(round(count / multiple), 1) * multiple)
+        return min(group.channels, max(round(count / multiple + dither), 1) * multiple)
 
     def levels(self, group: ChannelGroup) -> list[int]:
         """Return the numbers of channels that a sweep tries to keep, the largest first."""
@@ -112,7 +118,7 @@ class _Pruned:
 
 
 def _pagcp(given: Round) -> Kept:
-    """Sweep with a budget that doubles until what a sweep finds is enough."""
+    """Sweep with a budget that grows until what a sweep finds is enough."""
     order = _by_contribution(given)
     budget = FIRST_BUDGET
     while True:
@@ -123,7 +129,7 @@ def _pagcp(given: Round) -> Kept:
             return _just_enough(given, found)
         if budget >= LAST_BUDGET:
             return kept
-        budget *= 2
+        budget *= WIDER
 
 
 def _by_contribution(given: Round) -> list[ChannelGroup]:
@@ -202,16 +208,20 @@ def _just_enough(given: Round, found: Sequence[_Pruned]) -> Kept:
 
 
 def _uniform(given: Round) -> Kept:
-    """Return the smallest share, the same of every group, that keeps the goals; the smallest filters go."""
+    """Return the smallest share, the same of every group, that keeps the goals; the smallest filters go.
+
+    Rounding is dithered over the groups: else all of one size would jump to the next multiple at once.
+    """
     rankings = {group: given.ranking(group, {}) for group in given.groups}
+    dither = {group: (k * GOLDEN) % 1 - 0.5 for k, group in enumerate(given.groups)}
 
     def kept(share: float) -> Kept:
         return {
-            group: ranking[: given.rounded(group, len(ranking) * (1 - share))]
+            group: ranking[: given.rounded(group, len(ranking) * (1 - share), dither[group])]
             for group, ranking in rankings.items()
         }
 
-    return _least(given, [kept(share) for share in np.linspace(0, 0.98, 99)])
+    return _least(given, [{}, *(kept(share) for share in np.linspace(0, 1, UNIFORM_STEPS))])
 
 
 def _l1(given: Round) -> Kept:

@@ -140,14 +140,6 @@ class _Function(nn.Module):  # type: ignore[misc]
         return self._function(*inputs)
 
 
-class Mixing(_Function):
-    """One behind which the channels are not those in front of it; `taken` and `given` are their numbers."""
-
-    def __init__(self, function: Callable[..., Tensor], taken: int, given: int) -> None:
-        super().__init__(function)
-        self.taken, self.given = taken, given
-
-
 def activate(y: Tensor, activation: Activation) -> Tensor:
     """Return the activated values."""
     if activation.kind == "relu":
@@ -173,17 +165,13 @@ def _layer(op: Op, graph: Graph) -> nn.Module:
     if op.kind == "resize":
         return _Function(_resize(op, graph))
     height, width, channels = graph.shape(op.outputs[0])
-    mixing: dict[str, Callable[..., Tensor]] = {
-        "channels_first": lambda x: x.reshape(-1, channels, height, width),
-        "from_channels_first": lambda x: x.reshape(-1, channels, height, width),
-        "softmax": lambda x: F.softmax(x, 1),
-    }
-    if op.kind in mixing:
-        return Mixing(mixing[op.kind], graph.shape(op.inputs[0])[2], channels)
     functions: dict[str, Callable[..., Tensor]] = {
         "activation": lambda x: activate(x, op.attrs),  # type: ignore[arg-type]
         "add": torch.add,
         "concat": lambda *parts: torch.cat(parts, 1),
+        "channels_first": lambda x: x.reshape(-1, channels, height, width),
+        "from_channels_first": lambda x: x.reshape(-1, channels, height, width),
+        "softmax": lambda x: F.softmax(x, 1),
     }
     if op.kind not in functions:
         raise ModelError(f"{op.name} of {graph.name} is a {op.kind}, which cannot be quantized")
