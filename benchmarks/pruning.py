@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -49,9 +50,8 @@ def rendered(count: int, seed: int) -> Frames:
     found = []
     for k in range(count):
         domain = pattern[order[k % len(pattern)]]
-        found += list(
-            scenes.render(domain, 1_000_000 + seed * 10_000 + k, FRAMES_PER_SCENE * STRIDE)[::STRIDE]
-        )
+        every = scenes.render(domain, 1_000_000 + seed * 10_000 + k, FRAMES_PER_SCENE * STRIDE)
+        found += list(every[::STRIDE])
     return Frames.of(found)
 
 
@@ -100,19 +100,8 @@ class Bench:
         """Quantize a float file, count its instructions on the board, and judge it."""
         quantized = model.with_suffix(".int8.onnx")
         task = ("--task", self.task_file)
-        fieldtune(
-            "quantize",
-            model,
-            "--data",
-            self.data,
-            "--test",
-            self.test,
-            "--samples",
-            SAMPLES,
-            *task,
-            "-o",
-            quantized,
-        )
+        words = ("--data", self.data, "--test", self.test, "--samples", SAMPLES, *task)
+        fieldtune("quantize", model, *words, "-o", quantized)
         counted = fieldtune("profile", quantized, "--board", self.args.board, *task)
         found = {
             "method": name,
@@ -130,20 +119,13 @@ class Bench:
         args, out = self.args, self.folder / f"{method}{seed}.onnx"
         words: list[object] = ["--keep-instructions", args.keep, "--max-drop", "1000000%", "--method", method]
         words += ["--rounds", args.rounds, "--epochs", args.epochs, "--seed", seed, "--test", self.test]
-        fieldtune(
-            "prune",
-            args.model,
-            "--data",
-            self.data,
-            "--task",
-            self.task_file,
-            "--board",
-            args.board,
-            *words,
-            "-o",
-            out,
-        )
+        words += ["--data", self.data, "--task", self.task_file, "--board", args.board]
+        fieldtune("prune", args.model, *words, "-o", out)
         return self.measured(method, seed, out)
+
+    def given(self) -> dict[str, Any]:
+        """Measure the network as it is given."""
+        return self.measured("given", 0, Path(shutil.copy(self.args.model, self.folder / "given.onnx")))
 
     def whole(self, seed: int) -> dict[str, Any]:
         """Fine-tune without pruning, and measure."""
@@ -191,14 +173,12 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args, Path(folder))
-        given = bench.measured("given", 0, args.model)
+        given = bench.given()
         with ThreadPoolExecutor(args.jobs) as pool:
             jobs = [
-                pool.submit(bench.whole, seed)
-                if method == "whole"
-                else pool.submit(bench.pruned, method, seed)
+                pool.submit(call, *key)
                 for seed in range(args.seeds)
-                for method in ("whole", *METHODS)
+                for call, *key in ((bench.whole, seed), *((bench.pruned, name, seed) for name in METHODS))
             ]
             found = [job.result() for job in jobs]
     print(table([*found, given]))

@@ -31,8 +31,8 @@ Removed = dict[tuple[str, Side], set[int]]
 class Member:
     """A layer's part in a group: channel k of the group is channel `positions[k]` of what it reads or makes.
 
-    Where only some channels of the group reach the layer, the others are -1. Of a depthwise convolution, whose
-    filters are the channels, the side is "out".
+    Where only some channels of the group reach the layer, the others are -1. Of a depthwise convolution,
+    whose filters are the channels, the side is "out".
     """
 
     layer: str
@@ -179,7 +179,8 @@ def _member(item: torch_pruning._helpers.GroupItem, names: Mapping[nn.Module, st
 def _can_go(group: ChannelGroup, graph: Graph) -> bool:
     """Tell whether each channel of the group can go by itself: whatever makes and reads it is in the group.
 
-    Every channel of the group has a number, all others have 0, and the numbers are followed through the graph.
+    Every channel of the group has a number, all others have 0, and the numbers are followed through the
+    graph.
     """
     numbers = {x: np.zeros(graph.shape(x)[2], np.int64) for x in graph.inputs}
     for op in graph.ops:

@@ -1,7 +1,7 @@
 """What a float network would take on a board in int8, from the planner, without calibrating it.
 
-Scales do not matter to RAM and instructions, and to flash only where a kernel proves a short rounding exact;
-so every tensor gets the same one.
+What scales are does not matter to RAM and instructions, and to flash only where a kernel proves a short
+rounding exact; so any will do that are equal and different where calibration would have them so.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from boards import Board
-from firmware_gen.graph import Array, Graph, Shape
+from firmware_gen.graph import Array, Graph, Quantization, Shape
 from firmware_gen.limits import allowed_ram
+from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.plan import Plan, find_plan
 from firmware_gen.project import Network, load_network, plan_network
 from firmware_gen.update import UpdatePlan, parse_update
+from firmware_gen.window import Activation
 from quantize.onnx_writer import quantized_model
 from quantize.parameters import QuantizedGraph, covering
-from quantize.scheme import divide
+from quantize.scheme import Scheme, divide
 from zoo.task import Task
 
 ENDLESS = 1 << 40  # bytes
@@ -119,17 +121,38 @@ def _shapes(graph: Graph) -> _Shapes:
 
 
 def int8_network(graph: Graph, task: Task) -> Network:
-    """Return `graph` as it would be read from a quantized file whose scales say nothing."""
+    """Return `graph` as it would be read from a quantized file with other scales."""
     scheme = divide(graph)
-    pixels = {spec.name: covering(spec.bias, 255 * spec.scale + spec.bias) for spec in task.inputs}
-    activations = {name: pixels.get(name) or covering(-1, 1) for name in scheme.tensors}
     convolutions = (op for op in scheme.graph.ops if op.kind == "conv2d")
-    scales = {op.constants[0]: _ones(scheme.graph, op.constants[0]) for op in convolutions}
+    scales = {op.constants[0]: _alike(scheme.graph.constants[op.constants[0]].value) for op in convolutions}
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
         path = Path(folder) / "network.onnx"
-        path.write_bytes(quantized_model(QuantizedGraph(scheme.graph, activations, scales), task))
+        path.write_bytes(quantized_model(QuantizedGraph(scheme.graph, _ranges(scheme, task), scales), task))
         return load_network(path)
 
 
-def _ones(graph: Graph, weight: str) -> Array:
-    return np.full(graph.constants[weight].value.shape[3], 2.0**-7, np.float32)
+def _alike(weight: Array) -> Array:
+    """Return a scale for each output channel."""
+    return np.full(weight.shape[3], 2.0**-7, np.float32)
+
+
+def _ranges(scheme: Scheme, task: Task) -> dict[str, Quantization]:
+    """Return quantizations that differ where calibration would make them differ, and clamp where it would."""
+    found = {spec.name: covering(spec.bias, 255 * spec.scale + spec.bias) for spec in task.inputs}
+    groups = scheme.groups()
+    for index, name in enumerate(scheme.tensors):
+        if name not in found:
+            group = next((group for group in groups if name in group), {name})
+            low = min(_lowest(scheme.graph, other) for other in group)
+            found |= dict.fromkeys(group, covering(low, 1 + index / 256))
+    return {name: found[name] for name in scheme.tensors}
+
+
+def _lowest(graph: Graph, tensor: str) -> float:
+    """Return 0 for what an activation keeps from being negative, else -1."""
+    producer = graph.producer(tensor)
+    attrs = None if producer is None else producer.attrs
+    activation = attrs.activation if isinstance(attrs, ConvAttrs) else attrs
+    if not isinstance(activation, Activation):
+        return -1.0
+    return 0.0 if activation.kind == "relu" or (activation.kind == "clip" and activation.a >= 0) else -1.0

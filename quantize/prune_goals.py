@@ -12,6 +12,8 @@ from quantize.prune_costs import METRICS, Costs
 from quantize.task_scores import Score
 from zoo.task import Task
 
+_DROP = re.compile(r"\s*(?:(?P<name>[^=]+?)\s*=)?\s*(?P<value>\d+(?:\.\d+)?)(?P<unit>%|pt)\s*")
+
 
 @dataclass(frozen=True)
 class Drop:
@@ -28,8 +30,7 @@ class Drop:
     def of(self, before: Score, after: Score) -> float:
         """Return how much worse `after` is, in the same unit; below 0: better."""
         if self.points:
-            assert before.points is not None and after.points is not None
-            return before.points - after.points
+            return (before.points or 0.0) - (after.points or 0.0)
         return 100 * (after.loss / max(before.loss, 1e-12) - 1)
 
     def share(self, before: Score) -> float:
@@ -80,9 +81,7 @@ def parse_drops(text: str, task: Task) -> dict[str, Drop]:
     found: dict[str, Drop] = {}
     others: dict[str, Drop] = {}
     for part in text.split(","):
-        match = re.fullmatch(
-            r"\s*(?:(?P<name>[^=]+?)\s*=)?\s*(?P<value>\d+(?:\.\d+)?)(?P<unit>%|pt)\s*", part
-        )
+        match = _DROP.fullmatch(part)
         if match is None:
             raise UserError(
                 f"'{part}' is no drop for --max-drop; give OUTPUT=2% (of its loss) or OUTPUT=1pt (of mIoU or "

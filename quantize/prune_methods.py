@@ -231,7 +231,7 @@ def _l1(given: Round) -> Kept:
 
     def kept(limit: float) -> Kept:
         return {
-            group: given.ranking(group, {})[: given.rounded(group, np.count_nonzero(size > limit))]
+            group: given.ranking(group, {})[: given.rounded(group, int((size > limit).sum()))]
             for group, size in sizes.items()
         }
 
@@ -239,7 +239,7 @@ def _l1(given: Round) -> Kept:
 
 
 def _least(given: Round, choices: Sequence[Kept]) -> Kept:
-    """Return the first of the choices, each smaller than the one before, that keeps the goals; else the last."""
+    """Return the first of the choices, the largest networks first, that keeps the goals; else the last."""
     low, high = 0, len(choices) - 1
     while low < high:
         middle = (low + high) // 2

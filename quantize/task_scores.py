@@ -53,8 +53,8 @@ class Judge:
         for name, known in self._known.items():
             if not known.any():
                 raise DataError(
-                    f"none of the {what} has a valid label for the output '{name}'; give more frames, or check "
-                    "what is known in them (docs/your_data.md)"
+                    f"none of the {what} has a valid label for the output '{name}'; give more frames, or "
+                    "check what is known in them (docs/your_data.md)"
                 )
 
     def losses(self, graph: Graph) -> Array:

@@ -100,6 +100,7 @@ class Conv(nn.Module):  # type: ignore[misc]
                 self.bias.copy_(torch.tensor(values[1]))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output for (n, c, h, w)."""
         y = self._transposed(x) if self._attrs.transposed else self._plain(x)
         return activate(y, self._attrs.activation)
 

@@ -136,8 +136,8 @@ def _say(result: Result, args: argparse.Namespace) -> None:
     say(f"flash, by estimate, {format_size(before.flash)} -> {format_size(after.flash)}")
     if before.instructions:
         say(
-            f"instructions, by estimate, {before.instructions / 1e6:.2f} M -> {after.instructions / 1e6:.2f} M "
-            f"({after.instructions / before.instructions:.1%})"
+            f"instructions, by estimate, {before.instructions / 1e6:.2f} M -> "
+            f"{after.instructions / 1e6:.2f} M ({after.instructions / before.instructions:.1%})"
         )
     for name, (was_score, now_score) in result.scores.items():
         lost = result.drops[name].text(result.lost[name])
