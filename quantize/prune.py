@@ -23,8 +23,11 @@ from quantize.task_scores import Judge, Score
 from quantize.training_set import Labelled, labelled
 from zoo.frames import Frames
 
-SWEEP = 32
-"""Frames that the choice of channels looks at, at most: it evaluates the network hundreds of times."""
+SWEEP = 64
+"""Frames that the choice of channels looks at, at most: it evaluates the network hundreds of times.
+
+They are spread over all that are not for the test: on a few scenes a task can do without what others need.
+"""
 HELD_OUT = 8
 """The last of so many parts of the frames that are not for the test is held out from training."""
 
@@ -166,7 +169,7 @@ def _priced(network: FloatNetwork, options: Options) -> tuple[CostModel, Goals]:
 
 @dataclass(frozen=True)
 class _Parts:
-    """Frames: to train on, to choose channels and judge rounds by, and to judge the result by."""
+    """Frames to train on, to choose channels by, to judge rounds by, and to judge the result by."""
 
     training: Sequence[Labelled]
     sweep: Judge
@@ -181,12 +184,13 @@ def _parts(network: FloatNetwork, frames: Frames, test: int) -> _Parts:
             f"there are {len(frames)} frames, of which --test sets {test} apart; pruning needs "
             f"{2 * HELD_OUT} others or more, to train on and to judge by"
         )
-    training = count - count // HELD_OUT
-    held_out = labelled(frames[training:count], network)
+    known = labelled(frames[: count - count // HELD_OUT], network)
+    held_out = labelled(frames[count - count // HELD_OUT : count], network)
+    everywhere = [*known, *held_out]
     judge = Judge(network.task, held_out, "held-out frames")
     return _Parts(
-        labelled(frames[:training], network),
-        Judge(network.task, held_out[:: -(-len(held_out) // SWEEP)], "held-out frames"),
+        known,
+        Judge(network.task, everywhere[:: -(-len(everywhere) // SWEEP)], "frames to choose channels by"),
         judge,
         Judge(network.task, labelled(frames[count:], network), "test frames") if test else judge,
     )
