@@ -1,6 +1,6 @@
 """Pruning methods side by side, at one share of the instructions that the emulator counts, in int8.
 
-    python benchmarks/pruning.py [--model FILE.onnx] [--board mps2_an386] [--keep 40%] [--seeds 3] [--jobs 2]
+    python benchmarks/pruning.py [--model FILE.onnx] [--domains room] [--board mps2_an386] [--keep 40%]
 
 Renders scenes, of which the last tenth is the test. For every seed and method: `fieldtune prune` with
 unlimited drops, `fieldtune quantize`, `fieldtune profile`; then the loss of every output of the int8 file on
@@ -36,21 +36,18 @@ from zoo.frames import Frames, open_frames
 from zoo.loaders.npz import write_npz
 from zoo.task import Task, format_task
 
-SCENES: Mapping[str, int] = {"loft": 8, "hall": 4, "corridor": 2, "street": 2}  # in every 16
 FRAMES_PER_SCENE, STRIDE = 10, 7
+FIRST_SCENE = 1_000_000  # far from the seeds of pre-training and of the demo
 METHODS = ("pagcp", "l1", "uniform")
 SAMPLES = 64  # to calibrate with
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def rendered(count: int, seed: int) -> Frames:
-    """Return frames of `count` scenes; domains alternate, so that the last are like the others."""
-    pattern = [domain for domain, times in SCENES.items() for _ in range(times)]
-    order = np.random.default_rng(seed).permutation(len(pattern))
+def rendered(domains: Sequence[str], count: int) -> Frames:
+    """Return frames of `count` scenes, of one domain after the other, so that the last are like the others."""
     found = []
     for k in range(count):
-        domain = pattern[order[k % len(pattern)]]
-        every = scenes.render(domain, 1_000_000 + seed * 10_000 + k, FRAMES_PER_SCENE * STRIDE)
+        every = scenes.render(domains[k % len(domains)], FIRST_SCENE + k, FRAMES_PER_SCENE * STRIDE)
         found += list(every[::STRIDE])
     return Frames.of(found)
 
@@ -83,7 +80,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
         self.args, self.folder = args, folder
         self.data, self.task_file = folder / "frames.npz", folder / "truth.task.toml"
-        frames = rendered(args.scenes, 0)
+        frames = rendered(args.domains.split(","), args.scenes)
         self.test = len(frames) // 10
         write_npz(self.data, frames)
         given = read_network(args.model)
@@ -161,6 +158,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, default=PACKAGE / "zoo/weights/upydnet_rendered.onnx")
+    parser.add_argument(
+        "--domains", default="loft,hall,loft,corridor,loft,street", help="of the scenes, in turn"
+    )
     parser.add_argument("--board", default="mps2_an386")
     parser.add_argument("--keep", default="40%", help="share of the instructions, by estimate")
     parser.add_argument("--scenes", type=int, default=160)
