@@ -44,7 +44,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def rendered(domains: Sequence[str], count: int) -> Frames:
-    """Return frames of `count` scenes, of one domain after the other, so that the last are like the others."""
+    """Return frames of `count` scenes; domains take turns, so that the last scenes are like the others."""
     found = []
     for k in range(count):
         every = scenes.render(domains[k % len(domains)], FIRST_SCENE + k, FRAMES_PER_SCENE * STRIDE)

@@ -44,12 +44,21 @@ def branches(path: Path) -> Path:
     return net.write(path, "value", (1, 3))
 
 
-@pytest.mark.parametrize("write", [several_heads, branches, residual, inverted_residuals])
+@pytest.mark.parametrize(
+    ("write", "names"),
+    [
+        (several_heads, ["enc0", "enc1", "up", "dec"]),
+        (branches, ["a", "c", "large", "d"]),
+        (residual, ["stem", "conv1", "skip"]),
+        (inverted_residuals, ["stem", "expand"]),
+    ],
+)
 def test_without_channels_it_computes_what_it_does_with_zeros_in_their_place(
-    write: Callable[[Path], Path], tmp_path: Path
+    write: Callable[[Path], Path], names: list[str], tmp_path: Path
 ) -> None:
     network = read_network(write(tmp_path / "net.onnx"))
     groups = channel_groups(network.graph)
+    assert [group.name for group in groups] == names
     random = np.random.default_rng(5)
     dropped = {
         group: random.choice(group.channels, random.integers(1, group.channels), replace=False).tolist()
