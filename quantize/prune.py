@@ -23,13 +23,12 @@ from quantize.task_scores import Judge, Score
 from quantize.training_set import Labelled, labelled
 from zoo.frames import Frames
 
-SWEEP = 64
-"""Frames that the choice of channels looks at, at most: it evaluates the network hundreds of times.
-
-They are spread over all that are not for the test: on a few scenes a task can do without what others need.
-"""
+SWEEP = 96
+"""Frames that the choice of channels looks at, at most: it evaluates the network hundreds of times."""
 HELD_OUT = 8
-"""The last of so many parts of the frames that are not for the test is held out from training."""
+"""Of the frames that are not for the test, every so many-th block is held out from training."""
+BLOCKS = 8
+"""So many blocks are held out: as whole blocks they are unlike those to train on, and several differ."""
 
 
 @dataclass(frozen=True)
@@ -179,18 +178,21 @@ class _Parts:
 
 def _parts(network: FloatNetwork, frames: Frames, test: int) -> _Parts:
     count = len(frames) - test
-    if count < 2 * HELD_OUT:
+    if count < HELD_OUT:
         raise DataError(
-            f"there are {len(frames)} frames, of which --test sets {test} apart; pruning needs "
-            f"{2 * HELD_OUT} others or more, to train on and to judge by"
+            f"there are {len(frames)} frames, of which --test sets {test} apart; pruning needs {HELD_OUT} "
+            "others or more, to train on and to judge by"
         )
-    known = labelled(frames[: count - count // HELD_OUT], network)
-    held_out = labelled(frames[count - count // HELD_OUT : count], network)
-    everywhere = [*known, *held_out]
-    judge = Judge(network.task, held_out, "held-out frames")
+    blocks = HELD_OUT * min(BLOCKS, count // HELD_OUT)
+    held_out = np.arange(count) * blocks // count % HELD_OUT == HELD_OUT - 1
+    training, judged = (
+        labelled(Frames.of([frames[int(k)] for k in np.flatnonzero(which)], frames.geometry), network)
+        for which in (~held_out, held_out)
+    )
+    judge = Judge(network.task, judged, "held-out frames")
     return _Parts(
-        known,
-        Judge(network.task, everywhere[:: -(-len(everywhere) // SWEEP)], "frames to choose channels by"),
+        training,
+        Judge(network.task, judged[:: -(-len(judged) // SWEEP)], "held-out frames"),
         judge,
         Judge(network.task, labelled(frames[count:], network), "test frames") if test else judge,
     )

@@ -28,8 +28,8 @@ TRIAL = 0.3  # of a group's channels: what ranks the groups
 MOST = 0.75  # of a group's channels go in a round at most
 LEVELS = 8  # how many shares a sweep tries in a group
 BEST = 0.8  # of the groups that a sweep has pruned stay pruned
-FIRST_BUDGET, LAST_BUDGET = 0.5, 40.0  # by which share the losses may grow in a sweep, before fine-tuning
-WIDER = 1.5  # times the budget, while a sweep does not find enough
+BUDGETS = (*(0.5 * 1.5**k for k in range(11)), 1e6)
+"""By which share the losses may grow in a sweep, before fine-tuning; the last is no limit."""
 FIRST_SHARE = 0.06  # of the budget goes to the first group
 UNIFORM_STEPS = 200
 GOLDEN = 0.618034  # its multiples, modulo 1, are spread evenly
@@ -120,16 +120,13 @@ class _Pruned:
 def _pagcp(given: Round) -> Kept:
     """Sweep with a budget that grows until what a sweep finds is enough."""
     order = _by_contribution(given)
-    budget = FIRST_BUDGET
-    while True:
-        found = _sweep(given, order, budget)
-        found = found[: max(1, round(BEST * len(found)))] if budget < LAST_BUDGET else found
-        kept = {each.group: each.ranking[: each.count] for each in found}
-        if given.goals.hold(given.costs(kept)):
-            return _just_enough(given, found)
-        if budget >= LAST_BUDGET:
-            return kept
-        budget *= WIDER
+    for budget in BUDGETS:
+        every = _sweep(given, order, budget)
+        for found in (every[: round(BEST * len(every))], every if budget == BUDGETS[-1] else []):
+            kept = {each.group: each.ranking[: each.count] for each in found}
+            if given.goals.hold(given.costs(kept)):
+                return _just_enough(given, found)
+    return kept
 
 
 def _by_contribution(given: Round) -> list[ChannelGroup]:

@@ -22,13 +22,7 @@ HELP = "remove channels from a float network until it keeps a board's budget"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``fieldtune prune``."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a float ONNX file")
-    parser.add_argument(
-        "--task",
-        type=Path,
-        metavar="FILE",
-        help="what the inputs and outputs mean (default: NAME.task.toml or the model's own)",
-    )
+    options.add_float_model(parser)
     parser.add_argument("--data", type=Path, required=True, help="labelled frames (docs/your_data.md)")
     parser.add_argument(
         "--board", required=True, help="a name that 'fieldtune boards' lists, or a board file"
@@ -76,7 +70,6 @@ def run(args: argparse.Namespace) -> int:
     from fieldtune.files import replacing
     from firmware_gen.update import parse_update
     from ondevice.report_pruning import pruning_page
-    from quantize.float_network import read_network
     from quantize.prune import Options, prune_network
     from quantize.prune_goals import parse_drops
     from zoo.frames import open_frames
@@ -84,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     for name in ("test", "epochs", "seed"):
         if getattr(args, name) < 0:
             raise UserError(f"--{name} {getattr(args, name)} is no number from 0 up")
-    network = read_network(args.model, args.task)
+    network = options.load_float_model(args)
     goals = {name: getattr(args, f"keep_{name}") for name in ("ram", "flash", "instructions")}
     chosen = Options(
         load_board(args.board),

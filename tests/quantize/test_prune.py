@@ -237,16 +237,18 @@ def test_a_sweep_leaves_a_quarter_of_each_group_at_least(network: FloatNetwork) 
 # --- the whole
 
 
-def test_the_last_frames_are_held_out(network: FloatNetwork) -> None:
-    """Neighbours in a recording are much alike: none of those that judge is between frames of training."""
-    frames = Frames.of(list(tiny_frames(40)))
+def test_blocks_from_everywhere_are_held_out(network: FloatNetwork) -> None:
+    """Neighbours in a recording are much alike, and its parts differ."""
+    frames = Frames.of(list(tiny_frames(136)))
     parts = _parts(network, frames, 8)
-    known = [pixels(frame, network)["image"] for frame in frames[:28]]
-    assert len(parts.training) == len(known)
-    for sample, expected in zip(parts.training, known, strict=True):
-        np.testing.assert_array_equal(sample.inputs["image"], expected)
-    held_out = Judge(network.task, labelled(frames[28:32], network), "frames")
-    np.testing.assert_array_equal(parts.held_out.losses(network.graph), held_out.losses(network.graph))
+    blocks = [range(first, first + 2) for first in range(14, 128, 16)]
+    held_out = [k for block in blocks for k in block]
+    training = [k for k in range(128) if k not in held_out]
+    assert len(parts.training) == len(training)
+    for sample, k in zip(parts.training, training, strict=True):
+        np.testing.assert_array_equal(sample.inputs["image"], pixels(frames[k], network)["image"])
+    expected = Judge(network.task, labelled(Frames.of([frames[k] for k in held_out]), network), "frames")
+    np.testing.assert_array_equal(parts.held_out.losses(network.graph), expected.losses(network.graph))
 
 
 def _options(**changes: object) -> Options:

@@ -17,6 +17,7 @@ from zoo.loaders.npz import write_npz
 MISTAKES = (
     (["missing.onnx"], "there is no model at"),
     (["no_task.onnx"], "has no task"),
+    (["--weights", "x.pth"], "--weights is for networks of the zoo"),
     (["--data", "missing.npz"], "there is no data set at"),
     (["--board", "nothing"], "nothing"),
     (["--board", "native"], "estimated for microcontrollers only"),
@@ -26,7 +27,7 @@ MISTAKES = (
     (["--update", "nothing*"], "nothing*"),
     (["--test", "-1"], "--test -1"),
     (["--epochs", "-1"], "--epochs -1"),
-    (["--test", "30"], "pruning needs 16 others"),
+    (["--test", "33"], "pruning needs 8 others"),
     (["--data", "blind.npz"], "frames has a valid label to train on"),
     (["--lr", "1e30"], "training diverges"),
     (["-o", "a_file/out.onnx"], "cannot write"),
