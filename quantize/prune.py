@@ -78,8 +78,8 @@ class Result:
         model: its ONNX file.
         goals: the limits that were asked for.
         drops: how much worse each output may get.
-        candidates: the network as it was given, and after each round.
-        costs: before and after, as planned within the limits.
+        candidates: the network as it was given, and after each round, as planned within the limits.
+        costs: before, and after as planned within the limits.
         scores: before and after, on the test frames, else on the held-out ones.
         layers: output channels before and after, of layers with weights.
     """
@@ -134,11 +134,11 @@ def prune_network(network: FloatNetwork, frames: Frames, options: Options) -> Re
         ModelError: an operator cannot be quantized.
         DataError: too few frames, or frames without labels.
     """
-    model, goals = _priced(network, options)
+    before, model, goals = _priced(network, options)
     search = _Search(network, options, goals, model, _parts(network, frames, options.test))
     candidates: list[Candidate] = []
     for candidate in search.run():
-        _tell(candidate, len(candidates), goals, model.planned(network.graph))
+        _tell(candidate, len(candidates), goals, before)
         candidates.append(candidate)
     graph = search.graph
     layers = {
@@ -152,18 +152,20 @@ def prune_network(network: FloatNetwork, frames: Frames, options: Options) -> Re
         goals,
         options.drops,
         tuple(candidates),
-        (model.planned(network.graph), model.planned(graph)),
+        (before, model.planned(graph)),
         search.scores(),
         layers,
     )
 
 
-def _priced(network: FloatNetwork, options: Options) -> tuple[CostModel, Goals]:
+def _priced(network: FloatNetwork, options: Options) -> tuple[Costs, CostModel, Goals]:
+    """Return what the network takes without limits of RAM but the board's, the model with them, and goals."""
     model = CostModel(network.task, options.board, options.update)
-    goals = parse_goals(options.keep, model.planned(network.graph))
+    before = model.planned(network.graph)
+    goals = parse_goals(options.keep, before)
     if "ram" in goals.limits:
         model = CostModel(network.task, options.board, options.update, int(goals.limits["ram"]))
-    return model, goals
+    return before, model, goals
 
 
 @dataclass(frozen=True)

@@ -293,6 +293,11 @@ def test_a_round_after_which_a_task_is_worse_than_it_may_be_is_undone(network: F
 
 
 def test_a_network_that_keeps_its_goals_already_stays(network: FloatNetwork) -> None:
-    result = prune_network(network, tiny_frames(40), _options(keep={"flash": "1M"}))
+    """Here in bands of rows, which the planner finds once it is told the limit."""
+    whole = CostModel(network.task, BOARD, NOTHING).planned(network.graph).ram
+    result = prune_network(network, tiny_frames(40), _options(keep={"ram": str(whole - 1)}))
     assert len(result.candidates) == 1
+    assert result.missed == []
     assert all(before == after for before, after in result.layers.values())
+    assert result.costs[0].ram == whole
+    assert result.costs[1].ram < whole
