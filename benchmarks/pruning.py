@@ -115,8 +115,8 @@ class Bench:
         """Prune and measure."""
         args, out = self.args, self.folder / f"{method}{seed}.onnx"
         words: list[object] = ["--keep-instructions", args.keep, "--max-drop", "1000000%", "--method", method]
-        words += ["--rounds", args.rounds, "--epochs", args.epochs, "--seed", seed, "--test", self.test]
-        words += ["--data", self.data, "--task", self.task_file, "--board", args.board]
+        words += ["--rounds", args.rounds, "--epochs", args.epochs, "--lr", args.lr, "--seed", seed]
+        words += ["--data", self.data, "--task", self.task_file, "--board", args.board, "--test", self.test]
         fieldtune("prune", args.model, *words, "-o", out)
         return self.measured(method, seed, out)
 
@@ -128,7 +128,7 @@ class Bench:
         """Fine-tune without pruning, and measure."""
         args, out = self.args, self.folder / f"whole{seed}.onnx"
         epochs = args.rounds * args.epochs
-        graph = fine_tune(self.network.graph, self.network.task, self.samples, epochs, 5e-4, seed)
+        graph = fine_tune(self.network.graph, self.network.task, self.samples, epochs, args.lr, seed)
         out.write_bytes(float_model(graph, self.network.task))
         return self.measured("whole", seed, out)
 
@@ -166,6 +166,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=160)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2, help="of fine-tuning a round")
+    parser.add_argument("--lr", type=float, default=1e-3, help="of fine-tuning")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()

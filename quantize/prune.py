@@ -55,7 +55,7 @@ class Options:
     method: Method = "pagcp"
     rounds: int = 4
     epochs: int = 5
-    rate: float = 5e-4
+    rate: float = 1e-3
     test: int = 0
     seed: int = 0
 

@@ -28,7 +28,7 @@ TRIAL = 0.3  # of a group's channels: what ranks the groups
 MOST = 0.75  # of a group's channels go in a round at most
 LEVELS = 8  # how many shares a sweep tries in a group
 BEST = 0.8  # of the groups that a sweep has pruned stay pruned
-BUDGETS = (*(0.5 * 1.5**k for k in range(11)), 1e6)
+BUDGETS = (*(0.5 * 2**k for k in range(7)), 1e6)
 """By which share the losses may grow in a sweep, before fine-tuning; the last is no limit."""
 FIRST_SHARE = 0.06  # of the budget goes to the first group
 UNIFORM_STEPS = 200

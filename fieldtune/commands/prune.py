@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     search.add_argument("--rounds", type=options.positive, default=4, help="steps, at most (4)")
     search.add_argument("--epochs", type=int, default=5, help="of fine-tuning after each step (5)")
-    search.add_argument("--lr", type=options.not_negative, default=5e-4, help="Adam's learning rate (5e-4)")
+    search.add_argument("--lr", type=options.not_negative, default=1e-3, help="Adam's learning rate (1e-3)")
     search.add_argument(
         "--test", type=int, default=0, metavar="N", help="the last N frames only judge the result (0)"
     )
