@@ -162,7 +162,7 @@ def _balance(task: Task, kind: str, weights: dict[str, float]) -> Balance:
         if weights:
             raise UserError("--balance uncertainty learns the weights; leave out --weights")
         return Uncertainty(task)
-    return FixedWeights(dict.fromkeys(names, 1.0) | weights)
+    return FixedWeights({spec.name: spec.weight for spec in task.outputs} | weights)
 
 
 def _parser() -> argparse.ArgumentParser:

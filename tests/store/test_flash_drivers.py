@@ -13,7 +13,7 @@ import pytest
 from test_power_cuts import RUNTIME, counts, points
 
 from boards import Board, load_board, port_files
-from firmware_gen.protocol import protocol_header
+from firmware_gen.protocol_header import protocol_header
 
 HERE = Path(__file__).parent
 MODELS = HERE / "flash_models"
