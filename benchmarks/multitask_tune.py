@@ -7,7 +7,8 @@ rendered scene of a domain that it does not know: of the frames that it learns f
 are kept, the last frames are judged with all that is true of them. Three sessions from the same weights: the
 head learns alone; trunk and head learn; they learn, and other frames of the source domain are replayed with
 all their labels, in as many more steps. Prints the metrics of every output, before and after, on target and
-source, and whether its predictions have kept their bits.
+source, and whether its predictions have kept their bits. Weights of losses are those of MODEL's task, or of
+the task file beside it.
 """
 
 from __future__ import annotations
