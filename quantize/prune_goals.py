@@ -77,7 +77,7 @@ def parse_drops(text: str, task: Task) -> dict[str, Drop]:
         UserError: it is no such list, names no output, leaves one out, or asks for points of an output that
             has none.
     """
-    specs = {spec.name: spec for spec in task.outputs}
+    specs = {spec.name: spec for spec in task.learned}
     found: dict[str, Drop] = {}
     others: dict[str, Drop] = {}
     for part in text.split(","):

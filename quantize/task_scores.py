@@ -46,7 +46,7 @@ class Judge:
             for spec in task.inputs
         }
         self._labels, self._masks = (
-            {spec.name: torch.from_numpy(_joined(samples, of, spec.name)) for spec in task.outputs}
+            {spec.name: torch.from_numpy(_joined(samples, of, spec.name)) for spec in task.learned}
             for of in ("labels", "masks")
         )
         self._known = {name: mask.flatten(1).any(1) for name, mask in self._masks.items()}
@@ -60,14 +60,14 @@ class Judge:
     def losses(self, graph: Graph) -> Array:
         """Return the loss of every output, in the task's order."""
         outputs = self._outputs(graph)
-        return np.array([self._loss(spec, outputs[spec.name]) for spec in self._task.outputs], np.float32)
+        return np.array([self._loss(spec, outputs[spec.name]) for spec in self._task.learned], np.float32)
 
     def scores(self, graph: Graph) -> dict[str, Score]:
         """Return the score of every output."""
         outputs = self._outputs(graph)
         return {
             spec.name: Score(self._loss(spec, outputs[spec.name]), self._points(spec, outputs[spec.name]))
-            for spec in self._task.outputs
+            for spec in self._task.learned
         }
 
     def _outputs(self, graph: Graph) -> dict[str, Tensor]:
@@ -78,6 +78,7 @@ class Judge:
         return {
             name: torch.cat(values).reshape(len(self._samples), -1, *self._labels[name].shape[2:])
             for name, values in zip(graph.outputs, zip(*parts, strict=True), strict=True)
+            if name in self._labels
         }
 
     def _loss(self, spec: OutputSpec, prediction: Tensor) -> float:

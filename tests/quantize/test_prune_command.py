@@ -114,3 +114,17 @@ def test_without_the_package_it_says_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "torch_pruning", None)
     assert _prune() == 2
     assert "pip install 'fieldtune[prune]'" in capfd.readouterr().err
+
+
+def test_an_output_without_labels_does_not_hold_pruning_back(
+    given: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(given)
+    task = (
+        "[input.image]\nscale = 0.00392156862745098\n[output.depth]\nkind = 'depth'\n"
+        "[output.segments]\nkind = 'segmentation'\nlabels = 'none'\n"
+    )
+    (tmp_path / "one.toml").write_text(task)
+    words = ["heads.onnx", "--task", str(tmp_path / "one.toml"), "--max-drop", "depth=90%", "--rounds", "1"]
+    assert _prune(*words, "--keep-instructions", "90%") == 0
+    assert len(onnx.load(given / "out.onnx").graph.output) == 2
