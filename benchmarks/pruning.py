@@ -6,7 +6,7 @@ Renders scenes, of which the last tenth is the test. For every seed and method: 
 unlimited drops, `fieldtune quantize`, `fieldtune profile`; then the loss of every output of the int8 file on
 the test frames, as ONNX Runtime computes it. Beside them, the network as given, and fine-tuned as long
 without pruning. Labels are the renderer's truth. Prints one JSON line a run, then a table: mean and range
-over the seeds, losses as a share of the fine-tuned whole network's.
+over the seeds, as shares of the network as given.
 """
 
 from __future__ import annotations
@@ -134,10 +134,8 @@ class Bench:
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> str:
-    """Return mean (range) over seeds, of instructions and losses as shares of the whole network's."""
-    whole = [each for each in found if each["method"] == "whole"]
-    reference = {name: np.mean([each["losses"][name] for each in whole]) for name in whole[0]["losses"]}
-    count = np.mean([each["instructions"] for each in whole])
+    """Return mean (range) over seeds, of instructions and losses as shares of the first run's."""
+    reference, count = found[0]["losses"], found[0]["instructions"]
     lines = []
     for method in dict.fromkeys(each["method"] for each in found):
         runs = [each for each in found if each["method"] == method]
@@ -182,7 +180,7 @@ def main() -> None:
                 for call, *key in ((bench.whole, seed), *((bench.pruned, name, seed) for name in METHODS))
             ]
             found = [job.result() for job in jobs]
-    print(table([*found, given]))
+    print(table([given, *found]))
 
 
 if __name__ == "__main__":
