@@ -28,13 +28,13 @@ import torch
 
 from quantize.fine_tune import fine_tune
 from quantize.float_network import read_network, run
-from quantize.losses import loss
 from quantize.onnx_writer import float_model
 from quantize.training_set import Labelled, labelled
 from zoo import scenes
 from zoo.frames import Frames, open_frames
 from zoo.loaders.npz import write_npz
 from zoo.task import Task, format_task
+from zoo.training.losses import loss
 
 FRAMES_PER_SCENE, STRIDE = 10, 7
 FIRST_SCENE = 1_000_000  # far from the seeds of pre-training and of the demo
