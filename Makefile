@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 DEMO_TOOLS := gcc=gcc arm-none-eabi-gcc=gcc-arm-none-eabi qemu-system-arm=qemu-system-arm
-TEST_TOOLS := $(DEMO_TOOLS) riscv64-unknown-elf-gcc=gcc-riscv64-unknown-elf qemu-system-riscv32=qemu-system-misc \
-	clang-format=clang-format cmake=cmake chromium=chromium chromedriver=chromium-driver \
+TEST_TOOLS := $(DEMO_TOOLS) g++=g++ riscv64-unknown-elf-gcc=gcc-riscv64-unknown-elf qemu-system-riscv32=qemu-system-misc \
+	clang-format=clang-format cmake=cmake ccache=ccache chromium=chromium chromedriver=chromium-driver \
 	arduino-builder=arduino-builder xtensa-lx106-elf-gcc=gcc-xtensa-lx106
 
 .PHONY: demo test test-long lint format clean
@@ -31,7 +31,7 @@ lint: $(VENV)/ready-to-test
 format: $(VENV)/ready-to-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	git ls-files -co --exclude-standard '*.c' '*.h' | xargs clang-format -i
+	git ls-files -co --exclude-standard '*.c' '*.cc' '*.h' | xargs clang-format -i
 
 clean:
 	rm -rf $(VENV) build fieldtune-demo *.egg-info

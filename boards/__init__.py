@@ -1,7 +1,7 @@
 """What a board is, and how firmware is built, started and measured on it."""
 
 from boards.board import Board, Isa, MemoryRegion, Store
-from boards.building import Firmware, build, has_compiler
+from boards.building import Firmware, build, compiler_version, has_compiler
 from boards.description import board_names, load_board
 from boards.port import check_port, port_files
 from boards.running import Running, start
@@ -17,6 +17,7 @@ __all__ = [
     "board_names",
     "build",
     "check_port",
+    "compiler_version",
     "find_port",
     "has_compiler",
     "load_board",

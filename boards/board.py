@@ -1,5 +1,6 @@
 """What a board is: the facts that code generation, build and start need."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,33 @@ class Store:
 
 
 @dataclass(frozen=True)
+class Marks:
+    """Pins that the port keeps low while the board works, and in one phase alone; for an instrument.
+
+    A pin is named as the vendor does: ``PG14`` (STM32) or ``P1.03`` (nRF).
+    """
+
+    work: str
+    forward: str
+    backward: str
+    update: str
+    source: str
+
+
+def pin_number(pin: str) -> int:
+    """Return the number of a pin through all GPIO ports, which have 16 pins (STM32) or 32 (nRF).
+
+    Raises:
+        ValueError: it is no such pin.
+    """
+    if match := re.fullmatch(r"P([A-K])(\d|1[0-5])", pin):
+        return 16 * (ord(match[1]) - ord("A")) + int(match[2])
+    if match := re.fullmatch(r"P(\d)\.([0-2]\d|3[01])", pin):
+        return 32 * int(match[1]) + int(match[2])
+    raise ValueError(pin)
+
+
+@dataclass(frozen=True)
 class Sensors:
     """The port brings a camera and a depth sensor (runtime/link/sensors.h).
 
@@ -154,6 +182,7 @@ class Board:
     flash_runners: "tuple[Runner, ...]"
     power: Power | None
     store: Store | None
+    marks: Marks | None
     sensors: Sensors | None
     sources: Mapping[str, str]
 

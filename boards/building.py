@@ -96,6 +96,19 @@ def has_compiler(board: Board) -> bool:
     return bool(board.port) and shutil.which(_compiler_name(board)) is not None
 
 
+def compiler_version(board: Board) -> str | None:
+    """Return the first line of what the board's compiler says of itself; None if it says nothing.
+
+    Raises:
+        BoardError: it is not installed.
+    """
+    return next(iter(_version(_compiler(board)).splitlines()), None)
+
+
+def _version(compiler: str) -> str:
+    return subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+
+
 def _compiler_name(board: Board) -> str:
     return f"{board.compiler.prefix}gcc"
 
@@ -135,8 +148,7 @@ def _sources(project: Path) -> list[Path]:
 
 
 def _fingerprint(project: Path, compiler: str, flags: tuple[str, ...]) -> str:
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    digest = hashlib.sha256(shlex.join([compiler, version, *flags]).encode())
+    digest = hashlib.sha256(shlex.join([compiler, _version(compiler), *flags]).encode())
     for source in _sources(project):
         content = (project / source).read_bytes()
         digest.update(f"\0{source}\0{len(content)}\0".encode() + content)

@@ -16,6 +16,7 @@ from boards.board import (
     Emulator,
     FpuKind,
     HostKind,
+    Marks,
     MemoryRegion,
     Power,
     RegionKind,
@@ -23,6 +24,7 @@ from boards.board import (
     Serial,
     Store,
     Usb,
+    pin_number,
 )
 from boards.flashing import RUNNERS, Runner
 from fieldtune.errors import BoardError
@@ -88,7 +90,9 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(base, str):
         raise BoardError(f"{path}: 'extends' must be a board's name or a .toml file, not {base!r}")
     base_path = path.parent / base if base.endswith(".toml") else _find(base)
-    return _overlaid(_merged(base_path, (*seen, path.resolve())), content)
+    below = _merged(base_path, (*seen, path.resolve()))
+    below.pop("marks", None)  # driven pins: another board may have something else there that drives them
+    return _overlaid(below, content)
 
 
 def _overlaid(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -216,6 +220,7 @@ def _board(table: _Table, folder: Path) -> Board:
         flash_runners=table.optional("flash", lambda key: _flash_runners(table.table(key))) or (),
         power=table.optional("power", lambda key: _power(table.table(key))),
         store=table.optional("store", lambda key: _store(table.table(key))),
+        marks=table.optional("marks", lambda key: _marks(table.table(key))),
         sensors=table.optional("sensors", lambda key: _sensors(table.table(key))),
     )
     table.finish()
@@ -387,3 +392,26 @@ def _store(table: _Table) -> Store:
     if store.start % store.sector_bytes:
         raise table.error("start", f"must be a multiple of sector_bytes, {store.sector_bytes}")
     return store
+
+
+def _marks(table: _Table) -> Marks:
+    marks = Marks(
+        work=_pin(table, "work"),
+        forward=_pin(table, "forward"),
+        backward=_pin(table, "backward"),
+        update=_pin(table, "update"),
+        source=table.text("source"),
+    )
+    table.finish()
+    if len({marks.work, marks.forward, marks.backward, marks.update}) < 4:
+        raise table.error("", "names a pin twice")
+    return marks
+
+
+def _pin(table: _Table, key: str) -> str:
+    pin = table.text(key)
+    try:
+        pin_number(pin)
+    except ValueError as error:
+        raise table.error(key, f'must be a pin such as "PG14" or "P1.03", not {pin!r}') from error
+    return pin

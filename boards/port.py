@@ -1,6 +1,6 @@
 """The files of a project's ``port/`` folder: the board's C, and what is generated from its description."""
 
-from boards.board import Board
+from boards.board import Board, pin_number
 from boards.linker import link_script
 from fieldtune.errors import BoardError
 
@@ -52,6 +52,11 @@ def _config(board: Board) -> str:
         values["FT_PORT_STORE_BYTES"] = board.store.bytes
         values["FT_PORT_STORE_SECTOR"] = board.store.sector_bytes
         values["FT_PORT_STORE_UNIT"] = board.store.unit_bytes
+    if board.marks is not None:
+        values["FT_PORT_MARK_WORK"] = pin_number(board.marks.work)
+        values["FT_PORT_MARK_FORWARD"] = pin_number(board.marks.forward)
+        values["FT_PORT_MARK_BACKWARD"] = pin_number(board.marks.backward)
+        values["FT_PORT_MARK_UPDATE"] = pin_number(board.marks.update)
     if board.sensors is not None:
         values["FT_PORT_SENSORS"] = 1
         if board.sensors.recording is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from energy.provenance import STAMPS_PREFIX
 from energy.trace import Levels, Trace
 from fieldtune.errors import DataError, UserError
 
@@ -130,11 +131,13 @@ def stamped(trace: Trace, stamps: Path) -> list[Run]:
 
 def _stamps(path: Path) -> Sequence[tuple[float, float, int]]:
     with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.reader(stream))
+        lines = stream.readlines()
+    above = int(bool(lines) and lines[0].startswith(STAMPS_PREFIX))
+    rows = list(csv.reader(lines[above:]))
     if not rows or [cell.strip() for cell in rows[0]] != ["start", "stop", "repetitions"]:
         raise UserError(f"{path} does not begin with the line start,stop,repetitions; write it so")
     found: list[tuple[float, float, int]] = []
-    for number, row in enumerate(rows[1:], 2):
+    for number, row in enumerate(rows[1:], above + 2):
         try:
             start, stop, repetitions = float(row[0]), float(row[1]), int(row[2])
         except (ValueError, IndexError) as error:

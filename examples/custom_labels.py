@@ -45,7 +45,7 @@ def main() -> None:
     network = load_network(args.model)
     plan = plan_network(network, load_board(args.board), parse_update(args.update))
     graph, task = plan.graph, network.needed_task()
-    output, frames, step = task.outputs[0], open_frames(args.frames), 0
+    output, frames, step = task.learned[0], open_frames(args.frames), 0
     with tempfile.TemporaryDirectory() as folder, open_board(plan, Path(folder) / "project") as device:
         device.set_hyper(Hyper(lr=args.lr))
         for frame in frames:

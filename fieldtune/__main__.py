@@ -16,6 +16,7 @@ from fieldtune.errors import FieldtuneError
 COMMANDS = (
     "boards",
     "export",
+    "prune",
     "quantize",
     "inspect",
     "plan",

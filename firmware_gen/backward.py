@@ -56,6 +56,7 @@ class LossSpec:
 
     output: str
     kind: str
+    weight: float = 1.0
 
 
 def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan) -> Graph:
@@ -154,7 +155,7 @@ class _Tape:
         label, mask = f"{loss.output}.label", f"{loss.output}.mask"
         self._tensors[label] = Tensor(label, shape, "i32" if per_pixel else "f32")
         self._tensors[mask] = Tensor(mask, shape, "u8")
-        op = Op("loss", loss.output, (prediction, label, mask), (), LossAttrs(loss.kind, index))
+        op = Op("loss", loss.output, (prediction, label, mask), (), LossAttrs(loss.kind, index, loss.weight))
         op = dataclasses.replace(op, phase="loss")
         if prediction in self._wanted:
             self.contribute(prediction, op)

@@ -7,6 +7,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
+C_TYPES = {
+    "f32": "float",
+    "u8": "uint8_t",
+    "i8": "int8_t",
+    "i32": "int32_t",
+    "bits": "uint8_t",
+    "bf16": "uint16_t",
+    "i16": "int16_t",
+}
+
 
 def c_float(value: float) -> str:
     """Return the single-precision literal that reads back as exactly these bits."""

@@ -13,7 +13,7 @@ from boards.description import PORTS
 from fieldtune.errors import UserError
 from firmware_gen.c_text import c_name
 from firmware_gen.component_header import CORE, component_header, needs_soft_float
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.plan import Plan
 from firmware_gen.project import replace_project, write_plan, write_runtime
 from zoo.task import Task

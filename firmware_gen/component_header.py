@@ -5,8 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from firmware_gen.c_text import Names, c_float, c_name
-from firmware_gen.emit import C_TYPES
+from firmware_gen.c_text import C_TYPES, Names, c_float, c_name
 from firmware_gen.graph import Tensor
 from firmware_gen.plan import Plan
 from zoo.task import OutputSpec, Task

@@ -44,7 +44,7 @@ class Field:
 
     Args:
         samples: how many the buffer holds.
-        outputs: what the network's outputs mean.
+        outputs: what those of the network's outputs mean that learn.
         geometry: how the zones lie in the picture.
     """
 
@@ -72,13 +72,13 @@ class Field:
                 f"{graph.name} must have one colour image of 4 x 4 pixels or more as its input to learn from "
                 "a board's own camera"
             )
-        for spec in task.outputs:
+        for spec in task.learned:
             if spec.labels != "tof" or graph.shape(spec.name)[2] != 1:
                 raise ModelError(
                     f"output {spec.name} does not learn from the depth sensor, which is all that a board "
-                    'without a host has; give a task with labels = "tof", or leave out --buffer'
+                    'without a host has; give a task with labels = "tof" or "none", or leave out --buffer'
                 )
-        return cls(samples, task.outputs, geometry)
+        return cls(samples, task.learned, geometry)
 
     def tensors(self, graph: Graph) -> tuple[Tensor, ...]:
         """Return what the host sees of the buffer, in the order of the C arrays."""
@@ -179,8 +179,7 @@ class Field:
         yield f"    .capacity = {self.samples},\n    .images = field_image,\n"
         yield "    .distance_mm = field_distance_mm,\n    .target_status = field_target_status,\n"
         yield "    .blocks = kept_blocks,\n    .block_count = sizeof kept_blocks / sizeof kept_blocks[0],\n"
-        yield "    .kept = field_kept,\n    .state = &field_state,\n"
-        yield "    .work = ft_field_work,\n    .command = ft_field_command,\n};\n\n"
+        yield "    .kept = field_kept,\n    .state = &field_state,\n};\n\n"
 
     def _tables(self, graph: Graph) -> Iterator[ZoneWeights]:
         for spec in self.outputs:

@@ -22,7 +22,8 @@ from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Prefer
 from firmware_gen.order import least_alive
 from firmware_gen.passes.scratch import with_scratch
-from firmware_gen.protocol import LEAST_PAYLOAD, MAX_LOSSES, MAX_PAYLOAD, link_ram_bytes
+from firmware_gen.protocol import LEAST_PAYLOAD, MAX_LOSSES, MAX_PAYLOAD
+from firmware_gen.protocol_header import link_ram_bytes
 from firmware_gen.recompute import bridges, rebuild, recomputed
 from firmware_gen.schedule import Step, layers, whole_layers
 from firmware_gen.stages import in_stages

@@ -13,12 +13,13 @@ from pathlib import Path
 from boards import Board, port_files
 from fieldtune.errors import ModelError, UserError
 from firmware_gen.backward import LossSpec, training_graph
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.field import Buffer, Field
 from firmware_gen.graph import Graph
 from firmware_gen.importers.keras_file import import_keras
 from firmware_gen.importers.onnx_file import import_onnx
 from firmware_gen.importers.tflite.file import import_tflite
+from firmware_gen.link_parts import LinkParts
 from firmware_gen.mlperf import mlperf_header
 from firmware_gen.operators.base import Prefer
 from firmware_gen.passes import lighten, simplify
@@ -26,7 +27,7 @@ from firmware_gen.passes.attach_task import attach_task
 from firmware_gen.passes.integer_layers import integer_layers
 from firmware_gen.passes.latents import with_latents
 from firmware_gen.plan import Plan, largest_payload, loss_slots, make_plan
-from firmware_gen.protocol import protocol_header
+from firmware_gen.protocol_header import protocol_header
 from firmware_gen.update import UpdatePlan
 from zoo.task import Task, find_task
 
@@ -111,8 +112,7 @@ def plan_network(
     if mlperf is not None:
         _check_mlperf(graph, mlperf, bool(update.patterns))
     if update.patterns:
-        losses = tuple(LossSpec(spec.name, spec.loss) for spec in network.needed_task().outputs)
-        graph = lighten(training_graph(graph, losses, update))
+        graph = lighten(training_graph(graph, _losses(network), update))
         if latents is not None:
             graph = with_latents(graph, latents)
     elif latents is not None:
@@ -121,6 +121,15 @@ def plan_network(
         None if buffer is None else Field.of(network.needed_task(), graph, buffer.samples, buffer.geometry)
     )
     return make_plan(graph, board, ram, prefer, time, mlperf, field)
+
+
+def _losses(network: Network) -> tuple[LossSpec, ...]:
+    learned = network.needed_task().learned
+    if not learned:
+        raise ModelError(
+            f'no output of {network.graph.name} learns: each has labels = "none"; give one others in its task'
+        )
+    return tuple(LossSpec(spec.name, spec.loss, spec.weight) for spec in learned)
 
 
 def _check_mlperf(graph: Graph, model: str, learns: bool) -> None:
@@ -172,18 +181,18 @@ def replace_project(out: Path, write: Callable[[Path], None]) -> None:
 
 def write_runtime(plan: Plan, folder: Path) -> None:
     """Write what surrounds the model in any firmware: kernels and the link that the plan asks for."""
+    parts = LinkParts.of(plan)
     for source in sorted(RUNTIME.rglob("*.[ch]")):
         relative = source.relative_to(RUNTIME)
-        if _belongs(relative, plan):
+        if _belongs(relative, plan) and parts.has(relative):
             target = folder / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+    (folder / "link" / "parts.h").write_text(parts.header())
     if plan.mlperf is not None:
         (folder / "mlperf" / "config.h").write_text(mlperf_header(plan.graph, plan.mlperf))
     else:
-        header = protocol_header(
-            largest_payload(plan.board), loss_slots(plan.graph), bool(plan.board.store and plan.graph.trained)
-        )
+        header = protocol_header(largest_payload(plan.board), loss_slots(plan.graph))
         (folder / "link" / "protocol.h").write_text(header)
 
 
@@ -191,8 +200,8 @@ def _belongs(source: Path, plan: Plan) -> bool:
     """Tell whether a file of the runtime is part of what goes around this plan's model."""
     if source.parts[0] == "link":
         return plan.mlperf is None or source.name in LINK_HEADERS
-    if source.parts[0] == "field":  # the link names what only a firmware with a buffer has
-        return plan.mlperf is None and (source.suffix == ".h" or plan.field is not None)
+    if source.parts[0] == "field":
+        return plan.mlperf is None
     if source.parts[0] == "mlperf":
         return plan.mlperf is not None
     return source.name != MAIN
@@ -204,7 +213,7 @@ def _write_files(plan: Plan, folder: Path) -> None:
     (folder / "port").mkdir()
     for name, text in port_files(plan.board).items():
         (folder / "port" / name).write_text(text)
-    (folder / "model.c").write_text(model_c(plan))
+    (folder / "model.c").write_text(model_c(plan, marks=plan.board.marks is not None))
     write_plan(plan, folder)
 
 

@@ -1,17 +1,15 @@
 """The link's message table: the one place that says what host and board tell each other.
 
-The host packs and unpacks payloads with it; `protocol_header` prints it as ``runtime/link/protocol.h``, which
-the firmware library compiles against. `docs/protocol.md` states the rules of the exchange.
+The host packs and unpacks payloads with it; `protocol_header.py` prints it as ``runtime/link/protocol.h``,
+which the firmware library compiles against. `docs/protocol.md` states the rules of the exchange.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from fieldtune.errors import LinkError
+from firmware_gen.payloads import NOTHING, Field, Payload
 
 PROTOCOL_VERSION: Final = 5
 REPLY: Final = 0x80
@@ -52,110 +50,6 @@ DTYPES: Final = ("f32", "u8", "i8", "i32", "bits", "bf16", "i16")
 SLOT_STATES: Final = ("empty", "broken", "foreign", "older", "newest")
 """Names of ft_slot_state_t in ``runtime/link/store.h``, in their order."""
 
-_CONTEXT_BYTES: Final = 63
-_ENCODER_BYTES: Final = 268
-"""Sizes on a 32-bit board of what ft_firmware_t holds before its replies, and of ft_encoder_t."""
-
-_SCALARS = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "f32": "f"}
-_TAILS = {"bytes": 1, "text": 1, "f32[]": 4}
-
-
-@dataclass(frozen=True)
-class Field:
-    """One value in a payload.
-
-    `type` is u8, u16, u32, u64, f32, or an array of fixed length such as ``u16[3]``; the last field of a
-    payload may be what is left of it: bytes, text (UTF-8), f32[].
-    """
-
-    name: str
-    type: str
-    meaning: str
-
-    @property
-    def is_tail(self) -> bool:
-        """Whether the field takes what is left of the payload."""
-        return self.type in _TAILS
-
-    @property
-    def format(self) -> str:
-        """Format for `struct`, without byte order."""
-        base, _, length = self.type.partition("[")
-        return length.rstrip("]") + _SCALARS[base]
-
-    @property
-    def size(self) -> int:
-        """Size in bytes; 0 for a tail."""
-        return 0 if self.is_tail else struct.calcsize("<" + self.format)
-
-
-@dataclass(frozen=True)
-class Payload:
-    """The fields of one direction of a message, packed without gaps, little endian."""
-
-    fields: tuple[Field, ...] = ()
-
-    @property
-    def fixed_size(self) -> int:
-        """Bytes of all fields but the tail."""
-        return sum(field.size for field in self.fields)
-
-    @property
-    def has_tail(self) -> bool:
-        """Whether the payload's length varies."""
-        return bool(self.fields) and self.fields[-1].is_tail
-
-    def offsets(self) -> Iterator[tuple[Field, int]]:
-        """Every field with its offset in the payload."""
-        offset = 0
-        for field in self.fields:
-            yield field, offset
-            offset += field.size
-
-    def pack(self, **values: Any) -> bytes:
-        """Payload with these values, one a field.
-
-        Raises `struct.error` or `KeyError` when a value is missing or out of range: the caller's defect.
-        """
-        return b"".join(_pack_field(field, values[field.name]) for field in self.fields)
-
-    def unpack(self, payload: bytes) -> dict[str, Any]:
-        """Values by field name; an array becomes a tuple, text a str.
-
-        Raises LinkError when the length is impossible.
-        """
-        tail = len(payload) - self.fixed_size
-        unit = _TAILS[self.fields[-1].type] if self.has_tail else 0
-        if tail < 0 or (tail % unit if unit else tail):
-            raise LinkError(
-                f"The board sent a payload of {len(payload)} bytes where {self.fixed_size} were due; "
-                "build and flash its firmware anew with this version of Fieldtune."
-            )
-        return {field.name: _unpack_field(field, payload, offset) for field, offset in self.offsets()}
-
-
-def _pack_field(field: Field, value: Any) -> bytes:
-    if field.type == "bytes":
-        return bytes(value)
-    if field.type == "text":
-        return str(value).encode()
-    if field.type == "f32[]":
-        return struct.pack(f"<{len(value)}f", *value)
-    return struct.pack("<" + field.format, *(value if "[" in field.type else (value,)))
-
-
-def _unpack_field(field: Field, payload: bytes, offset: int) -> Any:
-    if field.type == "bytes":
-        return payload[offset:]
-    if field.type == "text":
-        text = payload[offset:].decode(errors="replace")
-        # It may end on a terminal: no control characters.
-        return "".join(character if character.isprintable() else "\ufffd" for character in text)
-    if field.type == "f32[]":
-        return struct.unpack(f"<{(len(payload) - offset) // 4}f", payload[offset:])
-    values = struct.unpack_from("<" + field.format, payload, offset)
-    return values if "[" in field.type else values[0]
-
 
 @dataclass(frozen=True)
 class Message:
@@ -169,8 +63,8 @@ class Message:
     name: str
     code: int
     meaning: str
-    request: Payload = Payload()
-    reply: Payload = Payload()
+    request: Payload = NOTHING
+    reply: Payload = NOTHING
     command: bool = True
     long: bool = False
 
@@ -498,82 +392,3 @@ REFUSALS: Final = (
     NOTHING_NEW,
     AT_WORK,
 )
-
-
-def protocol_header(max_payload: int = MAX_PAYLOAD, max_losses: int = MAX_LOSSES, store: bool = True) -> str:
-    """Text of ``runtime/link/protocol.h``: the table as C constants, and the sizes of this project's buffers.
-
-    Args:
-        max_payload: bytes, at least 64; the firmware keeps one frame of that size.
-        max_losses: at least the number of losses that the model's step writes, at most 60.
-        store: whether a port may bring flash pages for weights; without, no code for them is linked.
-    """
-    if not (LEAST_PAYLOAD <= max_payload <= 0xFFFF - FRAME_OVERHEAD and 1 <= max_losses <= 60):
-        raise ValueError(f"max_payload {max_payload} or max_losses {max_losses} is out of range")
-    sections = [
-        _section(
-            "Sizes of this project's link",
-            [
-                ("FT_PROTOCOL_VERSION", str(PROTOCOL_VERSION), ""),
-                ("FT_MAX_PAYLOAD", str(max_payload), "bytes"),
-                ("FT_MAX_LOSSES", str(max_losses), ""),
-                ("FT_HAS_STORE", str(int(store)), "0: SAVE, LOAD and the like are refused"),
-            ],
-        ),
-        _section("Types of frames", _type_lines()),
-        _section("Why a request is refused (FT_ERROR_REPLY_CODE)", _refusal_lines()),
-        *(_section(f"{m.name.upper()}: {m.meaning}", _payload_lines(m)) for m in REQUESTS + NOTICES),
-    ]
-    body = "\n".join(section for section in sections if section)
-    return (
-        "/* Generated by firmware_gen/protocol.py, where the messages are described: do not edit. */\n"
-        f"#ifndef FT_PROTOCOL_H\n#define FT_PROTOCOL_H\n\n{body}\n#endif\n"
-    )
-
-
-def link_ram_bytes(max_payload: int = MAX_PAYLOAD, max_losses: int = MAX_LOSSES) -> int:
-    """Size of the firmware library's context, which is all its static RAM, on a 32-bit board."""
-    replies = MEMORY.reply.fixed_size + STEP.reply.fixed_size + 4 * max_losses
-    state = _round_up(_CONTEXT_BYTES + replies, 2)
-    decoder = _round_up(max_payload + FRAME_OVERHEAD, 2) + 4
-    return _round_up(state + decoder, 4) + _ENCODER_BYTES
-
-
-def _round_up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
-
-
-def _type_lines() -> list[tuple[str, str, str]]:
-    requests = [
-        (f"FT_MSG_{m.name.upper()}", f"0x{m.code:02x}", "command" if m.command else "") for m in REQUESTS
-    ]
-    notices = [(f"FT_MSG_{m.name.upper()}", f"0x{m.code:02x}", "from the board") for m in NOTICES]
-    return [*requests, *notices, ("FT_MSG_REPLY", f"0x{REPLY:02x}", "set in a reply's type")]
-
-
-def _refusal_lines() -> list[tuple[str, str, str]]:
-    return [
-        (f"FT_REFUSED_{r.name.upper()}", str(r.code), r.sentence.format(detail="[detail]")) for r in REFUSALS
-    ]
-
-
-def _payload_lines(message: Message) -> list[tuple[str, str, str]]:
-    lines = []
-    for direction, payload in (("REQUEST", message.request), ("REPLY", message.reply)):
-        prefix = f"FT_{message.name.upper()}_{direction}"
-        for field, offset in payload.offsets():
-            comment = f"{field.type}: {field.meaning}" if field.meaning else field.type
-            lines.append((f"{prefix}_{field.name.upper()}", str(offset), comment))
-        if payload.fields:
-            lines.append(
-                (f"{prefix}_SIZE", str(payload.fixed_size), "at least" if payload.has_tail else "exactly")
-            )
-    return lines
-
-
-def _section(title: str, lines: list[tuple[str, str, str]]) -> str:
-    if not lines:
-        return ""
-    width = max(len(name) for name, _, _ in lines)
-    texts = [f"#define {n:<{width}} {v}" + (f" /* {c} */" if c else "") for n, v, c in lines]
-    return "\n".join([f"/* {title} */", *texts, ""])

@@ -319,7 +319,7 @@ class Device:
         With latents in the sample the step is the parts from `first`, the plan's `latent_step`, to the end.
 
         To look at a training step, it may be run in pieces, in their order: the parts from `first` to before
-        `end` (`firmware_gen.emit.step_parts`). It is done when the last part has run. Between two pieces only
+        `end` (`firmware_gen.step_parts`). It is done when the last part has run. Between two pieces only
         :meth:`read_arena` may be called, and a piece that is asked for after :meth:`reconnect` runs again.
 
         Raises:

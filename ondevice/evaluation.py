@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldtune.console import progress
+from fieldtune.console import progress, say
 from fieldtune.errors import DataError
 from firmware_gen.graph import Graph
 from ondevice.device import Device
-from ondevice.session import Predictions
+from ondevice.session import Predictions, Segmentation
 from ondevice.training_data import inputs
-from zoo.frames import Frame, Frames
+from zoo.frames import UNKNOWN_CLASS, Frame, Frames
 from zoo.metrics import (
     DepthMetrics,
     class_metrics,
@@ -25,7 +25,7 @@ from zoo.metrics import (
     scale_factor,
     to_depth,
 )
-from zoo.prepare import label, measured_depth, network_input
+from zoo.prepare import brings, label, measured_depth, network_input
 from zoo.task import OutputSpec, Task
 from zoo.tof import TofGeometry
 
@@ -35,6 +35,14 @@ Maps = NDArray[np.float32]
 SCALE_FRAMES = 50  # training frames from which the one factor of the scale-only baseline is taken
 SHOWN_FRAMES = 5  # held-out frames that the report shows
 HEADLINE = ("rmse", "abs_rel", "delta1")  # of the metrics of depth: what is compared at a glance
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Some held-out frames for the report: the first depth map, and every segmentation by its name."""
+
+    depth: Predictions | None
+    segmentations: dict[str, Segmentation]
 
 
 class Evaluation:
@@ -58,23 +66,24 @@ class Evaluation:
             source: frames of the domain that the network was trained on, to judge by what it forgets.
 
         Raises:
-            DataError: the held-out or the source frames do not say what an output should be.
+            DataError: the held-out or the source frames say of no output what it should be.
         """
         self._task, self._graph = task, graph
         self._training, self._held_out = training, held_out
-        self._judges = {spec.name: Judge.of(spec, held_out, graph) for spec in task.outputs}
+        self._judges = _judges(task, held_out, graph, "held-out")
         self._source: Frames = Frames.of([]) if source is None else source
-        self._source_judges = (
-            {spec.name: Judge.of(spec, source, graph, "source") for spec in task.outputs} if source else {}
-        )
+        self._source_judges = _judges(task, source, graph, "source") if source else {}
 
     def run(
         self, device: Device, weights: Mapping[str, NDArray[Any]], seen: Sequence[int]
-    ) -> tuple[dict[str, Any], Predictions | None]:
-        """Return ``before``, ``after`` and ``baselines`` (of the first output, and of each in ``outputs``).
+    ) -> tuple[dict[str, Any], Shown]:
+        """Return ``outputs``: of each ``before``, ``after``, ``baselines``, ``unchanged``.
 
-        With source frames there is ``source`` as well: the same without baselines, and how many ``frames``.
-        In ``outputs``, depth has all of its metrics, ``pooled`` over pixels and averaged ``per_image``.
+        ``unchanged`` tells whether all predictions have the same bits before and after. ``before``, ``after``
+        and ``baselines`` beside it are those of the first depth, without one of the first output, which
+        ``output`` names. With source frames there is ``source`` as well: the same without baselines, and how
+        many ``frames``. Outputs of which no frame says what they should be are left out. In ``outputs``,
+        depth has all of its metrics, ``pooled`` over pixels and averaged ``per_image``.
 
         Args:
             device: a board with the plan's firmware; it is left with `weights`.
@@ -82,7 +91,7 @@ class Evaluation:
             seen: indices of the training frames that it learned from.
 
         Returns:
-            The results, and some held-out frames with the first depth map (None without such an output).
+            The results, and some held-out frames.
         """
         some = spread(seen, SCALE_FRAMES) if any(_is_depth(spec) for spec in self._task.outputs) else []
         device.reset_weights()
@@ -97,9 +106,14 @@ class Evaluation:
             scaled = dict(zip(some, untuned[name], strict=True))
             baselines = judge.baselines(self._training, seen, scaled, before[name])
             outputs[name] = judge.results(before[name], after[name], baselines)
-        first = outputs[self._task.outputs[0].name]
-        judged = {key: first[key] for key in ("before", "after", "baselines")}
-        return {**judged, "outputs": outputs, **self._forgotten(knew, knows)}, self._shown(before, after)
+        judged = {**self._of_main(outputs, "before", "after", "baselines"), "outputs": outputs}
+        return {**judged, **self._forgotten(knew, knows)}, self._shown(before, after)
+
+    def _of_main(self, outputs: Mapping[str, dict[str, Any]], *keys: str) -> dict[str, Any]:
+        """Return what is said of the output that stands for the network."""
+        depths = [spec.name for spec in self._task.outputs if spec.name in outputs and _is_depth(spec)]
+        main = next(iter((*depths, *outputs)))
+        return {"output": main, **{key: outputs[main][key] for key in keys}}
 
     def _forgotten(self, before: Mapping[str, Maps], after: Mapping[str, Maps]) -> dict[str, Any]:
         if not self._source_judges:
@@ -107,8 +121,7 @@ class Evaluation:
         outputs = {
             name: judge.results(before[name], after[name], {}) for name, judge in self._source_judges.items()
         }
-        first = outputs[self._task.outputs[0].name]
-        judged = {key: first[key] for key in ("before", "after")}
+        judged = self._of_main(outputs, "before", "after")
         return {"source": {"frames": len(self._source), **judged, "outputs": outputs}}
 
     def _predict(self, device: Device, frames: Sequence[Frame], what: str) -> dict[str, Maps]:
@@ -121,18 +134,40 @@ class Evaluation:
             for spec in self._task.outputs
         }
 
-    def _shown(self, before: Mapping[str, Maps], after: Mapping[str, Maps]) -> Predictions | None:
+    def _shown(self, before: Mapping[str, Maps], after: Mapping[str, Maps]) -> Shown:
+        rows = spread(range(len(self._held_out)), SHOWN_FRAMES)
+        depth, segmentations = None, {}
         for name, judge in self._judges.items():
-            if _is_depth(judge.spec):
-                rows = spread(range(len(self._held_out)), SHOWN_FRAMES)
-                height, width, _ = self._graph.shape(name)
-                return Predictions(
-                    rgb=np.stack([network_input(self._held_out[row], height, width) for row in rows]),
-                    truth=judge.truth[rows],
-                    before=judge.depth(before[name][rows]),
-                    after=judge.depth(after[name][rows]),
-                )
-        return None
+            height, width, _ = self._graph.shape(name)
+            rgb = [network_input(self._held_out[row], height, width) for row in rows]
+            if _is_depth(judge.spec) and depth is None:
+                then, now = (judge.depth(maps[name][rows]) for maps in (before, after))
+                depth = Predictions(np.stack(rgb), judge.truth[rows], then, now)
+            elif judge.spec.kind == "segmentation":
+                then, now = (maps[name][rows].argmax(-1).astype(np.uint8) for maps in (before, after))
+                truth = np.where(judge.known[rows] > 0, judge.truth[rows], UNKNOWN_CLASS)[..., 0]
+                segmentations[name] = Segmentation(np.stack(rgb), truth.astype(np.uint8), then, now)
+        return Shown(depth, segmentations)
+
+
+def _judges(task: Task, frames: Frames, graph: Graph, role: str) -> dict[str, Judge]:
+    """Return a judge of each output of which one of the `frames` says what it should be.
+
+    Raises:
+        DataError: that is none.
+    """
+    judges = {spec.name: Judge.of(spec, frames, graph) for spec in task.outputs}
+    found = {name: judge for name, judge in judges.items() if judge.known.any()}
+    if not found:
+        names = " or ".join(judges)
+        raise DataError(
+            f"none of the {len(frames)} {role} frames has a known value for output {names}; "
+            "hold out others with --test, or look at what the data set brings (docs/your_data.md)"
+        )
+    for spec in task.outputs:
+        if spec.name not in found:
+            say(f"no {role} frame says what {spec.name} should be: it is not judged there")
+    return found
 
 
 @dataclass(frozen=True)
@@ -147,40 +182,41 @@ class Judge:
     known: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, spec: OutputSpec, frames: Frames, graph: Graph, role: str = "held-out") -> Judge:
-        """Collect the truth of `frames`, which messages call by their `role`.
+    def of(cls, spec: OutputSpec, frames: Frames, graph: Graph) -> Judge:
+        """Collect the truth of `frames`, as far as they tell it.
 
         Raises:
-            DataError: none of them says what the output should be.
+            DataError: a frame has a class that the output has not.
         """
         height, width, channels = graph.shape(spec.name)
         if _is_depth(spec):
-            truth: NDArray[Any] = _depths(frames, frames.geometry, height, width, spec)
-            known = (truth > 0).astype(np.uint8)
-        else:
-            shape = (height, width, channels if spec.kind == "value" else 1)
-            nothing = (np.zeros(shape, np.float32), np.zeros(shape, np.uint8))
-            pairs = [label(f, spec, (height, width, channels), frames.geometry) or nothing for f in frames]
-            truth, known = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-        if not known.any():
-            raise DataError(
-                f"none of the {len(frames)} {role} frames has a known value for output {spec.name}; "
-                "hold out others with --test"
-            )
+            depths = _depths(frames, frames.geometry, height, width, spec)
+            return cls(spec, depths, (depths > 0).astype(np.uint8))
+        shape = (height, width, channels if spec.kind == "value" else 1)
+        nothing = (np.zeros(shape, np.float32), np.zeros(shape, np.uint8))
+        found = [
+            label(frame, spec, (height, width, channels), frames.geometry) if brings(frame, spec) else None
+            for frame in frames
+        ]
+        pairs = [nothing if pair is None else pair for pair in found]
+        truth, known = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
         return cls(spec, truth, known)
 
     def results(self, before: Maps, after: Maps, baselines: Mapping[str, Maps]) -> dict[str, Any]:
-        """Return the metrics ``before`` and ``after``, and those of the ``baselines``.
+        """Return the metrics ``before`` and ``after``, those of the ``baselines``, and ``unchanged``.
 
         Of depth these are the headline; all are in ``pooled`` and ``per_image``, by the same names.
+        Unchanged are predictions that have the same bits before and after.
 
         Args:
             before: the untuned network's output, (frames, height, width, channels).
             after: the tuned network's, likewise.
             baselines: depth maps, as :meth:`baselines` returns them.
         """
+        unchanged = before.tobytes() == after.tobytes()
         if not _is_depth(self.spec):
-            return {"before": self._metrics(before), "after": self._metrics(after), "baselines": {}}
+            found = {"before": self._metrics(before), "after": self._metrics(after), "baselines": {}}
+            return {**found, "unchanged": unchanged}
         depths = {"before": self.depth(before), "after": self.depth(after), **baselines}
         pooled = {name: _named(depth_metrics(depth, self.truth)) for name, depth in depths.items()}
         images = {name: _named(depth_metrics_per_image(depth, self.truth)) for name, depth in depths.items()}
@@ -189,6 +225,7 @@ class Judge:
             "before": headline.pop("before"),
             "after": headline.pop("after"),
             "baselines": headline,
+            "unchanged": unchanged,
             "pooled": pooled,
             "per_image": images,
         }
@@ -246,7 +283,15 @@ def _is_depth(spec: OutputSpec) -> bool:
 def _depths(
     frames: Sequence[Frame], geometry: TofGeometry, height: int, width: int, spec: OutputSpec
 ) -> Maps:
-    return np.stack([measured_depth(frame, height, width, geometry, spec.crop) for frame in frames])
+    """Return what depth is judged by, (frames, height, width) in metres, 0 = unknown."""
+    return np.stack(
+        [
+            measured_depth(frame, height, width, geometry, spec.crop)
+            if frame.depth is not None or frame.tof is not None
+            else np.zeros((height, width), np.float32)
+            for frame in frames
+        ]
+    )
 
 
 def spread(indices: Sequence[int], most: int) -> list[int]:

@@ -17,19 +17,18 @@ from boards import Board, Firmware
 from boards.memory_map import covered_bytes, read_memory_map
 from fieldtune.console import progress, say
 from fieldtune.errors import BoardError, LinkError
-from firmware_gen.emit import Part, step_parts
 from firmware_gen.operators import OPERATORS
 from firmware_gen.plan import Plan
 from firmware_gen.project import write_project
+from firmware_gen.step_parts import Part, PartPhase, part_phase, step_parts
 from ondevice.device import Device, Hyper
 from ondevice.timing import Timing
 from ondevice.verify_inputs import random_samples
 from ondevice.workbench import connect
 
 Unit = Literal["instructions", "cycles", "ns"]
-Phase = Literal["forward", "backward", "update"]
 Sample = Mapping[str, NDArray[Any]]
-PHASES: tuple[Phase, ...] = get_args(Phase)
+PHASES: tuple[PartPhase, ...] = get_args(PartPhase)
 
 # An instruction must take more than two ticks: both ends of a measurement together are off by less than one.
 _TICKS_AN_INSTRUCTION = 2
@@ -46,7 +45,7 @@ class Layer:
 
     name: str
     op: str
-    phase: Phase
+    phase: PartPhase
     macs: int
     count: int
 
@@ -88,7 +87,7 @@ class Profile:
         """What was counted, in words."""
         return "training step" if self.trains else "inference"
 
-    def phase_count(self, phase: Phase) -> int:
+    def phase_count(self, phase: PartPhase) -> int:
         """Return the sum over the layers of one phase."""
         return sum(layer.count for layer in self.layers if layer.phase == phase)
 
@@ -314,17 +313,17 @@ def _layers(plan: Plan, call: int, ticks: Sequence[int]) -> list[tuple[Layer, in
     summed: dict[int | str, tuple[Layer, int]] = {}
     for part, taken in zip(parts_of(plan), ticks, strict=True):
         key = part.name if part.step is None else id(plan.steps[part.step].op)
-        layer, before = summed.get(key, (_layer(plan, part.name, part.step), call))
+        layer, before = summed.get(key, (_layer(plan, part), call))
         summed[key] = layer, before + taken - call
     return list(summed.values())
 
 
-def _layer(plan: Plan, name: str, index: int | None) -> Layer:
-    if index is None:
-        return Layer(name, "state", "update", 0, 0)
-    op = plan.steps[index].op
-    phase: Phase = "backward" if op.phase == "loss" else op.phase
-    return Layer(name, op.kind, phase, OPERATORS[op.kind].macs(op, plan.graph), 0)
+def _layer(plan: Plan, part: Part) -> Layer:
+    phase = part_phase(plan, part)
+    if part.step is None:
+        return Layer(part.name, "state", phase, 0, 0)
+    op = plan.steps[part.step].op
+    return Layer(part.name, op.kind, phase, OPERATORS[op.kind].macs(op, plan.graph), 0)
 
 
 def _random_sample(plan: Plan, seed: int) -> Sample:

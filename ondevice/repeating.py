@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from energy.measure import LEAST_REPETITIONS, LEAST_SECONDS, WINDOWS
+from energy.provenance import STAMPS_PREFIX, Provenance
 from fieldtune.console import progress
 from firmware_gen.plan import Plan
 from ondevice.device import Device, Hyper
@@ -84,7 +86,8 @@ def run_window(device: Device, trains: bool, seconds: float) -> Repeated:
     return Repeated(start, start + time.monotonic() - begun, done)
 
 
-def stamps(windows: list[Repeated]) -> str:
+def stamps(windows: list[Repeated], firmware: Provenance) -> str:
     """Return the table that `energy --stamps` reads."""
     rows = [f"{window.start:.6f},{window.stop:.6f},{window.repetitions}" for window in windows]
-    return "\n".join(["start,stop,repetitions", *rows]) + "\n"
+    of = STAMPS_PREFIX + json.dumps(firmware.describe())
+    return "\n".join([of, "start,stop,repetitions", *rows]) + "\n"

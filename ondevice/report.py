@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fieldtune.files import write_text
 from ondevice import report_figures as figures
+from ondevice.report_frames import depth_frames, segmented_frames
 from ondevice.report_html import (
     NBSP,
     absent,
@@ -31,10 +31,8 @@ from ondevice.report_html import (
     words,
 )
 from ondevice.report_memory import memory_section
-from ondevice.session import Curve, Predictions, Session
-from zoo.metrics import depth_metrics
+from ondevice.session import Curve, Session
 
-_MOST_FRAMES = 5
 _METRICS = (("rmse", "RMSE [m]", min), ("abs_rel", "abs. rel. error", min), ("delta1", "δ1", max))
 _ALL_METRICS = (
     *_METRICS,
@@ -74,8 +72,10 @@ def _page(session: Session) -> str:
     head = f"{_lead(config, results)}\n{_tiles(results, plan, curve)}"
     sections = (
         _metrics_section(results),
+        _outputs_section(results),
         _forgetting_section(results),
-        _frames_section(session.predictions()),
+        depth_frames(session.predictions()),
+        *(segmented_frames(name, maps) for name, maps in session.segmentations().items()),
         _loss_section(curve),
         memory_section(plan),
         _link_section(curve, results),
@@ -97,6 +97,10 @@ def _lead(config: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     learning = f" Learning layers: <code>{escape(update)}</code>." if update else ""
     before, after = number(results, "before", "rmse"), number(results, "after", "rmse")
     steps, mean = number(results, "steps"), number(results, "baselines", "mean_map", "rmse")
+    right, now = number(results, "before", "accuracy"), number(results, "after", "accuracy")
+    if right is not None and now is not None:
+        says = f"On held-out frames <strong>{percent(now)}</strong> is right, before {percent(right)}."
+        return f'<p class="lead">{says}{learning}</p>'
     if before is None or after is None:
         says = "There are no results yet: it still runs, or was stopped."
         if steps is not None:
@@ -154,6 +158,9 @@ def _metrics_section(results: Mapping[str, Any]) -> str:
         f"δ1, the share of pixels within 25{NBSP}% of the truth: higher is better. "
         "The best of each column is bold."
     )
+    if not any("abs_rel" in values for values in metrics.values()):
+        name = text(results.get("output") or "Network")
+        return section("Accuracy", _output_table(name, metrics, "Over what is known of the held-out frames."))
     headline = _metric_table("Depth from", metrics, _METRICS, caption, tuned)
     return section("Accuracy", headline, *_all_metrics(results.get("outputs") or {}))
 
@@ -175,17 +182,45 @@ def _all_metrics(outputs: Mapping[str, Any]) -> list[str]:
     return tables
 
 
-def _forgetting_section(results: Mapping[str, Any]) -> str:
-    """Return what the network lost of the domain that it was trained on; nothing where nobody looked."""
-    source = results.get("source") or {}
-    metrics = {label: source[key] for key, label in _STATES.items() if source.get(key)}
-    if not metrics:
-        return ""
+def _outputs_section(results: Mapping[str, Any]) -> str:
+    """Return what became of the outputs beside the one that the page is about, "" where there are none."""
+    tables = []
+    for name, found in (results.get("outputs") or {}).items():
+        metrics = {label: found[key] for key, label in _STATES.items() if found.get(key)}
+        if name == results.get("output") or not metrics:
+            continue
+        same = found.get("unchanged")
+        says = "All predictions have the same bits before and after." if same else _changes(found)
+        tables.append(_output_table(name, metrics, f"Over what is known of the held-out frames. {says}"))
+    return section("Other outputs", *tables) if tables else ""
+
+
+def _output_table(name: str, metrics: Mapping[str, Mapping[str, Any]], caption: str) -> str:
     known = [
         column
         for column in _METRICS + _CLASS_METRICS
         if any(column[0] in values for values in metrics.values())
     ]
+    return _metric_table(name, metrics, known, caption)
+
+
+def _changes(found: Mapping[str, Any]) -> str:
+    """Return by how many points the shares of an output have changed; "" where it has none."""
+    changes = []
+    for key, label, _ in _CLASS_METRICS:
+        before, after = number(found, "before", key), number(found, "after", key)
+        if before is not None and after is not None:
+            changes.append(f"{label}: {100 * (after - before):+.1f}{NBSP}points.")
+    return " ".join(changes)
+
+
+def _forgetting_section(results: Mapping[str, Any]) -> str:
+    """Return what the network lost of the domain that it was trained on; nothing where nobody looked."""
+    source = results.get("source") or {}
+    # Sessions of earlier versions say nothing of single outputs.
+    outputs = source.get("outputs") or ({"Source domain": source} if source else {})
+    if not any(found.get(key) for found in outputs.values() for key in _STATES):
+        return ""
     frames, replayed = (
         number(found, key) or 0 for found, key in ((source, "frames"), (results, "replayed_steps"))
     )
@@ -199,7 +234,12 @@ def _forgetting_section(results: Mapping[str, Any]) -> str:
         caption += _latents_sentence(results.get("latents") or {})
     else:
         caption += "No step trained on that domain (--replay)."
-    return section("Forgetting", _metric_table("Source domain", metrics, known, caption))
+    tables = []
+    for name, found in outputs.items():
+        metrics = {label: found[key] for key, label in _STATES.items() if found.get(key)}
+        tables.append(_output_table(name, metrics, " ".join((caption, _changes(found))).strip()))
+        caption = ""  # once is enough
+    return section("Forgetting", *tables)
 
 
 def _latents_sentence(latents: Mapping[str, Any]) -> str:
@@ -237,68 +277,6 @@ def _metric_column(values: list[float | None], best: Any) -> list[str]:
         f"<strong>{cell}</strong>" if value is not None and value == top else cell
         for cell, value in zip(cells, values, strict=True)
     ]
-
-
-def _frames_section(predictions: Predictions | None) -> str:
-    title = "Held-out frames"
-    if predictions is None:
-        return section(title, absent("images", "predictions.npz is not in the session"))
-    usable = [k for k in range(len(predictions.truth)) if (predictions.truth[k] > 0).any()]
-    if not usable:
-        return section(title, absent("images", "no frame in predictions.npz has known depth"))
-    known = predictions.truth > 0
-    truths = predictions.truth[known]
-    errors = np.abs(predictions.after[known] - truths)
-    depths = _round_range(float(np.percentile(truths, 1)), float(np.percentile(truths, 99)))
-    # Errors up to what all but the worst of the tuned network's are; the untuned network's may be far beyond.
-    finite = errors[np.isfinite(errors)]
-    worst = _round_range(0.0, float(np.percentile(finite, 98)) if finite.size else 1.0)[1]
-    frames = "".join(
-        _frame(predictions, usable[k], depths, worst) for k in _spread(len(usable), _MOST_FRAMES)
-    )
-    scales = (
-        figures.colour_bar("Depth", *depths, figures.DEPTH_COLOURS),
-        figures.colour_bar("Absolute error", 0.0, worst, figures.ERROR_COLOURS),
-        '<div class="unknown">Unknown<div class="bar"></div></div>',
-    )
-    intro = (
-        "<p>The network never trained on these. All images share the two scales; what lies beyond a scale "
-        "has the colour of its end.</p>"
-    )
-    return section(
-        title, intro, f'<div class="scales">{"".join(scales)}</div><div class="frames">{frames}</div>'
-    )
-
-
-def _frame(predictions: Predictions, k: int, depths: tuple[float, float], worst: float) -> str:
-    truth = predictions.truth[k]
-    known = truth > 0
-    cells = [
-        ("Camera", "what the camera saw", predictions.rgb[k]),
-        ("True depth", "true depth", _depth_image(truth, known, depths)),
-    ]
-    errors = []
-    for name, depth in (("Untuned", predictions.before[k]), ("Tuned", predictions.after[k])):
-        rmse = metres(depth_metrics(depth, truth).rmse)
-        errors.append(f"{rmse} {name.lower()}")
-        beyond = np.mean((depth < depths[0]) | (depth > depths[1]))
-        caption = f"{name}, off the scale" if beyond > 0.5 else name
-        error = figures.coloured(np.abs(depth - truth), known, 0.0, worst, figures.ERROR_COLOURS)
-        cells.append((caption, f"{name.lower()} network’s depth", _depth_image(depth, depth > 0, depths)))
-        cells.append((f"{name}: error", f"{name.lower()} network’s error, RMSE {rmse}", error))
-    items = "".join(
-        f"<li>{figures.image(rgb, f'Frame {k + 1}: {alt}')}{escape(caption)}</li>"
-        for caption, alt, rgb in cells
-    )
-    return (
-        f'<article class="frame"><h3>Frame {k + 1}: RMSE {", ".join(errors)}</h3><ul>{items}</ul></article>'
-    )
-
-
-def _depth_image(
-    depth: NDArray[np.float32], known: NDArray[np.bool_], depths: tuple[float, float]
-) -> NDArray[np.uint8]:
-    return figures.coloured(depth, known, *depths, figures.DEPTH_COLOURS)
 
 
 def _loss_section(curve: Curve) -> str:
@@ -355,15 +333,3 @@ def _seconds(curve: Curve, results: Mapping[str, Any]) -> float | None:
 def _rate(curve: Curve) -> str:
     seconds = float(curve.seconds.sum())
     return f"{curve.step.size / seconds:.3g} steps a second" if seconds > 0 else ""
-
-
-def _round_range(low: float, high: float) -> tuple[float, float]:
-    """Return round ends that include `low` and `high`."""
-    step = 10.0 ** np.floor(np.log10(max(high - low, 1e-3))) / 2
-    first = np.floor(low / step)
-    return float(first * step), float(max(np.ceil(high / step), first + 1) * step)
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Return up to `most` numbers below `count`, evenly spread."""
-    return sorted({round(k) for k in np.linspace(0, count - 1, min(most, count))})

@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
 
 import matplotlib
@@ -20,6 +21,7 @@ from ondevice.report_html import NBSP, absent, percent, table
 
 UNKNOWN_RGB = (201, 201, 201)  # --unknown in the style sheet; neither colour map passes near it
 DEPTH_COLOURS, ERROR_COLOURS = "viridis", "magma"  # perceptually uniform, safe for colour-blind readers
+CLASS_COLOURS = "Paired"  # without grey, which is unknown
 SPAN = 1000.0  # side of the stretched drawing
 _PARTS = 4  # --part-1 to --part-4 in the style sheet
 
@@ -44,6 +46,25 @@ def coloured(
     rgb = matplotlib.colormaps[colours](np.clip(share, 0, 1), bytes=True)[..., :3]
     grey = np.array(UNKNOWN_RGB, np.uint8)
     return np.where((known & ~np.isnan(values))[..., None], rgb, grey)
+
+
+def class_colour(index: int) -> str:
+    """Return a class's colour for the style sheet; classes beyond the colour map share colours."""
+    red, green, blue = _class_rgb()[index % len(_class_rgb())]
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def classes(indices: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return class indices (h, w) in their colours, unknown grey."""
+    rgb = _class_rgb()[indices % len(_class_rgb())]
+    return np.where(known[..., None], rgb, np.array(UNKNOWN_RGB, np.uint8))
+
+
+@cache
+def _class_rgb() -> NDArray[np.uint8]:
+    colours = matplotlib.colormaps[CLASS_COLOURS]
+    rgb: NDArray[np.uint8] = colours(np.arange(colours.N), bytes=True)[:, :3]
+    return rgb
 
 
 def colour_bar(title: str, low: float, high: float, colours: str) -> str:
@@ -196,14 +217,18 @@ def loss_curve(name: str, step: NDArray[np.int64], loss: NDArray[np.float64]) ->
     Args:
         name: the loss's name.
         step: (n,), rising, n >= 1.
-        loss: (n,); values that are not finite are left out.
+        loss: (n,); NaN where there was no label. What is not finite is left out.
     """
+    last, steps = int(step[-1]), len(step)
+    step, loss = step[~np.isnan(loss)], loss[~np.isnan(loss)]
+    if loss.size == 0:
+        return absent(f"curve of {name}", "no frame had a label for it")
     finite = loss[np.isfinite(loss)]
     if finite.size == 0:
         return absent(f"curve of {name}", "none of its values is finite, the network has diverged")
     low, high = float(finite.min()), float(finite.max())
     y = log_axis(name, low, high) if low > 0 and high / low > 20 else linear_axis(name, min(low, 0.0), high)
-    x = step_axis("training step", int(step[-1]))
+    x = step_axis("training step", last)
     window = median_window(len(step))
     median = running_median(loss, window)
     drawing = _grid(y) + _lines("raw", x, y, step, loss) + _lines("median", x, y, step, median)
@@ -211,6 +236,8 @@ def loss_curve(name: str, step: NDArray[np.int64], loss: NDArray[np.float64]) ->
     alt = f"{name} over {len(step)} steps; its running median goes from {seen[0]:.3g} to {seen[-1]:.3g}."
     signs = key(("line raw", f"{name}, every step"), ("line median", f"running median over {window} steps"))
     notes = ["Logarithmic scale."] if y.logarithmic else []
+    if loss.size < steps:
+        notes.append(f"{steps - loss.size} of {steps} steps had no label for it.")
     if finite.size < loss.size:
         notes.append(f"{loss.size - finite.size} of {loss.size} values are not finite and not drawn.")
     caption = f"<figcaption>{' '.join(notes)}</figcaption>" if notes else ""

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boards import load_board
+from firmware_gen.plan import Plan
 from firmware_gen.project import Network, plan_network
 from firmware_gen.update import UpdatePlan
 from ondevice.device import Device, Hyper
 from ondevice.evaluation import spread
+from ondevice.losses import sample_losses
 from ondevice.search_bench import side_by_side
 from ondevice.search_race import Patterns
 from ondevice.training_data import Sample, sample
@@ -71,7 +73,7 @@ def finals(network: Network, frames: Frames, update: UpdatePlan, lr: float) -> J
             tempfile.TemporaryDirectory(prefix="fieldtune-") as folder,
             open_board(plan, Path(folder) / "native") as device,
         ):
-            return _later_losses(device, ready, lr, stop)
+            return _later_losses(device, plan, ready, lr, stop)
 
     def judge(entries: Sequence[Patterns]) -> Finals:
         found = side_by_side(losses, entries, "judging finalists")
@@ -81,30 +83,21 @@ def finals(network: Network, frames: Frames, update: UpdatePlan, lr: float) -> J
 
 
 def _later_losses(
-    device: Device, samples: Sequence[Sample], lr: float, stop: threading.Event
+    device: Device, plan: Plan, samples: Sequence[Sample], lr: float, stop: threading.Event
 ) -> NDArray[np.float64]:
     """Return the losses of what is judged; infinite where learning diverges."""
     bounds = [len(samples) * part // PARTS for part in range(PARTS + 1)]
     losses: list[float] = []
-    step = 0
-
-    def run(ready: Sample) -> float:
-        nonlocal step
-        device.put_sample(ready)
-        step += 1
-        return sum(device.step(step - 1).losses)
-
     for part, (first, end) in enumerate(itertools.pairwise(bounds[: JUDGED_AFTER[-1] + 1]), 1):
         if stop.is_set():
             break
         device.set_hyper(Hyper(lr=lr))
-        for ready in samples[first:end]:
-            run(ready)
+        for step, ready in enumerate(samples[first:end], first):
+            device.put_sample(ready)
+            device.step(step)
         if part in JUDGED_AFTER:
-            ranges = device.read_role("range")
-            device.set_hyper(Hyper(lr=0.0))
-            losses += [run(samples[index]) for index in spread(range(end, len(samples)), JUDGED)]
-            device.write_tensors(ranges)
+            judged = [samples[index] for index in spread(range(end, len(samples)), JUDGED)]
+            losses += sample_losses(device, plan, end, judged)
     found = np.array(losses)
     return np.where(np.isfinite(found), found, np.inf)
 

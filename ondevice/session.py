@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -40,7 +40,7 @@ from ondevice.session_files import (
 
 _CONFIG, _PLAN, _RESULTS = "session.json", "plan.json", "results.json"
 _LOG, _CURVE = "log.txt", "curve.csv"
-_CHECKPOINT, _PREDICTIONS = "checkpoint.npz", "predictions.npz"
+_CHECKPOINT, _PREDICTIONS, _SEGMENTATIONS = "checkpoint.npz", "predictions.npz", "segmentations.npz"
 _WEIGHTS = {"before": "weights_before.npz", "after": "weights_after.npz"}
 _CHECKPOINT_STEP = "checkpoint_step"
 
@@ -51,7 +51,7 @@ class Curve:
 
     loss_names: tuple[str, ...]
     step: NDArray[np.int64]  # (n,), rising, the first step is 1
-    losses: NDArray[np.float64]  # (n, k)
+    losses: NDArray[np.float64]  # (n, k); NaN where a step's sample had no label
     seconds: NDArray[np.float64]  # (n,), what the step took
     resent: NDArray[np.int64]  # (n,), frames sent again during the step
 
@@ -72,6 +72,16 @@ class Predictions:
     truth: NDArray[np.float32]  # (n, h, w)
     before: NDArray[np.float32]  # (n, h, w)
     after: NDArray[np.float32]  # (n, h, w)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A segmentation of some held-out frames: class indices, 255 = unknown in `truth`."""
+
+    rgb: NDArray[np.uint8]  # (n, h, w, 3)
+    truth: NDArray[np.uint8]  # (n, h, w)
+    before: NDArray[np.uint8]  # (n, h, w)
+    after: NDArray[np.uint8]  # (n, h, w)
 
 
 class Session:
@@ -201,7 +211,7 @@ class Session:
 
         Args:
             step: number of the step, counted from 1.
-            losses: value of every loss, in the same order at every step.
+            losses: value of every loss, in the same order at every step; NaN without a label.
             seconds: what this step took.
             resent: frames that the link sent again during this step.
         """
@@ -299,6 +309,33 @@ class Session:
             if depth.ndim != 3 or frames.rgb.shape != (*depth.shape, 3):
                 raise damaged(path, "rgb must be (n, h, w, 3), and truth, before and after (n, h, w)")
         return frames
+
+    def save_segmentations(self, outputs: Mapping[str, Segmentation]) -> None:
+        """Keep the segmentations of held-out frames by the outputs' names."""
+        write_arrays(
+            self._writable(_SEGMENTATIONS),
+            {f"{name}.{key}": array for name, maps in outputs.items() for key, array in vars(maps).items()},
+        )
+
+    def segmentations(self) -> dict[str, Segmentation]:
+        """Return the segmentations by the outputs' names; none when they were not saved.
+
+        Raises:
+            UserError: `segmentations.npz` is damaged.
+        """
+        path = self.path / _SEGMENTATIONS
+        if not path.exists():
+            return {}
+        arrays, found = read_arrays(path), {}
+        for name in dict.fromkeys(key.rpartition(".")[0] for key in arrays):
+            try:
+                maps = [arrays[f"{name}.{field.name}"] for field in fields(Segmentation)]
+            except KeyError as error:
+                raise damaged(path, f"it has no {error.args[0]}") from None
+            if any(one.ndim != 3 or maps[0].shape != (*one.shape, 3) for one in maps[1:]):
+                raise damaged(path, "rgb must be (n, h, w, 3), and truth, before and after (n, h, w)")
+            found[name] = Segmentation(*maps)
+        return found
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Gather samples and latents in one file each, keep the results (null where one is not finite)."""

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from fieldtune.console import progress, say
 from fieldtune.errors import DataError, LinkError, UserError
+from firmware_gen.graph import Graph
 from ondevice.device import Device, Hyper, StepResult
 from ondevice.learning_rate import Schedule
 from ondevice.link import RefusedError
 from ondevice.replay import Replay, ReplayedSamples
 from ondevice.session import Session
-from ondevice.training_data import Sample, TrainingSamples
+from ondevice.training_data import Sample, TrainingSamples, labelled
 from zoo.frames import Frames
 from zoo.task import Task
 
@@ -115,10 +116,17 @@ class Trainer:
 
     Attributes:
         seen: index of the target frame of every step so far that had one, from the session's first.
+        labelled_steps: of each output that learns, in how many steps its sample had a label for it.
     """
 
     def __init__(
-        self, device: Device, session: Session, task: Task, options: TuneOptions, latent_part: int = 0
+        self,
+        device: Device,
+        session: Session,
+        task: Task,
+        graph: Graph,
+        options: TuneOptions,
+        latent_part: int = 0,
     ) -> None:
         """Train nothing yet. `latent_part`: of a step, with which it begins on a sample of latents."""
         self.seen: list[int] = []
@@ -128,7 +136,9 @@ class Trainer:
         self._options = options
         self._steps, self._accumulate = options.steps, options.hyper.accumulate
         self._hyper: Hyper | None = None  # what the board has; None: not known
-        self._loss_names = [spec.name for spec in task.outputs]
+        self._graph = graph
+        self._loss_names = [spec.name for spec in task.learned]
+        self.labelled_steps = dict.fromkeys(self._loss_names, 0)
         self._checkpoint_every = options.checkpoint_every
         # A firmware that was started from here does not come back by itself.
         self._patience = RECONNECT_SECONDS if options.port else 0.0
@@ -147,6 +157,8 @@ class Trainer:
         for step, (index, sample) in progress(walk, "training", self._steps):
             if index is not None:
                 self.seen.append(index)
+            for name, counts in zip(self._loss_names, labelled(sample, self._graph), strict=True):
+                self.labelled_steps[name] += counts
             if step < start:
                 continue  # a resumed session walks the same frames up to its checkpoint
             self._train_on(step, sample)
@@ -189,9 +201,11 @@ class Trainer:
         for name, loss in zip(self._loss_names, done.losses, strict=True):
             self._check_finite(step + 1, f"the loss of {name}", loss)
         self._ticks[from_latents].append(done.ticks)
+        known = zip(done.losses, labelled(sample, self._graph), strict=True)
+        losses = [loss if counts else math.nan for loss, counts in known]
         self._session.record_step(
             step + 1,
-            dict(zip(self._loss_names, done.losses, strict=True)),
+            dict(zip(self._loss_names, losses, strict=True)),
             time.monotonic() - began,
             self._device.link.resent_frames - resent,
         )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fieldtune.errors import DataError, ModelError
 from firmware_gen.graph import Graph
 from zoo.frames import Frame, Frames
-from zoo.prepare import label, network_input
+from zoo.prepare import labels, network_input
 from zoo.task import Task
 from zoo.tof import TofGeometry
 
@@ -39,27 +39,47 @@ def inputs(frame: Frame, task: Task, graph: Graph) -> dict[str, NDArray[Any]]:
 
 
 def sample(frame: Frame, task: Task, graph: Graph, geometry: TofGeometry) -> Sample | None:
-    """Return inputs, labels and masks of one frame, by the board's names; None when no output has a label."""
-    labels: dict[str, NDArray[Any]] = {}
-    found = False
-    for spec, name, mask_name in zip(task.outputs, graph.labels, graph.masks, strict=True):
-        known = label(frame, spec, graph.shape(spec.name), geometry)
+    """Return inputs, labels and masks of one frame, by the board's names; None when it teaches nothing.
+
+    That is when no loss has a label whose gradient reaches something that learns.
+
+    Raises:
+        DataError: the frame lacks what labels are made from, or has a class that its output has not.
+    """
+    shapes = {spec.name: graph.shape(spec.name) for spec in task.learned}
+    found = labels(frame, task.learned, shapes, geometry)
+    if not any(
+        known and _teaches(name, graph) for known, name in zip(found.values(), graph.labels, strict=True)
+    ):
+        return None
+    arrays: dict[str, NDArray[Any]] = {}
+    for known, name, mask_name in zip(found.values(), graph.labels, graph.masks, strict=True):
         described = graph.tensors[name]
         dtype = np.int32 if described.dtype == "i32" else np.float32
         if known is None:
-            labels[name] = np.zeros(described.shape, dtype)
-            labels[mask_name] = np.zeros(described.shape, np.uint8)
+            arrays[name] = np.zeros(described.shape, dtype)
+            arrays[mask_name] = np.zeros(described.shape, np.uint8)
         else:
-            found = True
-            labels[name] = known[0].astype(dtype).reshape(described.shape)
-            labels[mask_name] = known[1].reshape(described.shape)
-    return {**inputs(frame, task, graph), **labels} if found else None
+            arrays[name] = known[0].astype(dtype).reshape(described.shape)
+            arrays[mask_name] = known[1].reshape(described.shape)
+    return {**inputs(frame, task, graph), **arrays}
+
+
+def _teaches(label: str, graph: Graph) -> bool:
+    """Tell whether the gradient of the label's loss is used."""
+    (loss,) = graph.consumers(label)
+    return bool(graph.consumers(loss.outputs[0]))
+
+
+def labelled(sample: Sample, graph: Graph) -> tuple[bool, ...]:
+    """Tell of each loss whether the sample has a label for it."""
+    return tuple(bool(sample[mask].any()) for mask in graph.masks)
 
 
 class TrainingSamples:
     """The samples of a session in the order of its steps: file order or shuffled, wrapping round.
 
-    Frames without a valid label are passed over and listed in `skipped`.
+    Frames that teach nothing are passed over and listed in `skipped`.
     """
 
     def __init__(

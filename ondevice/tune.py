@@ -62,16 +62,18 @@ def tune(
     with open_board(plan, session.path / "firmware", options.port, session.log) as device:
         if isinstance(samples, ReplayedSamples) and plan.graph.latents:
             _keep_latents(plan, device, session, samples, options)
-        trainer = Trainer(device, session, task, options, plan.latent_step)
+        trainer = Trainer(device, session, task, plan.graph, options, plan.latent_step)
         weights = trainer.run(samples)
-        used: dict[str, Any] = _memory_used(device, session)
+        used: dict[str, Any] = _memory_used(device, session) | _labelled_steps(trainer)
         _save_weights(network, plan, session, weights)
         judged: dict[str, Any] = {"before": {}, "after": {}, "baselines": {}, "outputs": {}}
         if evaluation:
             with open_twin(plan, device, session.log) as (judge, _):
                 judged, shown = evaluation.run(judge, weights, trainer.seen)
-            if shown:
-                session.save_predictions(shown.rgb, shown.truth, shown.before, shown.after)
+            if depth := shown.depth:
+                session.save_predictions(depth.rgb, depth.truth, depth.before, depth.after)
+            if shown.segmentations:
+                session.save_segmentations(shown.segmentations)
         if options.keep:
             found = (sample(frame, task, plan.graph, frames.geometry) for frame in held_out)
             validation = [ready for ready in found if ready is not None]
@@ -113,6 +115,13 @@ def _latents_used(plan: Plan, session: Session, trainer: Trainer) -> dict[str, A
         "step_ms": trainer.step_ms(from_latents=True),
         "frame_step_ms": trainer.step_ms(from_latents=False),
     }
+
+
+def _labelled_steps(trainer: Trainer) -> dict[str, Any]:
+    for name, count in trainer.labelled_steps.items():
+        if not count:
+            say(f"no frame had a label for {name}: nothing was learned from it")
+    return {"labelled_steps": trainer.labelled_steps}
 
 
 def _memory_used(device: Device, session: Session) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from fieldtune.errors import BoardError
 from firmware_gen import protocol
-from firmware_gen.emit import step_parts
 from firmware_gen.plan import Plan
 from firmware_gen.stored_set import set_bytes, slot_room
-from ondevice.device import Device, Hyper
+from ondevice.device import Device
 from ondevice.link import RefusedError, Request
+from ondevice.losses import sample_losses
 from ondevice.training_data import Sample
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -126,32 +126,6 @@ def check_room(plan: Plan) -> None:
         )
 
 
-def mean_loss(device: Device, plan: Plan, step: int, samples: Sequence[Sample]) -> float:
-    """Return the mean over `samples` of a step's losses, all added up, with the weights as they are.
-
-    The board runs training steps as far as their last loss; weights, ranges and optimizer state are the same
-    afterwards, the learning rate is 0. No gradients may wait for further samples (`accumulate`).
-
-    Args:
-        device: runs the plan's firmware.
-        plan: tells where the losses are.
-        step: training steps that the board has done.
-        samples: with inputs, labels and masks; at least one.
-    """
-    parts = [None if part.step is None else plan.steps[part.step].op for part in step_parts(plan)]
-    end = 1 + max(index for index, op in enumerate(parts) if op is not None and op.kind == "loss")
-    updates = any(op is None or op.phase == "update" for op in parts[:end])
-    kept = device.read_role("weight", "state") if updates else {}
-    device.set_hyper(Hyper(lr=0.0))  # the order of parts does not promise that no weight moves before a loss
-    total = 0.0
-    for sample in samples:
-        device.put_sample(sample)
-        total += math.fsum(device.step(step, 0, end).losses)
-    if kept:
-        device.write_tensors(kept)
-    return total / len(samples)
-
-
 def keep_better(
     device: Device, plan: Plan, weights: Arrays, steps: int, samples: Sequence[Sample]
 ) -> dict[str, Any]:
@@ -173,9 +147,9 @@ def keep_better(
     if not samples:
         _put(device, weights, steps)
         return {"saved": True, "sequence": store.save(), "step": steps, "before": None, "after": None}
-    before = mean_loss(device, plan, _go_back(device, store), samples)
+    before = statistics.fmean(sample_losses(device, plan, _go_back(device, store), samples))
     _put(device, weights, steps)
-    after = mean_loss(device, plan, steps, samples)
+    after = statistics.fmean(sample_losses(device, plan, steps, samples))
     kept = store.keep_better(before, after)
     return {**dataclasses.asdict(kept), "before": before, "after": after}
 

@@ -86,6 +86,7 @@ def run(model: bytes, inputs: Sequence[Values]) -> Iterator[Values]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong comes as an exception
+    options.intra_op_num_threads = 1  # samples are too small to share
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]

@@ -10,23 +10,23 @@ from torch import Tensor
 
 from quantize.training_set import Labelled
 from zoo.task import Task
-from zoo.training.losses import loss
+from zoo.training.losses import task_losses
 
 
 def task_loss(task: Task, outputs: Mapping[str, Tensor], samples: Sequence[Labelled]) -> Tensor:
-    """Return the sum of the task's losses, each the mean over the samples.
+    """Return the weighted sum of the task's losses, each the mean over the samples.
 
     Args:
         task: says which loss each output has.
         outputs: (n, c, h, w) or (n, c) for n samples.
         samples: give labels and masks.
     """
-    total = torch.zeros(())
-    for spec in task.outputs:
-        labels, masks = (
-            torch.from_numpy(np.concatenate([known[spec.name] for known in each]))
-            for each in zip(*((sample.labels, sample.masks) for sample in samples), strict=True)
-        )
-        prediction = outputs[spec.name].reshape(len(samples), -1, *labels.shape[2:])
-        total = total + loss(spec.loss, prediction, labels, masks)
-    return total
+    labels, masks = (
+        {
+            spec.name: torch.from_numpy(np.concatenate([known[spec.name] for known in each]))
+            for spec in task.learned
+        }
+        for each in zip(*((sample.labels, sample.masks) for sample in samples), strict=True)
+    )
+    losses = task_losses(task, outputs, labels, masks)
+    return torch.stack([spec.weight * losses[spec.name] for spec in task.learned]).sum()

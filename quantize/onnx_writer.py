@@ -28,20 +28,19 @@ OPSET = 17
 IR_VERSION = 8
 
 
-def float_model(graph: Graph, *, all_tensors: bool = False) -> bytes:
+def float_model(graph: Graph, task: Task | None = None, *, all_tensors: bool = False) -> bytes:
     """Return `graph` as a float ONNX model.
 
     Args:
         graph: simplified, in float; weights may have any values.
+        task: what the file carries as its task.
         all_tensors: make every tensor an output.
 
     Raises:
         ModelError: an operator cannot be written.
     """
     outputs = dict.fromkeys((*graph.outputs, *(op.outputs[0] for op in graph.ops if all_tensors)))
-    model = _Writer(QuantizedGraph(replace(graph, outputs=tuple(outputs)), {}, {})).model()
-    found: bytes = model.SerializeToString(deterministic=True)
-    return found
+    return quantized_model(QuantizedGraph(replace(graph, outputs=tuple(outputs)), {}, {}), task)
 
 
 def layer_model(graph: Graph, op: Op) -> bytes:

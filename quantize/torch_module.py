@@ -1,4 +1,4 @@
-"""A graph as a torch module: what NNCF calibrates and trains."""
+"""A graph as a torch module: what NNCF calibrates and trains, and what is traced and tuned for pruning."""
 
 from __future__ import annotations
 
@@ -73,14 +73,18 @@ class GraphModule(nn.Module):  # type: ignore[misc]  # torch's types are not ins
         return replace(self._graph, constants=constants)
 
 
-class _Conv(nn.Module):  # type: ignore[misc]
-    """A (transposed) convolution and the activation that is fused into it."""
+class Conv(nn.Module):  # type: ignore[misc]
+    """A (transposed) convolution and the activation that is fused into it.
+
+    `taken` and `given` are its input and output channels, of all groups.
+    """
 
     def __init__(self, op: Op, graph: Graph) -> None:
         super().__init__()
         assert isinstance(op.attrs, ConvAttrs)
         self._attrs = op.attrs
         self._shape = graph.shape(op.outputs[0])
+        self.taken, self.given = graph.shape(op.inputs[0])[2], self._shape[2]
         # (rows, columns, in, out) become torch's (out, in, rows, columns) or, transposed, (in, out, ...).
         self._axes = (2, 3, 0, 1) if op.attrs.transposed else (3, 2, 0, 1)
         shapes = [graph.constants[name].value.shape for name in op.constants]
@@ -96,6 +100,7 @@ class _Conv(nn.Module):  # type: ignore[misc]
                 self.bias.copy_(torch.tensor(values[1]))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output for (n, c, h, w)."""
         y = self._transposed(x) if self._attrs.transposed else self._plain(x)
         return activate(y, self._attrs.activation)
 
@@ -121,6 +126,10 @@ class _Conv(nn.Module):  # type: ignore[misc]
         return y if y.shape[2:] == self._shape[:2] else y[:, :, : self._shape[0], : self._shape[1]]
 
 
+class DepthwiseConv(Conv):
+    """One with a filter for each channel, so that what it takes and gives are the same channels."""
+
+
 class _Function(nn.Module):  # type: ignore[misc]
     """A layer without weights."""
 
@@ -143,9 +152,15 @@ def activate(y: Tensor, activation: Activation) -> Tensor:
     return torch.sigmoid(y) if activation.kind == "sigmoid" else y
 
 
+def is_depthwise(op: Op, graph: Graph) -> bool:
+    """Tell whether a layer has a filter for each channel."""
+    assert isinstance(op.attrs, ConvAttrs)
+    return op.attrs.groups == graph.shape(op.inputs[0])[2] == graph.shape(op.outputs[0])[2] > 1
+
+
 def _layer(op: Op, graph: Graph) -> nn.Module:
     if op.kind == "conv2d":
-        return _Conv(op, graph)
+        return (DepthwiseConv if is_depthwise(op, graph) else Conv)(op, graph)
     if op.kind in ("max_pool", "average_pool"):
         return _Function(_pool(op, graph))
     if op.kind == "resize":

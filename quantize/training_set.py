@@ -13,7 +13,7 @@ from fieldtune.errors import DataError
 from firmware_gen.graph import Array
 from quantize.float_network import FloatNetwork, Values, pixels
 from zoo.frames import Frames
-from zoo.prepare import label
+from zoo.prepare import labels
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,15 @@ def labelled(frames: Frames, network: FloatNetwork) -> list[Labelled]:
     Raises:
         DataError: none has, or the frames lack what a label is made from.
     """
+    shapes = {spec.name: network.graph.shape(spec.name) for spec in network.task.learned}
     found = []
     for frame in frames:
-        known = {
-            spec.name: label(frame, spec, network.graph.shape(spec.name), frames.geometry)
-            for spec in network.task.outputs
-        }
+        known = labels(frame, network.task.learned, shapes, frames.geometry)
         if any(known.values()):
             pairs = {name: pair or _nothing(network, name) for name, pair in known.items()}
-            labels = {name: _channels_first(pair[0]) for name, pair in pairs.items()}
+            targets = {name: _channels_first(pair[0]) for name, pair in pairs.items()}
             masks = {name: _channels_first(pair[1]) for name, pair in pairs.items()}
-            found.append(Labelled(pixels(frame, network), labels, masks))
+            found.append(Labelled(pixels(frame, network), targets, masks))
     if not found:
         raise DataError(
             f"none of the {len(frames)} frames has a valid label to train on; "

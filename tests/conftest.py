@@ -1,12 +1,37 @@
-"""The PyTorch reference script and its data, which lie beside the project, not in it."""
+"""What all tests share: compiled files, and the PyTorch reference script and its data beside the project."""
 
 import importlib.util
+import os
+import shutil
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+COMPILERS = ("gcc", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc")
+
+# Tests run side by side, one a core. numpy and torch read this when they are imported.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+
+
+def pytest_configure() -> None:
+    """Let ccache, where it is installed, compile the runtime once instead of for every test."""
+    ccache, folder = shutil.which("ccache"), ROOT / "build" / "ccache"
+    if ccache is None or "CCACHE_NOHASHDIR" in os.environ:  # inherited, as by xdist's workers
+        return
+    programs = folder / "bin"
+    programs.mkdir(parents=True, exist_ok=True)
+    for name in COMPILERS:
+        program, compiler = programs / name, shutil.which(name)
+        if compiler and not program.exists():  # another run may be using it
+            # By its path: some tests leave nothing else on PATH.
+            program.write_text(f'#!/bin/sh\nexec {ccache} {compiler} "$@"\n')
+            program.chmod(0o755)
+    os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    os.environ["CCACHE_DIR"] = str(folder)
+    os.environ["CCACHE_NOHASHDIR"] = "1"  # projects lie in a folder of their own in each test
 
 
 def _beside(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """From a frame to what the board gets: the network's input, its label and the mask of what counts."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -105,6 +106,41 @@ def label(
     if not known.any():
         return None
     return np.where(known, target, 0), known.astype(np.uint8)
+
+
+def brings(frame: Frame, spec: OutputSpec) -> bool:
+    """Tell whether the frame has what an output's label is made from, be it known or not."""
+    if spec.kind in ("depth", "disparity"):
+        return (frame.tof if spec.labels == "tof" else frame.depth) is not None
+    return (frame.classes if spec.kind == "segmentation" else frame.target) is not None
+
+
+def labels(
+    frame: Frame,
+    outputs: Sequence[OutputSpec],
+    shapes: Mapping[str, tuple[int, ...]],
+    geometry: TofGeometry,
+) -> dict[str, tuple[Target, NDArray[np.uint8]] | None]:
+    """Return what :func:`label` does for each of several outputs; None also for one that a frame lacks.
+
+    Data sets differ in what they bring: an output without labels learns nothing from such a frame, and the
+    others do.
+
+    Args:
+        frame: gives the ToF reading or the truth.
+        outputs: what each means.
+        shapes: of the outputs, (height, width, channels), by name.
+        geometry: how the ToF zones lie in the frame.
+
+    Raises:
+        DataError: the frame lacks what every one of the labels is made from.
+    """
+    # With none, `label` says what is missing.
+    made = [spec for spec in outputs if brings(frame, spec)] or outputs[:1]
+    return {
+        spec.name: label(frame, spec, shapes[spec.name], geometry) if spec in made else None
+        for spec in outputs
+    }
 
 
 def from_depth(depth: NDArray[np.floating], spec: OutputSpec) -> NDArray[np.float64]:

@@ -177,7 +177,8 @@ def balance(task: Task, kind: str = "fixed", weights: Mapping[str, float] | None
         if weights:
             raise UserError("--balance uncertainty learns the weights; leave out --weights")
         return Uncertainty(task)
-    return FixedWeights({name: weights.get(name, WEIGHTS.get(name, 1.0)) for name in names})
+    known = {spec.name: WEIGHTS.get(spec.name, spec.weight) for spec in task.outputs}
+    return FixedWeights(known | dict(weights))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,8 @@
     kind = "disparity"              # depth | disparity | segmentation | class | value
     fb = 80.0                       # disparity = fb / depth [m]; disparity only
     loss = "berhu"                  # berhu | berhu_published | l1 | mse | cross_entropy
-    labels = "tof"                  # or "truth"
+    labels = "tof"                  # or "truth"; "none": judged, never learned from
+    weight = 1.0                    # of the loss in the sum of all
     max_depth = 20.0                # metrics clamp predictions here; depth and disparity only
     crop = "garg"                   # metrics look at this part only: garg | eigen | nyu; likewise
 """
@@ -40,6 +41,9 @@ LOSSES_OF_KIND: Mapping[str, tuple[str, ...]] = {
 }
 """The losses that each kind of output may have; the first is the default."""
 
+NO_LABELS = "none"
+"""The `labels` of an output that is predicted and judged, but never learned from."""
+
 CROPS: Mapping[str, tuple[float, float, float, float]] = {
     "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
     "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),
@@ -51,6 +55,7 @@ Garg et al. 2016 and Eigen et al. 2014 for KITTI, Eigen's for NYUv2; the numbers
 """
 
 _DEFAULT_MAX_DEPTH = 20.0
+_WEIGHTS = (1e-6, 1e6)  # float32 keeps its precision on both sides
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,11 @@ class OutputSpec:
         name: the output's name in the model.
         kind: one of `LOSSES_OF_KIND`.
         loss: one of `LOSSES`.
-        labels: "tof" (the board's own sensor) or "truth" (what the data set brings).
+        labels: "tof" (the board's own sensor), "truth" (what the data set brings) or `NO_LABELS`.
         fb: disparity = fb / depth [m]; None unless `kind` is "disparity".
         max_depth: metres; metrics clamp predictions here; None unless `kind` is "depth" or "disparity".
         crop: one of `CROPS`: true depth is judged there only; None: everywhere.
+        weight: what its loss, and with it the loss's gradient, is multiplied by.
     """
 
     name: str
@@ -83,6 +89,7 @@ class OutputSpec:
     fb: float | None = None
     max_depth: float | None = None
     crop: str | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,11 @@ class Task:
 
     inputs: tuple[InputSpec, ...]
     outputs: tuple[OutputSpec, ...]
+
+    @property
+    def learned(self) -> tuple[OutputSpec, ...]:
+        """The outputs that have a loss, in the order of the losses."""
+        return tuple(spec for spec in self.outputs if spec.labels != NO_LABELS)
 
 
 def parse_task(text: str, where: str) -> Task:
@@ -107,7 +119,9 @@ def parse_task(text: str, where: str) -> Task:
     inputs = [_parse_input(name, table) for name, table in root.tables("input", ("scale", "bias"))]
     outputs = [
         _parse_output(name, table)
-        for name, table in root.tables("output", ("kind", "loss", "labels", "fb", "max_depth", "crop"))
+        for name, table in root.tables(
+            "output", ("kind", "loss", "labels", "weight", "fb", "max_depth", "crop")
+        )
     ]
     return Task(tuple(inputs), tuple(outputs))
 
@@ -118,10 +132,11 @@ def format_task(task: Task) -> str:
     for spec in task.inputs:
         sections.append(_section(f"input.{_key(spec.name)}", {"scale": spec.scale, "bias": spec.bias}))
     for output in task.outputs:
-        fields = {
+        fields: dict[str, str | float | None] = {
             "kind": output.kind,
             "loss": output.loss,
             "labels": output.labels,
+            "weight": output.weight,
             "fb": output.fb,
             "max_depth": output.max_depth,
             "crop": output.crop,
@@ -202,6 +217,12 @@ class _Table:
             raise self.error(key, f"is {value}; give a number above 0")
         return value
 
+    def within(self, key: str, limits: tuple[float, float], default: float) -> float:
+        value, (least, most) = self.number(key, default), limits
+        if not least <= value <= most:
+            raise self.error(key, f"is {value:g}; give a number from {least:g} to {most:g}")
+        return value
+
     def refuse(self, key: str, reason: str) -> None:
         if key in self.values:
             raise self.error(key, f"means nothing for {reason}; remove it")
@@ -215,13 +236,13 @@ def _parse_output(name: str, table: _Table) -> OutputSpec:
     kind = table.choice("kind", tuple(LOSSES_OF_KIND))
     metric = kind in ("depth", "disparity")
     losses = LOSSES_OF_KIND[kind]
+    sources = ("tof", "truth") if metric else ("truth",)
     spec = OutputSpec(
         name,
         kind,
         loss=table.choice("loss", losses, losses[0]),
-        labels=table.choice(
-            "labels", ("tof", "truth") if metric else ("truth",), "tof" if metric else "truth"
-        ),
+        labels=table.choice("labels", (*sources, NO_LABELS), sources[0]),
+        weight=table.within("weight", _WEIGHTS, 1.0),
         fb=table.positive("fb") if kind == "disparity" else None,
         max_depth=table.positive("max_depth", _DEFAULT_MAX_DEPTH) if metric else None,
         crop=table.choice("crop", tuple(CROPS)) if metric and "crop" in table.values else None,

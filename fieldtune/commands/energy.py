@@ -14,6 +14,7 @@ from fieldtune.errors import UserError
 if TYPE_CHECKING:
     from energy.gates import Run
     from energy.measure import Measured
+    from energy.provenance import Provenance
 
 NAME = "energy"
 HELP = "measure energy by the trace of an instrument"
@@ -67,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, gate, integrate, print."""
     from energy.measure import measure
+    from energy.provenance import joined
     from energy.share import shared_by_counts
 
     debounce = parse_duration(args.debounce)
@@ -77,10 +79,12 @@ def run(args: argparse.Namespace) -> int:
         shared = shared_by_counts(found.energy_uj, args.profile)
         # What has a channel of its own was measured.
         described = shared | described | {"phases": described.get("phases", shared["phases"])}
+    firmware = joined(args.profile, args.stamps)
+    described["firmware"] = None if firmware is None else firmware.describe()
     if args.json:
         print(json.dumps(described, indent=1))
     else:
-        _print(found, described)
+        _print(found, described, firmware)
     return 0
 
 
@@ -109,9 +113,12 @@ def _phase(text: str) -> tuple[str, str]:
     return name, channel
 
 
-def _print(found: Measured, described: dict[str, Any]) -> None:
+def _print(found: Measured, described: dict[str, Any], firmware: Provenance | None) -> None:
     print(f"one of {described['n']} repetitions, {described['energy_source']}")
+    of, made_with = ("unknown", "unknown") if firmware is None else firmware.lines
     lines = [
+        ("firmware", of),
+        ("made with", made_with),
         ("energy", f"{_uj(found.energy_uj)}, median of {len(found.windows)} windows"),
         (
             "net of idle",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from firmware_gen.update import UpdatePlan
     from ondevice.device import Hyper
     from ondevice.search_found import Found
+    from quantize.float_network import FloatNetwork
     from zoo.frames import Frames
 
 AUTO = "auto"
@@ -35,6 +37,22 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="what its inputs and outputs mean (default: NAME.task.toml or the file)",
+    )
+
+
+def add_float_model(parser: argparse.ArgumentParser) -> None:
+    """Add a float network, which may be torch's, and its task."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a float ONNX file, zoo:upydnet or path.py:function (docs/quantize.md)",
+    )
+    parser.add_argument("--weights", type=Path, help="the checkpoint of a zoo network")
+    parser.add_argument(
+        "--task",
+        type=Path,
+        metavar="FILE",
+        help="what the inputs and outputs mean (default: NAME.task.toml or the model's own)",
     )
 
 
@@ -180,6 +198,24 @@ def load_model(args: argparse.Namespace) -> Network:
     from firmware_gen.project import load_network
 
     return load_network(args.model, args.task)
+
+
+def load_float_model(args: argparse.Namespace) -> FloatNetwork:
+    """Read the float network that the options name."""
+    from quantize.float_network import read_network
+    from zoo.torch_models import is_torch_model, load_torch_model
+
+    if not is_torch_model(args.model):
+        if args.weights is not None:
+            raise UserError(f"--weights is for networks of the zoo; {args.model} has its own")
+        return read_network(Path(args.model), args.task)
+    from zoo.export import export_onnx
+
+    module, task, shape = load_torch_model(args.model, args.weights)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{args.model.rpartition(':')[2]}.onnx"
+        export_onnx(module, task, shape, path)
+        return read_network(path, args.task)
 
 
 def add_mlperf(parser: argparse.ArgumentParser) -> None:

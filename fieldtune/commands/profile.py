@@ -81,18 +81,21 @@ def run(args: argparse.Namespace) -> int:
         if report is not None:
             report.write(found.page().encode())
     if args.json:
-        print(json.dumps(found.described, indent=1))
+        from ondevice.provenance import provenance
+
+        print(json.dumps(found.described | {"firmware": provenance(plan).describe()}, indent=1))
     else:
         found.show()
     return 0
 
 
 def _repeat(args: argparse.Namespace, plan: Plan) -> int:
+    from ondevice.provenance import provenance
     from ondevice.repeating import repeat, stamps
 
     with replacing(args.stamps) as stream:
         windows = repeat(plan, args.port, hyper=_hyper(args), seed=args.seed, log=say)
-        stream.write(stamps(windows).encode())
+        stream.write(stamps(windows, provenance(plan)).encode())
     if args.json:
         print(json.dumps([vars(window) for window in windows], indent=1))
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,6 @@ from fieldtune.console import say
 from fieldtune.errors import UserError
 
 if TYPE_CHECKING:
-    from quantize.float_network import FloatNetwork
     from quantize.pipeline import Result
 
 NAME = "quantize"
@@ -23,18 +21,7 @@ HELP = "turn a float network into an int8 ONNX file, calibrated and trained on y
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``fieldtune quantize``."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="a float ONNX file, zoo:upydnet or path.py:function (docs/quantize.md)",
-    )
-    parser.add_argument("--weights", type=Path, help="the checkpoint of a zoo network")
-    parser.add_argument(
-        "--task",
-        type=Path,
-        metavar="FILE",
-        help="what the inputs and outputs mean (default: NAME.task.toml or the model's own)",
-    )
+    options.add_float_model(parser)
     parser.add_argument("--data", type=Path, required=True, help="the frames (docs/your_data.md)")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the ONNX file to write")
     parser.add_argument(
@@ -77,27 +64,10 @@ def run(args: argparse.Namespace) -> int:
     )
     # Opened first: that nothing can be written there must not be found after minutes of work.
     with replacing(args.out) as stream:
-        result = quantize_network(_network(args), open_frames(args.data), chosen)
+        result = quantize_network(options.load_float_model(args), open_frames(args.data), chosen)
         stream.write(result.model)
     _report(result, args)
     return 0
-
-
-def _network(args: argparse.Namespace) -> FloatNetwork:
-    from quantize.float_network import read_network
-    from zoo.torch_models import is_torch_model, load_torch_model
-
-    if not is_torch_model(args.model):
-        if args.weights is not None:
-            raise UserError(f"--weights is for networks of the zoo; {args.model} has its own")
-        return read_network(Path(args.model), args.task)
-    from zoo.export import export_onnx
-
-    module, task, shape = load_torch_model(args.model, args.weights)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{args.model.rpartition(':')[2]}.onnx"
-        export_onnx(module, task, shape, path)
-        return read_network(path, args.task)
 
 
 def _report(result: Result, args: argparse.Namespace) -> None:

@@ -224,7 +224,8 @@ def _kept(kept: dict[str, Any]) -> str:
 def print_outputs(outputs: dict[str, Any], where: str = "") -> None:
     """Print the metrics of each output, before and after and of the baselines."""
     for output, found in outputs.items():
-        print(f"{output}{where}:")
+        same = ", bit for bit as before" if found.get("unchanged") else ""
+        print(f"{output}{where}{same}:")
         rows = {"untuned": found["before"], "tuned": found["after"], **found.get("baselines", {})}
         for name, metrics in rows.items():
             values = (f"{key} {'-' if value is None else f'{value:.3f}'}" for key, value in metrics.items())

@@ -64,7 +64,7 @@ class Tape(Protocol):
 
 
 class Emitter(Protocol):
-    """What an operator may ask for while it prints its C call; see :mod:`firmware_gen.emit`."""
+    """What an operator may ask for while it prints its C call; see :mod:`firmware_gen.emit.layers`."""
 
     isa: Isa  # the instructions that its kernel may use
     prefer: Prefer  # decides what constants are stored, never a result

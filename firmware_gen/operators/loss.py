@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from firmware_gen.c_text import c_float
 from firmware_gen.graph import Op
 from firmware_gen.operators.base import Emitter, Operator
 
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LossAttrs:
-    """Which loss, and its place in the list of losses."""
+    """Which loss, its place in the list of losses, and what it counts for."""
 
     kind: str
     index: int
+    weight: float
 
 
 class Loss(Operator):
@@ -33,9 +35,9 @@ class Loss(Operator):
         assert isinstance(attrs, LossAttrs)
         prediction, label, mask = step.op.inputs
         dp = step.op.outputs[0]
-        function, extra = f"ft_{attrs.kind}_f32", ""
+        function, extra = f"ft_{attrs.kind}_f32", f", {c_float(attrs.weight)}"
         if attrs.kind.startswith("berhu"):
-            function, extra = "ft_berhu_f32", f", {int(attrs.kind == 'berhu_published')}"
+            function, extra = "ft_berhu_f32", f"{extra}, {int(attrs.kind == 'berhu_published')}"
         return (
             f"losses[{attrs.index}] = {function}({c.pointer(prediction)}, {c.map(prediction)},\n"
             f"    {c.pointer(label)}, {c.pointer(mask)}, {c.pointer(dp)}, {c.map(dp)}{extra});"

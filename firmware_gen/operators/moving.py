@@ -129,7 +129,7 @@ def moving_layer(calls: Sequence[str], weight: Constant, step: Step, c: Emitter)
     most = graph.ranges[graph.tensors[y].range].symmetric
     if most:
         reach = f"{most}.0f * from.scale * {c_float(_reach(weight))}"
-        guess = f"ft_range_guess({c.range(y)}, {c.range_rule(y)}, {reach});\n"
+        guess = f"ft_range_guess({c.range(y)}, {c.range_rule(y)}, {reach});\n" + passed_over(step, c)
     if is_wide(y, graph):
         observe += "_i16"
     return (
@@ -140,6 +140,18 @@ def moving_layer(calls: Sequence[str], weight: Constant, step: Step, c: Emitter)
         f"{guess}" + "\n".join(calls) + "\n"
         f"{observe}({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
     )
+
+
+def passed_over(step: Step, c: Emitter) -> str:
+    """Return the statement that lets a gradient's range stay where all gradients that it is made of are 0.
+
+    That is where a loss has no label. With one loss there is none: nobody trains on such a sample.
+    """
+    if len(step.graph.labels) < 2:
+        return ""
+    integers = [name for name in step.op.inputs if step.graph.tensors[name].range]
+    empty = " && ".join(f"ft_grid_empty({c.grid(name)})" for name in integers)
+    return f"ft_range_pass_over({c.range(step.op.outputs[0])}, {empty});\n"
 
 
 def is_wide(tensor: str, graph: Graph) -> bool:

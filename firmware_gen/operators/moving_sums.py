@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from firmware_gen.graph import Op
 from firmware_gen.operators.base import Emitter, Operator, Tape
 from firmware_gen.operators.layout import handed_on
-from firmware_gen.operators.moving import gradient_of_sums
+from firmware_gen.operators.moving import gradient_of_sums, passed_over
 from firmware_gen.operators.pool import Spread
 from firmware_gen.window import LINEAR, Activation
 
@@ -49,7 +49,7 @@ class MovingAdd(Operator):
         most = step.graph.ranges[step.graph.tensors[y].range].symmetric
         if most:
             reach = f"{most}.0f * ({c.grid(a)}.scale + {c.grid(b)}.scale)"
-            guess = f"ft_range_guess({c.range(y)}, {c.range_rule(y)}, {reach});\n"
+            guess = f"ft_range_guess({c.range(y)}, {c.range_rule(y)}, {reach});\n" + passed_over(step, c)
         dtype, rest = step.graph.tensors[y].dtype, ""
         if dtype == "i8":
             rest = f" {c.range_rule(y)}, {int(_add_attrs(step.op).relu)},"

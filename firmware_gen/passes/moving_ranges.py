@@ -46,7 +46,9 @@ def moving_ranges(graph: Graph, trained: tuple[str, ...]) -> Graph:
         return graph
     groups = _groups(graph, moving)
     tensors, ranges = dict(graph.tensors), dict(graph.ranges)
-    for name in moving:
+    for name in graph.tensors:  # in their order: a set stored in flash has the ranges in that of the table
+        if name not in moving:
+            continue
         group = groups[name]
         tensors[name] = dataclasses.replace(tensors[name], range=group)
         ranges[group] = _initial(graph.tensors[group])

@@ -1,5 +1,6 @@
 /* The firmware: the board's bytes go to the link, its answers to the board. */
 #include "link/link.h"
+#include "link/parts.h"
 #include "link/port.h"
 #include "port/port_config.h"
 
@@ -10,13 +11,13 @@ static const ft_link_port_t port = {
     .overruns = ft_port_overruns,
     .stack = ft_port_stack,
     .reset = ft_port_reset,
-#ifdef FT_PORT_SENSORS
+#if FT_HAS_FIELD && defined FT_PORT_SENSORS
     .camera = ft_port_camera,
     .tof = ft_port_tof,
     .tof_power = ft_port_tof_power,
 #endif
     .window = FT_PORT_RX_RING,
-#ifdef FT_PORT_STORE_BYTES
+#if FT_HAS_STORE && defined FT_PORT_STORE_BYTES
     .flash = ft_port_flash,
 #endif
 };

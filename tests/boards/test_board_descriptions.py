@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from boards import board_names, load_board
+from boards.board import pin_number
 from boards.description import SHIPPED
 from fieldtune.errors import BoardError
 
@@ -105,6 +106,35 @@ def test_flash_pages_for_weights_must_be_usable(
     assert store.slot_bytes == 4096
     with pytest.raises(BoardError, match=problem):
         load_board(described(STORE | changed))
+
+
+MARKS = {"work": "PG14", "forward": "PA0", "backward": "PA1", "update": "P1.03", "source": "x"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"work": "D2"}, r"'marks\.work' must be a pin such as \"PG14\" or \"P1\.03\", not 'D2'"),
+        ({"work": "PG16"}, r"'marks\.work' must be a pin"),
+        ({"update": "PA0"}, r"'marks\.' names a pin twice"),
+        ({"loss": "PA3"}, r"'marks\.loss' is not a key"),
+    ],
+)
+def test_pins_for_an_instrument_must_be_pins(tmp_path: Path, changed: dict[str, str], problem: str) -> None:
+    def described(marks: dict[str, str]) -> Path:
+        keys = "".join(f'{key} = "{value}"\n' for key, value in marks.items())
+        return write(tmp_path, f'extends = "mps2_an500"\n[marks]\n{keys}')
+
+    marks = load_board(described(MARKS)).marks
+    assert marks is not None
+    assert [pin_number(pin) for pin in (marks.work, marks.backward, marks.update)] == [110, 1, 35]
+    with pytest.raises(BoardError, match=problem):
+        load_board(described(MARKS | changed))
+
+
+def test_own_board_drives_no_pins_of_the_one_that_it_extends(tmp_path: Path) -> None:
+    assert load_board("nucleo_h743zi2").marks is not None
+    assert load_board(write(tmp_path, 'extends = "nucleo_h743zi2"\nid = "mine"\n')).marks is None
 
 
 def test_own_board_extends_a_board_with_several_memories(tmp_path: Path) -> None:

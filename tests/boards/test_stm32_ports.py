@@ -14,7 +14,10 @@ import pytest
 from boards import load_board, port_files
 
 SIMULATION = Path(__file__).parent / "stm32_registers"
-OF_THE_CORE = {"core.c", "start.c", "serial.c", "memory.c", "systick.c", "caches.c", "string.h"}
+RUNTIME = Path(__file__).parents[2] / "firmware_gen" / "runtime"
+OF_THE_CORE = {"core.c", "start.c", "serial.c", "memory.c", "systick.c", "caches.c", "bus_faults.c"}
+OF_THE_FLASH = {"stm32_flash.c", "flash_part.c", "flash_nmi.c", "nrf_flash.c"}  # store/test_flash_drivers.py
+LEFT_OUT = OF_THE_CORE | OF_THE_FLASH | {"nrf51_timer.c", "string.h"}
 REGISTERS = list[tuple[int, int]]
 Read = Callable[[int], int]
 
@@ -91,18 +94,25 @@ def u5(read: Read) -> Clocks:
     return Clocks(core, core, source, oscillator)
 
 
-@dataclass(frozen=True)
-class Part:
-    """A board's part: how its registers start and answer, what must hold at the end."""
+@dataclass(frozen=True, kw_only=True)
+class Registers:
+    """How a part's registers start and answer, where its UART is."""
+
+    uart: int
+    reset: REGISTERS
+    ready: Sequence[tuple[int, int, int, int]]
+    follow: Sequence[tuple[int, int, int, int]] = ()
+    outputs: Sequence[tuple[int, int, int, int, int]] = ()  # address, shift, bits, first pin, level
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Registers):
+    """A board's part: what must hold at the end, too."""
 
     clocks: Callable[[Read], Clocks]
-    uart: int
     uart_enable: tuple[int, int]
     pins: Sequence[tuple[int, int, int]]  # of a port's address: number, alternate function
     gpio_enable: tuple[int, int]
-    reset: REGISTERS
-    ready: Sequence[tuple[int, int, int, int]]
-    follow: Sequence[tuple[int, int, int, int]]
     at_the_end: Sequence[tuple[int, int, int]]  # address, mask, value
     input: tuple[float, float]
     oscillator: tuple[float, float]
@@ -177,27 +187,32 @@ PARTS = {
 
 
 class Simulated:
-    """A board's port with the registers of `Part`."""
+    """A board's port with simulated registers; with a `project`, its network too."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.board, self._part = load_board(name), PARTS[name]
+    def __init__(self, name: str, folder: Path, part: Registers, project: Path | None = None) -> None:
+        self.board, self._part = load_board(name), part
         for file, text in port_files(self.board).items():
-            if file not in OF_THE_CORE:
+            if file not in LEFT_OUT:
                 (folder / file).write_text(text)
         (folder / "cortex_m.h").write_text((SIMULATION / "cortex_m.h").read_text())
         (folder / "caches.h").write_text("void ft_caches_on(void);\n")
         self._program = folder / "simulated"
         sources = [*sorted(folder.glob("*.c")), SIMULATION / "registers.c"]
         flags = ["-std=gnu99", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{folder}"]
-        subprocess.run(["gcc", *flags, *map(str, sources), "-o", str(self._program)], check=True)
+        if project is not None:
+            sources.append(project / "model.c")
+            flags += ["-O0", "-Dalways_inline=unused", f"-I{RUNTIME / 'kernels'}"]
+        flags += [f"-I{RUNTIME}", f"-I{RUNTIME / 'link'}"]
+        subprocess.run(["gcc", *flags, *map(str, sources), "-o", str(self._program), "-lm"], check=True)
 
     def run(self, *commands: str) -> list[str]:
         part = self._part
         lines = [f"set {address:x} {value:x}" for address, value in part.reset]
-        # Alternate functions that a boot loader has left.
-        lines += [f"set {port + 0x20 + 4 * (number // 8):x} ffffffff" for port, number, _ in part.pins]
+        if isinstance(part, Part):  # alternate functions that a boot loader has left
+            lines += [f"set {port + 0x20 + 4 * (number // 8):x} ffffffff" for port, number, _ in part.pins]
         lines += ["ready {:x} {:x} {:x} {:x}".format(*rule) for rule in part.ready]
         lines += ["follow {:x} {:x} {:x} {:x}".format(*rule) for rule in part.follow]
+        lines += ["pins {:x} {:x} {:x} {:x} {:x}".format(*rule) for rule in part.outputs]
         lines += [f"uart {part.uart:x}", "start", *commands]
         text = "".join(f"{line}\n" for line in lines)
         done = subprocess.run([str(self._program)], input=text, capture_output=True, text=True, check=False)
@@ -210,7 +225,7 @@ class Simulated:
 
 @pytest.fixture(params=PARTS)
 def simulated(request: pytest.FixtureRequest, tmp_path: Path) -> Simulated:
-    return Simulated(request.param, tmp_path)
+    return Simulated(request.param, tmp_path, PARTS[request.param])
 
 
 def test_set_up_leaves_the_clocks_baud_rate_and_pins_that_the_description_promises(
@@ -234,7 +249,7 @@ def test_set_up_leaves_the_clocks_baud_rate_and_pins_that_the_description_promis
 
 
 def test_uart_driver_sends_receives_and_counts_what_is_lost(tmp_path: Path) -> None:
-    board = Simulated("nucleo_h743zi2", tmp_path)
+    board = Simulated("nucleo_h743zi2", tmp_path, PARTS["nucleo_h743zi2"])
     seen = board.run("receive 41", "receive 42", "send 43", "send 0", "seen")
     assert seen == ["ring 4142", "sent 4300", "lost 0"]
     # A full ring: the first byte waits in the UART, the next is lost; with room again nothing more is.

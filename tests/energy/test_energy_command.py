@@ -295,6 +295,47 @@ def test_a_wrong_profile_is_named(trace: Path, tmp_path: Path, capsys: pytest.Ca
         )
 
 
+FIRMWARE = {
+    "model": "tiny",
+    "model_hash": 0x1234ABCD,
+    "plan_hash": 0xDEADBEEF,
+    "board": "nrf52840dk",
+    "clock_hz": 64_000_000,
+    "fieldtune": "0.1.0",
+    "revision": None,
+    "compiler": "gcc 12",
+}
+
+
+@pytest.fixture
+def profiled(tmp_path: Path) -> Path:
+    layers = [{"name": "a", "op": "conv2d", "phase": "forward", "macs": 0, "count": 1}]
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps({"layers": layers, "firmware": FIRMWARE}))
+    return path
+
+
+def test_firmware_that_was_measured_is_told_as_far_as_a_file_tells_it(
+    trace: Path, profiled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert energy(capsys, trace, "--repetitions", 20)["firmware"] is None
+    assert energy(capsys, trace, "--repetitions", 20, "--profile", profiled)["firmware"] == FIRMWARE
+    table = stamps(tmp_path / "stamps.csv")
+    assert energy(capsys, trace, "--stamps", table)["firmware"] is None
+    plain_table = table.read_text()
+    table.write_text(f"# firmware {json.dumps(FIRMWARE)}\n{plain_table}")
+    assert energy(capsys, trace, "--stamps", table, "--profile", profiled)["firmware"] == FIRMWARE
+    assert main(["energy", str(trace), "--stamps", str(table)]) == 0
+    printed = capsys.readouterr().out
+    assert "tiny (model 1234abcd, plan deadbeef) for nrf52840dk at 64 MHz\n" in printed
+    assert "Fieldtune 0.1.0 (revision unknown), compiler gcc 12\n" in printed
+    table.write_text(f"# firmware {json.dumps(FIRMWARE | {'plan_hash': 1})}\n{plain_table}")
+    assert "plan deadbeef) for nrf52840dk" in refused(capsys, trace, "--stamps", table, "--profile", profiled)
+    for wrong in ("{", "[]", json.dumps(FIRMWARE | {"model": 3})):
+        table.write_text(f"# firmware {wrong}\n{plain_table}")
+        assert "its firmware cannot be read" in refused(capsys, trace, "--stamps", table)
+
+
 def test_without_a_trace_the_board_s_power_gives_an_estimate_that_is_called_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

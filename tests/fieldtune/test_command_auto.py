@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 from quick_board import quick_board
-from tiny import tiny_frames, write_tiny
 
 from fieldtune.__main__ import main
 from ondevice.session import Session
-from zoo.loaders.npz import write_npz
 
 SMALL = "40000"  # bytes of static RAM on an M4: some of the network learns, not all
 
@@ -22,14 +20,6 @@ def quick_builds() -> Iterator[None]:
         for module in ("search_bench", "search_finals"):
             patch.setattr(f"ondevice.{module}.load_board", quick_board)
         yield
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("given")
-    write_tiny(folder / "tiny.onnx")
-    write_npz(folder / "frames.npz", tiny_frames())
-    return folder
 
 
 def words(given: Path, command: str, *more: str) -> list[str]:

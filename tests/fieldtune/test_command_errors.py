@@ -324,7 +324,7 @@ def test_a_full_disk(limit: int, given: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "fieldtune", *words],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CCACHE_DISABLE": "1"},
         capture_output=True,
         text=True,
         check=False,

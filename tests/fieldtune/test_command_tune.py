@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import tiny_frames, write_tiny
 
 import boards
 from boards import load_board
@@ -27,14 +26,6 @@ from zoo.scenes import render
 
 ROOT = Path(__file__).parents[2]
 UPDATE = "dec*,depth"
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("given")
-    write_tiny(folder / "tiny.onnx")
-    write_npz(folder / "frames.npz", tiny_frames())
-    return folder
 
 
 def built(model: Path, update: str, project: Path) -> Path:

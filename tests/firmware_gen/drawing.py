@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from hypothesis import HealthCheck, Phase, assume, settings
 from hypothesis import strategies as st
-from networks import Net, Pads, Pair
+from networks import Net
 from proof import Case
+from twin_graph import Pads, Pair
 
 Draw = st.DrawFn
 ACTIVATIONS = ("Relu", "LeakyRelu", "Clip", "Sigmoid")

@@ -12,6 +12,7 @@ from firmware_gen.graph import Graph
 from firmware_gen.operators.base import Prefer
 from firmware_gen.plan import make_plan
 from firmware_gen.project import write_project
+from firmware_gen.window import Window
 from ondevice.device import Device
 
 Arrays = dict[str, Array]
@@ -33,15 +34,18 @@ def same_bits(
     graph: Graph, on: Sequence[str], inputs: Sequence[Arrays], folder: Path, prefer: Prefer = "flash"
 ) -> None:
     """Assert that the boards `on` answer as `native` does to every sample."""
-    native = _outputs(graph, "native", inputs, folder, prefer)
+    native = answers(graph, "native", inputs, folder, prefer)
     for board in on:
-        for sample, truth in zip(_outputs(graph, board, inputs, folder, prefer), native, strict=True):
+        for sample, truth in zip(answers(graph, board, inputs, folder, prefer), native, strict=True):
             for name in graph.outputs:
                 assert np.array_equal(sample[name], truth[name]), f"{name} of {graph.name} on {board} differs"
     assert any(np.unique(truth[name]).size > 2 for truth in native for name in graph.outputs)
 
 
-def _outputs(graph: Graph, name: str, inputs: Sequence[Arrays], folder: Path, prefer: Prefer) -> list[Arrays]:
+def answers(
+    graph: Graph, name: str, inputs: Sequence[Arrays], folder: Path, prefer: Prefer = "flash"
+) -> list[Arrays]:
+    """Return what the firmware for board `name` answers to every sample."""
     board, project = quick_board(name), folder / name
     write_project(make_plan(graph, board, prefer=prefer), project)
     firmware = boards.build(project, board)
@@ -53,3 +57,13 @@ def _outputs(graph: Graph, name: str, inputs: Sequence[Arrays], folder: Path, pr
             found.append({output: device.read_tensor(output) for output in graph.outputs})
         assert device.memory().arena_intact
         return found
+
+
+def random_window(random: np.random.Generator, largest: int) -> tuple[Window, int, int]:
+    """Return a window and the size of a map on which it has at least one position."""
+    kernel, stride, dilation = (random.integers(1, most + 1, 2) for most in (largest, 3, 2))
+    span = dilation * (kernel - 1)
+    pad, pad_end = random.integers(0, span + 1), random.integers(0, span + 1)
+    height, width = np.maximum(1, span + 1 - pad - pad_end) + random.integers(0, 7, 2)
+    pairs = [(int(a), int(b)) for a, b in (kernel, stride, pad, pad_end, dilation)]
+    return Window(*pairs), int(height), int(width)

@@ -2,6 +2,7 @@
 
 import functools
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,7 +16,7 @@ import pytest
 from quick_board import PLAIN_FUNCTIONS
 
 from boards.building import JOBS, LANGUAGE, SANITIZERS
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.graph import Tensor
 from firmware_gen.plan import Plan
 
@@ -87,21 +88,25 @@ class Fleet:
     def build(
         self, folder: Path, lanes: Lanes = "scalar", specialise: bool = False, sanitize: bool = True
     ) -> Path:
-        """Write and compile the models; return the program."""
+        """Write and compile the models; return the program.
+
+        Models that share their kernels are one source, so that each kernel is compiled once.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        sources = [HERE / "driver.c"]
-        for index, plan in enumerate(self._plans):
-            source = folder / f"m{index}.c"
-            source.write_text(model_c(plan, symbol=f"m{index}"))
-            sources.append(source)
-        table = folder / "models.c"
-        names = [f"m{index}" for index in range(len(self._plans))]
-        table.write_text(
-            '#include "model_api.h"\n'
-            + "".join(f"extern const ft_model_t {name};\n" for name in names)
-            + f"const ft_model_t *const models[] = {{{', '.join('&' + name for name in names)}}};\n"
-        )
-        return compile_program([*sources, table], folder / lanes, lanes, specialise, sanitize)
+        models = {f"m{index}": model_c(plan, symbol=f"m{index}") for index, plan in enumerate(self._plans)}
+        table = [
+            '#include "model_api.h"',
+            *(f"extern const ft_model_t {name};" for name in models),
+            f"const ft_model_t *const models[] = {{{', '.join(f'&{name}' for name in models)}}};",
+        ]
+        if not specialise:
+            models = {"models": "".join(_renamed(text, f"{name}_") for name, text in models.items())}
+        sources = [HERE / "driver.c", folder / "table.c"]
+        sources[1].write_text("\n".join(table) + "\n")
+        for name, text in models.items():
+            sources.append(folder / f"{name}.c")
+            sources[-1].write_text(text)
+        return compile_program(sources, folder / lanes, lanes, specialise, sanitize)
 
     def reset(self, model: int) -> None:
         """Initial weights, zero state and arena."""
@@ -164,6 +169,19 @@ class Fleet:
         if name in graph.constants:
             return graph.learned(name)
         return graph.state[name] if name in graph.state else graph.tensors[name]
+
+
+def _renamed(source: str, prefix: str) -> str:
+    """Return a generated file with `prefix` before all names that are its own, for files that become one."""
+    declared = (
+        r"^(?:static|FT_STEP|\}) [^;={\n]*?\b(?!__|always_inline)(\w+)(?=[\[(;]| =| __attribute__\(\(aligned)"
+    )
+    own = {*re.findall(declared, source, re.MULTILINE)}
+
+    def rename(found: re.Match[str]) -> str:
+        return prefix + found[0] if found[0] in own else found[0]
+
+    return re.sub(r'"[^"]*"|(?<![.>\w])[A-Za-z_]\w*', rename, source)
 
 
 def _named(name: str) -> bytes:

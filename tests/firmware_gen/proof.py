@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from fleet import Fleet, lanes_here
-from networks import Array, Net
+from networks import Net
+from references import Array
 
 from firmware_gen.graph import Constant
 from firmware_gen.plan import Plan

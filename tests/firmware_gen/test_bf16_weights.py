@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from fleet import RUNTIME, Fleet, lanes_here
 from learning_layers import random_layers
-from networks import Array
 from numpy.typing import NDArray
 from proof import hwc
+from references import Array
 from update_rules import Rule, network, predict, round_state, samples
 
 from boards.building import LANGUAGE, SANITIZERS

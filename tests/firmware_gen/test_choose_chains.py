@@ -13,7 +13,7 @@ from boards import load_board
 from fieldtune.errors import DoesNotFitError
 from firmware_gen.arena import peak_bytes
 from firmware_gen.choose_chains import narrow
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.graph import Graph
 from firmware_gen.plan import make_plan, plan_schedule
 from firmware_gen.schedule import layers

@@ -5,24 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from emulation import answers
 from int8_proof import read
 from numpy.typing import NDArray
-from quick_board import quick_board
 from tflite_layers import DRAWS, Random, model
 from tflite_writer import Reference
 
-import boards
 from boards import load_board
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.fixed_point import multiply_by_quantized_multiplier, wrap_int32
 from firmware_gen.graph import Constant, Graph, Quantization, Tensor
 from firmware_gen.importers.builder import Builder
 from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.operators.conv2d_i8 import quantized_conv2d
 from firmware_gen.plan import make_plan
-from firmware_gen.project import write_project
 from firmware_gen.window import LINEAR, Activation, Window
-from ondevice.device import Device
 
 BOARD = "qemu_riscv32"
 SAMPLES = 3
@@ -43,7 +40,7 @@ def test_random_layers_give_litert_s_bits(tmp_path: Path) -> None:
         {name: x.reshape(graph.shape(name)) for name, x in zip(graph.inputs, sample, strict=True)}
         for sample in drawn
     ]
-    for found, sample in zip(_outputs(graph, BOARD, samples, tmp_path), drawn, strict=True):
+    for found, sample in zip(answers(graph, BOARD, samples, tmp_path), drawn, strict=True):
         for name, expected in zip(graph.outputs, reference(sample), strict=True):
             assert np.array_equal(found[name].ravel(), expected.ravel()), name
 
@@ -65,7 +62,7 @@ def test_blocks_at_every_place_of_a_map_give_the_bits_of_native(tmp_path: Path) 
     graph = network.graph()
     assert _roundings(graph) == {"1"}
     samples = _samples(graph, random)
-    truth, found = (_outputs(graph, board, samples, tmp_path) for board in ("native", BOARD))
+    truth, found = (answers(graph, board, samples, tmp_path) for board in ("native", BOARD))
     for expected, outputs in zip(truth, found, strict=True):
         for name in graph.outputs:
             assert np.array_equal(outputs[name], expected[name]), name
@@ -113,7 +110,7 @@ def test_sums_up_to_the_limit_of_the_fast_rounding_and_beyond(
     assert _roundings(graph) == {str(int(fast))}
     factors = [constant.value.astype(np.int64) for constant in lowered.constants[2:]]
     samples = _samples(graph, random)
-    for sample, found in zip(samples, _outputs(graph, BOARD, samples, tmp_path), strict=True):
+    for sample, found in zip(samples, answers(graph, BOARD, samples, tmp_path), strict=True):
         sums = wrap_int32(sample["x"].astype(np.int64) @ weight[0, 0].astype(np.int64) + bias)
         scaled = _scaled(sums, *factors[:2])
         if activation == LEAKY:
@@ -132,7 +129,7 @@ def test_channels_whose_products_round_to_nothing_keep_the_fast_rounding(tmp_pat
     network.add_output("y")
     graph = network.graph()
     assert _roundings(graph) == {"1"}
-    for outputs in _outputs(graph, BOARD, _samples(graph, random), tmp_path):
+    for outputs in answers(graph, BOARD, _samples(graph, random), tmp_path):
         assert np.all(outputs["y"][..., 1:4] == -20)
 
 
@@ -179,17 +176,3 @@ def _samples(graph: Graph, random: Random) -> list[Sample]:
         samples[0][name][:] = -128
         samples[1][name][:] = 127
     return samples
-
-
-def _outputs(graph: Graph, name: str, samples: list[Sample], folder: Path) -> list[Sample]:
-    board, project = quick_board(name), folder / name
-    write_project(make_plan(graph, board), project)
-    firmware = boards.build(project, board)
-    with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:
-        found = []
-        for sample in samples:
-            device.put_sample(sample)
-            device.run_inference()
-            found.append({output: device.read_tensor(output) for output in graph.outputs})
-        assert device.memory().arena_intact
-        return found

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emulation import same_bits, samples
+from emulation import random_window, same_bits, samples
 from numpy.typing import NDArray
 from tflite_layers import Random
 
 from boards import load_board
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.graph import Constant, Graph, Quantization, Tensor
 from firmware_gen.importers.builder import Builder
 from firmware_gen.operators.base import Lowered, Prefer
@@ -174,7 +174,7 @@ def _add_random_layer(network: Builder, k: int, random: Random) -> None:
         lowered = quantized_fully_connected(y, ACTIVATIONS[k // 6 % 3], unit, weight, None, unit)
         network.put(lowered, y, [x], Tensor(y, (1, 1, given), "i8", unit))
     else:
-        window, height, width = _random_window(random, largest=1 if k % 6 == 1 else 4)
+        window, height, width = random_window(random, largest=1 if k % 6 == 1 else 4)
         groups = random.integers(2, 4) if k % 6 == 2 else 1
         if groups > 1:
             taken, given = (groups * random.choice([4, 5, 7, 8, 11], 2)).tolist()
@@ -193,16 +193,6 @@ def _transposed(window: Window, random: Random) -> Window:
     pad = [int(random.integers(0, k)) for k in kernel]
     pad_end = [int(random.integers(0, k - p)) for k, p in zip(kernel, pad, strict=True)]
     return Window((kernel[0], kernel[1]), (stride[0], stride[1]), (pad[0], pad[1]), (pad_end[0], pad_end[1]))
-
-
-def _random_window(random: Random, largest: int) -> tuple[Window, int, int]:
-    """Return a window and the size of a map on which it has at least one position."""
-    kernel, stride, dilation = (random.integers(1, most + 1, 2) for most in (largest, 3, 2))
-    span = dilation * (kernel - 1)
-    pad, pad_end = random.integers(0, span + 1), random.integers(0, span + 1)
-    height, width = np.maximum(1, span + 1 - pad - pad_end) + random.integers(0, 7, 2)
-    pairs = [(int(a), int(b)) for a, b in (kernel, stride, pad, pad_end, dilation)]
-    return Window(*pairs), int(height), int(width)
 
 
 def _add(

@@ -8,7 +8,7 @@ from emulation import same_bits, samples
 from tflite_layers import Random
 
 from boards import load_board
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.graph import Constant, Graph, Quantization, Shape, Tensor
 from firmware_gen.importers.builder import Builder
 from firmware_gen.operators.base import Lowered

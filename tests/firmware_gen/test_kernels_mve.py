@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emulation import same_bits, samples
+from emulation import random_window, same_bits, samples
 from tflite_layers import Random
 
 from boards import load_board
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.graph import Constant, Graph, Quantization, Tensor
 from firmware_gen.importers.builder import Builder
 from firmware_gen.operators.base import Lowered
@@ -30,7 +30,7 @@ def test_random_convolutions(tmp_path: Path) -> None:
     network = Builder("convolutions")
     for k in range(LAYERS):
         taken, given = random.choice([1, 2, 3, 4, 5, 7, 8, 16, 17, 32, 33], 2).tolist()
-        window, height, width = _random_window(random, largest=1 if k % 4 == 0 else 4)
+        window, height, width = random_window(random, largest=1 if k % 4 == 0 else 4)
         activation = LEAKY if k % 8 == 7 else ACTIVATIONS[k % 3]
         x = Tensor(f"x{k}", (height, width, taken), "i8", Quantization(0.05, int(random.integers(-128, 128))))
         network.add_input(x, 4)
@@ -48,7 +48,7 @@ def test_random_grouped_convolutions(tmp_path: Path) -> None:
         groups, taken, given = (
             int(random.choice(sizes)) for sizes in ((2, 3, 5), (4, 5, 16, 17), (4, 6, 8, 9))
         )
-        window, height, width = _random_window(random, largest=1 if k % 4 == 0 else 3)
+        window, height, width = random_window(random, largest=1 if k % 4 == 0 else 3)
         activation = LEAKY if k % 8 == 7 else ACTIVATIONS[k % 3]
         unit = Quantization(0.05, int(random.integers(-128, 128)))
         network.add_input(Tensor(f"x{k}", (height, width, groups * taken), "i8", unit), 4)
@@ -95,7 +95,7 @@ def test_random_depthwise_convolutions(tmp_path: Path) -> None:
     network = Builder("depthwise")
     for k in range(LAYERS):
         channels = int(random.choice([2, 3, 8, 15, 16, 17, 31, 32, 40, 48]))
-        window, height, width = _random_window(random, largest=5 if k % 4 == 0 else 3)
+        window, height, width = random_window(random, largest=5 if k % 4 == 0 else 3)
         activation = LEAKY if k % 8 == 7 else ACTIVATIONS[k % 3]
         x = Tensor(
             f"x{k}", (height, width, channels), "i8", Quantization(0.05, int(random.integers(-128, 128)))
@@ -254,16 +254,6 @@ def test_floats_are_quantized_whatever_they_are(rounding: Rounding, tmp_path: Pa
     network.add_output("y")
     sample = {"x": values[None, None] * np.float32(grid.scale)}
     same_bits(network.graph(), (BOARD,), [sample], tmp_path)
-
-
-def _random_window(random: Random, largest: int) -> tuple[Window, int, int]:
-    """Return a window and the size of a map on which it has at least one position."""
-    kernel, stride, dilation = (random.integers(1, most + 1, 2) for most in (largest, 3, 2))
-    span = dilation * (kernel - 1)
-    pad, pad_end = random.integers(0, span + 1), random.integers(0, span + 1)
-    height, width = np.maximum(1, span + 1 - pad - pad_end) + random.integers(0, 7, 2)
-    pairs = [(int(a), int(b)) for a, b in (kernel, stride, pad, pad_end, dilation)]
-    return Window(*pairs), int(height), int(width)
 
 
 def _add(

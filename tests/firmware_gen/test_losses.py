@@ -1,4 +1,4 @@
-"""Losses with masks, their values and gradients, against float64 autograd."""
+"""Losses with masks and weights, their values and gradients, against float64 autograd."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proof import Case, prove
 from references import LOSSES
 
+WEIGHTS = (1.0, 0.01, 7.5)
 MASKED = (0.0, 0.3, 0.95, 1.0)  # shares of unknown positions; 1: no valid label at all
 
 
@@ -24,7 +25,7 @@ def losses(draw: Draw, kind: str) -> Case:
         head = net.conv(x, channels, (3, 3), pads=(1, 1, 1, 1), name=f"head{k}")
         if this == "cross_entropy" and draw(st.booleans()):
             head = net.softmax(head)
-        net.loss(head, this, draw(st.sampled_from(MASKED)))
+        net.loss(head, this, draw(st.sampled_from(MASKED)), draw(st.sampled_from(WEIGHTS)))
     return Case(net, draw(st.sampled_from((("*",), ("stem",), ("head0",)))))
 
 

@@ -70,7 +70,7 @@ def trained_weights(plan: Plan, folder: Path, *, firmware: bool) -> list[Array]:
 
 def test_the_optimizer_drops_no_step_that_changes_the_size_of_values(tmp_path: Path) -> None:
     # GCC 12 -O2 computed the address of the dequantized values from that of the integers, lost track of the
-    # object, and removed the call: see AT in firmware_gen/emit.py.
+    # object, and removed the call: see AT in firmware_gen/emit/memory.py.
     plan = learning(mixed_network(tmp_path), "up", "head")
     assert "dequantize" in [step.op.kind for step in plan.steps]
     plain = trained_weights(plan, tmp_path / "plain", firmware=False)

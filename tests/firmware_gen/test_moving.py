@@ -65,6 +65,13 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Found:
     return _learned(_plan(network().graph(folder), "native"), folder)
 
 
+def test_ranges_are_in_the_order_of_the_tensors_in_every_process(tmp_path: Path) -> None:
+    graph = _plan(network().graph(tmp_path), "native").graph
+    first_seen = dict.fromkeys(tensor.range for tensor in graph.tensors.values() if tensor.range)
+    assert list(graph.ranges) == list(first_seen)
+    assert len(graph.ranges) > 5
+
+
 @pytest.mark.parametrize("activation", ["LeakyRelu", "Relu"])
 def test_gradients_are_those_of_the_network_in_float(activation: str, tmp_path: Path) -> None:
     net = network(activation)

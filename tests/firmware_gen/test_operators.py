@@ -24,7 +24,7 @@ from drawing import (
     stem,
     worth_compiling,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Net
 from proof import Case, prove
@@ -330,33 +330,27 @@ FAMILIES: dict[str, list[st.SearchStrategy[Case]]] = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_forward_and_gradients_equal_autograd(family: str, folders: Iterator[Path]) -> None:
-    @SHORT
+def _prove_all(family: str, length: settings, folders: Iterator[Path], specialise: bool = False) -> None:
+    @length
     @given(st.tuples(*FAMILIES[family]))
     def check(cases: tuple[Case, ...]) -> None:
-        prove(worth_compiling(cases), next(folders))
+        prove(worth_compiling(cases), next(folders), specialise)
 
     check()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_forward_and_gradients_equal_autograd(family: str, folders: Iterator[Path]) -> None:
+    _prove_all(family, SHORT, folders)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 def test_forward_and_gradients_equal_autograd_at_length(family: str, folders: Iterator[Path]) -> None:
-    @LONG
-    @given(st.tuples(*FAMILIES[family]))
-    def check(cases: tuple[Case, ...]) -> None:
-        prove(worth_compiling(cases), next(folders))
-
-    check()
+    _prove_all(family, LONG, folders)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 def test_code_specialised_as_in_firmware_equals_autograd(family: str, folders: Iterator[Path]) -> None:
-    @SHORT
-    @given(st.tuples(*FAMILIES[family]))
-    def check(cases: tuple[Case, ...]) -> None:
-        prove(worth_compiling(cases), next(folders), specialise=True)
-
-    check()
+    _prove_all(family, SHORT, folders, specialise=True)

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fleet import Fleet
-from networks import Array
 from proof import error, hwc
+from references import Array
 from update_rules import Rule, network, predict, round_gradients, round_state, samples
 
 from firmware_gen.bf16 import from_bf16

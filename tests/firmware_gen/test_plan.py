@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from fleet import RUNTIME
 from networks import Net
+from quick_board import PLAIN_FUNCTIONS
 
 from boards import Board, load_board
 from boards.building import LANGUAGE
 from fieldtune.durations import parse_duration
 from fieldtune.errors import BoardError, DoesNotFitError
 from firmware_gen.backward import training_graph
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.graph import Graph
 from firmware_gen.passes import lighten
 from firmware_gen.plan import GUARD_BYTES, make_plan
@@ -51,7 +52,8 @@ def symbols(folder: Path, text: str) -> dict[str, int]:
         pytest.skip("needs gcc")
     source, out = folder / "model.c", folder / "model.o"
     source.write_text(text)
-    subprocess.run([compiler, *LANGUAGE, "-I", str(RUNTIME), "-c", str(source), "-o", str(out)], check=True)
+    flags = (*LANGUAGE, *PLAIN_FUNCTIONS, "-I", str(RUNTIME))
+    subprocess.run([compiler, *flags, "-c", str(source), "-o", str(out)], check=True)
     listing = subprocess.run(["nm", "-S", str(out)], capture_output=True, text=True, check=True).stdout
     found = re.findall(r"^\w+ (\w+) ([bBdDrR]) (\w+)$", listing, re.MULTILINE)
     return {name: int(size, 16) for size, _, name in found}

@@ -11,15 +11,9 @@ from hypothesis import strategies as st
 
 from fieldtune.errors import LinkError
 from firmware_gen import protocol
-from firmware_gen.protocol import (
-    NOTICES,
-    REFUSALS,
-    REQUESTS,
-    Message,
-    Payload,
-    link_ram_bytes,
-    protocol_header,
-)
+from firmware_gen.payloads import Payload
+from firmware_gen.protocol import NOTICES, REFUSALS, REQUESTS, Message
+from firmware_gen.protocol_header import link_ram_bytes, protocol_header
 
 RUNTIME = Path(__file__).parents[2] / "firmware_gen" / "runtime"
 PAYLOADS = [payload for message in REQUESTS + NOTICES for payload in (message.request, message.reply)]

@@ -22,7 +22,7 @@ from tflite_pieces import side_by_side
 
 from boards import load_board
 from firmware_gen.arena import peak_bytes
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.plan import Plan, make_plan
 from firmware_gen.update import UpdatePlan
 
@@ -133,7 +133,7 @@ import sys
 from pathlib import Path
 from boards import load_board
 from firmware_gen.backward import LossSpec, training_graph
-from firmware_gen.emit import model_c
+from firmware_gen.emit.model import model_c
 from firmware_gen.importers.onnx_file import import_onnx
 from firmware_gen.passes import lighten, simplify
 from firmware_gen.plan import make_plan

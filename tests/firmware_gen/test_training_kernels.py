@@ -31,14 +31,8 @@ UPDATES = {
 # The others are repetitions: long. `native` comes with firmware's specialised kernels.
 SHORT = {
     "native": ("at once",),
-    "mps2_an386": (
-        "at once",
-        "clipped as one",
-        "kept gradients",
-        "Adam at once",
-        "AdamW of kept gradients",
-    ),
-    "mps3_an547": ("at once", "velocities in bf16", "Adam at once", "a third of the channels"),
+    "mps2_an386": ("at once", "clipped as one", "Adam at once", "AdamW of kept gradients"),
+    "mps3_an547": ("velocities in bf16", "Adam at once", "a third of the channels"),
     "qemu_riscv32": ("at once", "weights and velocities in bf16"),
 }
 

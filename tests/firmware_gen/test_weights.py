@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from networks import Array, Net
+from networks import Net
 from onnx import numpy_helper
+from references import Array
 
 from fieldtune.errors import UserError
 from firmware_gen.graph import Graph

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fleet import FLOATS
-from networks import Array, Net
+from networks import Net
+from references import Array
 
 from firmware_gen.graph import Optimizer, Real
 from firmware_gen.update import UpdatePlan, WeightType

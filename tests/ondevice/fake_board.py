@@ -4,7 +4,9 @@ import shutil
 from pathlib import Path
 
 from boards import Board, Firmware, build, port_files
-from firmware_gen.protocol import MAX_LOSSES, MAX_PAYLOAD, protocol_header
+from firmware_gen.link_parts import LinkParts
+from firmware_gen.protocol import MAX_LOSSES, MAX_PAYLOAD
+from firmware_gen.protocol_header import protocol_header
 
 HERE = Path(__file__).parent
 RUNTIME = HERE.parents[1] / "firmware_gen" / "runtime"
@@ -19,6 +21,7 @@ def write_runtime(folder: Path, max_payload: int = MAX_PAYLOAD, max_losses: int 
     for name in ("field", "link"):
         shutil.copytree(RUNTIME / name, folder / name)
     (folder / "link" / "protocol.h").write_text(protocol_header(max_payload, max_losses))
+    (folder / "link" / "parts.h").write_text(LinkParts().header())
 
 
 def write_project(folder: Path, board: Board, max_payload: int = MAX_PAYLOAD) -> Path:

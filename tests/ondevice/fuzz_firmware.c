@@ -80,8 +80,13 @@ static int flash_program(uint32_t offset, const uint8_t *unit) {
     return 1;
 }
 
+static int flash_read(uint32_t offset, uint8_t *unit) {
+    memcpy(unit, flash_memory.data + offset, UNIT);
+    return 1;
+}
+
 static const ft_flash_t flash = {
-    flash_memory.data, sizeof flash_memory.data, SECTOR, UNIT, flash_erase, flash_program,
+    sizeof flash_memory.data, SECTOR, UNIT, flash_erase, flash_program, flash_read,
 };
 
 static const ft_flash_t *port_flash(void) {
@@ -143,8 +148,6 @@ static const ft_field_t field = {
     .block_count = 1,
     .kept = kept,
     .state = &field_state,
-    .work = ft_field_work,
-    .command = ft_field_command,
 };
 
 static const ft_link_port_t port = {

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny import CLASSES, OUTPUTS, SIZE
+from tiny import CLASSES, OUTPUTS, SIZE, tiny_task
 from tuning import FRAMES, Case
 
 from fieldtune.errors import DataError
-from ondevice.evaluation import Judge, spread
+from ondevice.evaluation import Evaluation, Judge, spread
 from zoo.frames import Frame, Frames
 from zoo.prepare import label, true_depth
 from zoo.task import OutputSpec
@@ -108,7 +108,7 @@ def test_depth_and_its_baselines(spec: OutputSpec, case: Case, half_known: tuple
         "scale_only": np.minimum(metres(before[..., 0]) * factor, 3),
     }
     found = judge.results(before, after, judge.baselines(training, seen, untuned, before))
-    assert set(found) == {"before", "after", "baselines", "pooled", "per_image"}
+    assert set(found) == {"before", "after", "baselines", "unchanged", "pooled", "per_image"}
     assert set(found["pooled"]) == set(found["per_image"]) == set(expected)
     for name, depth in expected.items():
         assert found["pooled"][name] == pytest.approx(direct_metrics(depth, truth), rel=1e-5)
@@ -133,7 +133,8 @@ def test_classes(case: Case) -> None:
     assert len(pairs) == 19 * SIZE * SIZE
     assert judge.baselines(TRAINING, [0], {}, prediction) == {}
     found = judge.results(prediction, prediction[..., ::-1], {})
-    assert set(found) == {"before", "after", "baselines"}
+    assert set(found) == {"before", "after", "baselines", "unchanged"}
+    assert not found["unchanged"]
     assert found["before"] == pytest.approx(expected)
     assert found["after"] != found["before"]
 
@@ -193,8 +194,11 @@ def test_a_baseline_that_no_frame_knows_is_left_out(case: Case, half_known: tupl
 
 def test_frames_that_say_nothing_of_an_output_are_refused(case: Case) -> None:
     nothing = Frames.of([Frame(frame.rgb, target=np.array([np.nan], np.float32)) for frame in HELD_OUT])
-    with pytest.raises(DataError, match="none of the 6 held-out frames has a known value for output kind"):
-        Judge.of(OUTPUTS["kind"], nothing, case.plan.graph)
+    for frames in (nothing, Frames.of([Frame(frame.rgb) for frame in HELD_OUT])):
+        with pytest.raises(
+            DataError, match="none of the 6 held-out frames has a known value for output kind"
+        ):
+            Evaluation(tiny_task(("kind",)), case.plan.graph, TRAINING, frames)
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 5), (5, 5), (6, 5), (100, 7)])

@@ -85,6 +85,15 @@ def learned(device: Device) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in device.read_role("weight", "state").items()}
 
 
+def without_labels(network: Network, output: str) -> Network:
+    """Return the network with an output that is not learned."""
+    task = network.needed_task()
+    outputs = (
+        dataclasses.replace(spec, labels="none") if spec.name == output else spec for spec in task.outputs
+    )
+    return dataclasses.replace(network, task=dataclasses.replace(task, outputs=tuple(outputs)))
+
+
 def rehearsed(
     device: Device, network: Network, plan: Plan, rounds: int
 ) -> tuple[dict[str, bytes], list[float]]:
@@ -275,6 +284,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(network: Network, tmp_path: Pat
     heads = load_network(write_tiny(tmp_path / "two.onnx", ("depth", "segments")))
     with pytest.raises(ModelError, match="segments does not learn from the depth sensor"):
         plan_network(heads, native, parse_update("depth"), buffer=Buffer(3))
+    assert plan_network(without_labels(heads, "segments"), native, update, buffer=Buffer(3)).field
     blind = dataclasses.replace(native, sensors=None)
     (tmp_path / "elf").write_text("")
     with (

@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from quick_board import quick_board
 from serial.tools import list_ports
 from serial.tools.list_ports_common import ListPortInfo
 from tiny import write_tiny
 
 from boards import build, load_board, start
 from boards.board import Power, Usb
+from fieldtune import __version__
 from fieldtune.__main__ import main
 from fieldtune.errors import BoardError
-from firmware_gen.emit import step_parts
 from firmware_gen.plan import Plan
 from firmware_gen.project import load_network, plan_network, write_project
+from firmware_gen.step_parts import step_parts
 from firmware_gen.update import parse_update
 from ondevice.device import Device, Hyper
 from ondevice.profile import Profile, profile
@@ -48,7 +50,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan_for(model: Path, board: str, update: str | None = None, **kept: Any) -> Plan:
-    return plan_network(load_network(model), load_board(board), parse_update(update, **kept))
+    return plan_network(load_network(model), quick_board(board), parse_update(update, **kept))
 
 
 def assert_alike(one: Profile, other: Profile, wrap: int = 0) -> None:
@@ -229,6 +231,11 @@ def test_json_has_the_keys_that_scripts_rely_on(model: Path, capsys: pytest.Capt
     assert {"ram_bytes", "flash_bytes", "stack_bytes", "total", "layers"} <= found.keys()
     assert all({"name", "op", "phase", "macs", "count"} == layer.keys() for layer in found["layers"])
     assert {layer["phase"] for layer in found["layers"]} == {"forward", "backward", "update"}
+    firmware = found["firmware"]
+    plan = plan_for(model, "mps2_an386", UPDATE)
+    assert (firmware["model_hash"], firmware["plan_hash"]) == (plan.graph.fingerprint(), plan.hash())
+    assert (firmware["board"], firmware["fieldtune"]) == ("mps2_an386", __version__)
+    assert firmware["compiler"].startswith("arm-none-eabi-gcc ")
 
 
 def test_a_person_reads_a_table_with_bars(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,12 +10,14 @@ import pytest
 
 from boards import load_board
 from energy.gates import stamped
+from energy.provenance import from_stamps
 from energy.trace import make_trace
 from fieldtune.__main__ import main
 from firmware_gen.plan import Plan
 from firmware_gen.project import load_network, plan_network
 from firmware_gen.update import parse_update
 from ondevice.profile import Profile, random_work
+from ondevice.provenance import provenance
 from ondevice.repeating import repeat, run_window, stamps
 from ondevice.workbench import open_board
 
@@ -28,8 +30,10 @@ def test_windows_follow_each_other_and_gate_a_trace(tiny_model: Path, tmp_path: 
         assert before.stop < after.start
     assert all(window.repetitions >= 10 and window.stop - window.start >= 0.01 for window in windows)
     table = tmp_path / "stamps.csv"
-    table.write_text(stamps(windows))
-    assert len(list(csv.DictReader(io.StringIO(table.read_text())))) == 5
+    firmware = provenance(plan)
+    table.write_text(stamps(windows, firmware))
+    assert from_stamps(table) == firmware
+    assert len(list(csv.DictReader(io.StringIO(table.read_text().partition("\n")[2])))) == 5
     began, rate = windows[0].start - 0.1, 1e5
     samples = round((windows[-1].stop - began + 0.1) * rate)
     trace = make_trace(tmp_path / "t", "test", rate, np.ones(samples), volts=1.0, began=began)

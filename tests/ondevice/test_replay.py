@@ -157,7 +157,11 @@ def test_the_source_is_judged_as_the_target_is(case: Case, elf: Path, tmp_path: 
         results = case.tune(tmp_path / "session", board.url, source=FRAMES)
     source = results["source"]
     assert source["frames"] == HELD_OUT
-    assert {key: source[key] for key in ("before", "after")} == source["outputs"]["depth"]
+    assert source["output"] == "depth"
+    for key in ("before", "after"):
+        assert source[key] == source["outputs"]["depth"][key]
+        assert source[key].items() <= source["outputs"]["depth"]["pooled"][key].items()
+    assert not source["outputs"]["depth"]["unchanged"]
     assert (source["before"], source["after"]) == (results["before"], results["after"])
     assert results["replayed_steps"] == 0
 
@@ -215,7 +219,7 @@ def test_a_session_resumes_only_with_the_replay_it_was_made_with(case: Case, und
         (SOURCE, {"replay": Replay(Fraction(1, 5)), "steps": 2}, "--replay 1/5 of --steps 2 is no step"),
         (
             without(SOURCE, "depth", "tof"),
-            {},
+            {"replay": QUARTER},
             "has no ToF reading",
         ),
         (

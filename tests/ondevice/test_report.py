@@ -240,10 +240,10 @@ def test_a_plan_may_lack_anything(tmp_path: Path, memory: dict[str, Any]) -> Non
 
 
 def test_a_network_that_diverged_is_reported(tmp_path: Path) -> None:
-    nan = float("nan")
+    nan, inf = float("nan"), float("inf")
     with Session.create(tmp_path / "s", CONFIG) as session:
         for step in range(1, 11):
-            session.record_step(step, {"depth": 1.0 if step < 4 else nan, "class": nan}, 0.1, 0)
+            session.record_step(step, {"depth": 1.0 if step < 4 else inf, "class": inf}, 0.1, 0)
         depth = np.ones((1, 4, 4))
         session.save_predictions(np.zeros((1, 4, 4, 3)), depth, depth, depth * nan)
         session.finish({"before": {"rmse": 1.0}, "after": {"rmse": nan}, "steps": 10})

@@ -142,9 +142,9 @@ def test_every_output_learns_and_is_judged(heads: tuple[str, ...], update: str, 
         keys = {"depth": {"rmse", "abs_rel", "delta1"}, "amount": {"rmse"}}.get(head, {"accuracy", "miou"})
         assert set(found["before"]) == set(found["after"]) == keys
         assert set(found["baselines"]) == ({"mean_map", "scale_only"} if head == "depth" else set())
-        # Single losses scatter from frame to frame.
+        # Single losses scatter from frame to frame; a frame without a label has none.
         losses = curve.losses[:, heads.index(head)]
-        assert losses[-20:].mean() < losses[:20].mean()
+        assert np.nanmean(losses[-20:]) < np.nanmean(losses[:20])
 
 
 @pytest.fixture(scope="module")

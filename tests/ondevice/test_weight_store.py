@@ -24,9 +24,10 @@ from firmware_gen import protocol
 from ondevice.device import Device, Hyper
 from ondevice.frames import Frame, encode_frame
 from ondevice.link import RefusedError
+from ondevice.losses import sample_losses
 from ondevice.port import Port
 from ondevice.training_data import Sample, sample
-from ondevice.weight_store import Kept, WeightStore, check_room, mean_loss
+from ondevice.weight_store import Kept, WeightStore, check_room
 
 Bits = dict[str, bytes]
 
@@ -324,7 +325,7 @@ def samples(case: Case) -> list[Sample]:
     return [ready for ready in found if ready is not None]
 
 
-def test_the_mean_loss_is_what_steps_tell_and_nothing_changes(
+def test_the_losses_are_what_steps_tell_and_nothing_changes(
     case: Case, device: Device, samples: list[Sample]
 ) -> None:
     device.set_hyper(Hyper(lr=0.0))
@@ -333,13 +334,13 @@ def test_the_mean_loss_is_what_steps_tell_and_nothing_changes(
         device.put_sample(one)
         told.append(sum(device.step(index).losses))
     before = bits(device)
-    found = mean_loss(device, case.plan, len(samples), samples)
-    assert found == pytest.approx(np.mean(told), rel=1e-6)
+    found = sample_losses(device, case.plan, len(samples), samples)
+    assert found == pytest.approx(told, rel=1e-6)
     assert bits(device) == before
     assert device.reconnect().step == len(samples)
 
 
-def test_the_mean_loss_leaves_what_an_optimizer_counts(
+def test_measuring_losses_leaves_what_an_optimizer_counts(
     samples: list[Sample], flash: Path, tmp_path: Path
 ) -> None:
     adam = Case.make(tmp_path, optimizer="adam")
@@ -351,7 +352,7 @@ def test_the_mean_loss_leaves_what_an_optimizer_counts(
         device.put_sample(samples[0])
         device.step(0)
         before = device.read_role("weight", "state")
-        mean_loss(device, adam.plan, 1, samples)
+        sample_losses(device, adam.plan, 1, samples)
         after = device.read_role("weight", "state")
     assert all(np.array_equal(after[name], value) for name, value in before.items())
     assert any(value.any() for name, value in before.items() if name not in adam.plan.graph.trained)

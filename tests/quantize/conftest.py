@@ -2,7 +2,4 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed; pip install 'fieldtune[quantize]'")
 pytest.importorskip("nncf", reason="nncf is not installed; pip install 'fieldtune[quantize]'")
-torch = pytest.importorskip("torch", reason="torch is not installed; pip install 'fieldtune[quantize]'")
-
-# Tests run side by side, one a core.
-torch.set_num_threads(1)
+pytest.importorskip("torch", reason="torch is not installed; pip install 'fieldtune[quantize]'")

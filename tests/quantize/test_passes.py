@@ -14,12 +14,15 @@ from tiny import tiny_frames, write_tiny
 from fieldtune.errors import UserError
 from quantize.equalize import equalize
 from quantize.float_network import FloatNetwork, Values, pixels, read_network, run
+from quantize.losses import task_loss
 from quantize.onnx_writer import float_model, quantized_model
 from quantize.onnxruntime_backend import calibrate
 from quantize.parameters import covering, limits, nearest
 from quantize.round_weights import round_weights
 from quantize.scheme import divide
 from quantize.torch_module import GraphModule
+from quantize.training_set import labelled
+from zoo.training.losses import loss
 
 Write = Callable[[Path], Path]
 WRITERS = (*NETWORKS, write_tiny)
@@ -158,3 +161,21 @@ def test_patterns_that_leave_nothing_to_do_are_refused(tmp_path: Path, patterns:
     network = read_network(write_tiny(tmp_path / "net.onnx"))
     with pytest.raises(UserError, match=complaint):
         divide(network.graph, patterns)
+
+
+def test_the_tasks_loss_is_the_weighted_sum_over_what_is_learned(tmp_path: Path) -> None:
+    read = read_network(write_tiny(tmp_path / "net.onnx", ("depth", "segments", "kind")))
+    changes = {"segments": {"weight": 0.25}, "kind": {"labels": "none"}}
+    outputs = (replace(spec, **changes.get(spec.name, {})) for spec in read.task.outputs)
+    network = replace(read, task=replace(read.task, outputs=tuple(outputs)))
+    samples = labelled(tiny_frames(3), network)
+    assert set(samples[0].labels) == {"depth", "segments"}
+    (values,) = run(float_model(network.graph), [samples[0].inputs])
+    found = {name: torch.from_numpy(value) for name, value in values.items()}
+
+    def own(name: str, kind: str) -> torch.Tensor:
+        label, mask = (torch.from_numpy(known[name]) for known in (samples[0].labels, samples[0].masks))
+        return loss(kind, found[name], label, mask)
+
+    expected = own("depth", "berhu") + 0.25 * own("segments", "cross_entropy")
+    torch.testing.assert_close(task_loss(network.task, found, samples[:1]), expected)

@@ -6,14 +6,13 @@
  * more operations, and the next way begins.
  */
 #include <string.h>
-#include "emulated_flash.h"
 #include "link/store.h"
 #include "model_api.h"
+#include "power.h"
 
 #define SEEDS 4 /* ways in which half an operation is done */
 #define WAYS  (SEEDS + 2)
 
-/* Lies in the last sector of the area, which no set reaches. */
 typedef struct {
     uint32_t begun, set, way, operation;
     uint32_t points, kept_old, kept_new, last_new; /* the last: new ones when nothing or all of it was done */
@@ -123,17 +122,8 @@ static void check(int holds, const char *otherwise) {
     }
 }
 
-static void keep_state(void) {
-    ft_flash_keep((uint32_t)((uint8_t *)state - ft_flash_memory()->data), sizeof *state);
-}
-
-static void arm(uint32_t countdown, uint32_t done) {
-    ft_flash_memory()->cut = (ft_flash_cut_t){countdown, done};
-    ft_flash_keep(FT_PORT_STORE_BYTES, sizeof(ft_flash_cut_t));
-}
-
 static uint32_t done_in(uint32_t way) {
-    return way == 0 ? FT_CUT_NOTHING : way == 1 ? FT_CUT_ALL : way - 1;
+    return way == 0 ? CUT_NOTHING : way == 1 ? CUT_ALL : way - 1;
 }
 
 static ft_store_result_t save(uint32_t set) {
@@ -165,7 +155,7 @@ static void look_after_a_cut(void) {
     state->last_new += (uint32_t)(is_new && state->way < 2);
     go_on_from(found.step);
     state->operation++;
-    keep_state();
+    kept_has_changed();
 }
 
 static void begin(void) {
@@ -176,26 +166,26 @@ static void begin(void) {
     state->begun = 1;
     state->set = 1;
     state->operation = 1;
-    keep_state();
+    kept_has_changed();
 }
 
 int main(void) {
     ft_port_init();
-    flash = ft_port_flash();
-    state = (state_t *)(void *)(ft_flash_memory()->data + FT_PORT_STORE_BYTES - sizeof *state);
+    flash = flash_that_is_cut();
+    state = (state_t *)kept(sizeof *state);
     if (state->begun != 1) {
         begin();
     } else {
         look_after_a_cut();
     }
     while (state->way < WAYS) {
-        arm(state->operation, done_in(state->way));
+        cut_power_at(state->operation, done_in(state->way));
         check(save(state->set + 1) == FT_STORE_DONE, "save failed");
-        arm(0, 0); /* it ended before the cut */
+        cut_power_at(0, 0); /* it ended before the cut */
         state->set++;
         state->way++;
         state->operation = 1;
-        keep_state();
+        kept_has_changed();
     }
     end("done");
 }

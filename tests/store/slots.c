@@ -23,10 +23,21 @@ static const ft_model_t model = {
     .reset = reset,
 };
 
+/* The area that is read. */
+static const uint8_t *area_read;
+static uint32_t area_unit;
+
+static int read(uint32_t offset, uint8_t *unit) {
+    memcpy(unit, area_read + offset, area_unit);
+    return 1;
+}
+
 /* The states of both slots, and the set that is taken at start. */
 void look(const uint8_t *area, uint32_t bytes, uint32_t unit, uint8_t states[2], uint8_t set[29]) {
-    const ft_flash_t flash = {.data = area, .bytes = bytes, .sector_bytes = bytes / 2, .unit_bytes = unit};
+    const ft_flash_t flash = {.bytes = bytes, .sector_bytes = bytes / 2, .unit_bytes = unit, .read = read};
     ft_slot_t slots[2], found;
+    area_read = area;
+    area_unit = unit;
     ft_store_look(&flash, &model, slots);
     reset();
     ft_store_load(&flash, &model, 0, &found);
@@ -54,8 +65,10 @@ static int program(uint32_t offset, const uint8_t *unit) {
 
 /* Saves the set of `weights` that memset makes, to `area` with a worn bit; returns the result. */
 int save(uint8_t area[2 * 256], uint32_t bit, uint8_t value) {
-    const ft_flash_t flash = {worn, sizeof worn, 256, 4, erase, program};
+    const ft_flash_t flash = {sizeof worn, 256, 4, erase, program, read};
     uint32_t sequence;
+    area_read = worn;
+    area_unit = 4;
     memcpy(worn, area, sizeof worn);
     memset(weights, value, sizeof weights);
     memset(range, value, sizeof range);

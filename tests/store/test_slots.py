@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from stored_slots import HEADER_BYTES, header, slot
 
-from firmware_gen.protocol import SLOT_STATES, protocol_header
+from firmware_gen.protocol import SLOT_STATES
+from firmware_gen.protocol_header import protocol_header
 
 HERE = Path(__file__).parent
 RUNTIME = HERE.parents[1] / "firmware_gen" / "runtime"

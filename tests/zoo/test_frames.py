@@ -135,6 +135,7 @@ LAYOUT = {
         ({"tof_target_status": np.zeros((4, 8, 8), np.uint8)}, "tof_target_status must be uint8 (3, 8, 8)"),
         ({"tof_target_status": None}, "together"),
         ({"target": np.zeros(3, np.float32)}, "target must be float32 (3, values), but is float32 (3,)"),
+        ({"sparse_depth": np.zeros(3, np.uint8)}, "sparse_depth must be bool (3), but is uint8 (3,)"),
         ({"camera_fov_deg": np.array(57.0)}, "camera_fov_deg must hold 2 number(s), but is float64 ()"),
         ({"camera_fov_deg": np.array([57.0, 44.0])}, "together"),
         ({"tof_max_range_m": np.array([1.0, 2.0])}, "tof_max_range_m must hold 1 number(s)"),

@@ -42,7 +42,8 @@ def outputs(draw: st.DrawFn) -> OutputSpec:
         draw(names),
         kind,
         loss=draw(st.sampled_from(LOSSES_OF_KIND[kind])),
-        labels=draw(st.sampled_from(("tof", "truth"))) if metric else "truth",
+        labels=draw(st.sampled_from(("tof", "truth", "none") if metric else ("truth", "none"))),
+        weight=draw(positive),
         fb=draw(positive) if kind == "disparity" else None,
         max_depth=draw(positive) if metric else None,
         crop=draw(st.sampled_from((None, *CROPS))) if metric else None,
@@ -61,6 +62,13 @@ def test_the_design_documents_example_is_read() -> None:
         (InputSpec("image", 1 / 255, 0.0),),
         (OutputSpec("disparity", "disparity", "berhu", "tof", fb=80.0, max_depth=20.0),),
     )
+
+
+def test_an_output_without_labels_is_not_learned() -> None:
+    still = 'labels = "none"\n[output.more]\nkind = "class"\nweight = 0.5'
+    task = parse_task(UPYDNET.replace('labels = "tof"', "") + still, "example")
+    assert [spec.labels for spec in task.outputs] == ["none", "truth"]
+    assert [(spec.name, spec.weight) for spec in task.learned] == [("more", 0.5)]
 
 
 @settings(deadline=None, derandomize=True)
@@ -88,7 +96,13 @@ def test_format_and_parse_are_inverse(task: Task) -> None:
             'loss = "cross_entropy"',
             ["output.disparity.loss", "berhu, berhu_published, l1, mse"],
         ),
-        ('labels = "tof"', 'labels = "lidar"', ["output.disparity.labels", "tof, truth"]),
+        ('labels = "tof"', 'labels = "lidar"', ["output.disparity.labels", "tof, truth, none"]),
+        ('labels = "tof"', "weight = 0", ["output.disparity.weight", "is 0; give a number from 1e-06 to"]),
+        (
+            'labels = "tof"',
+            "weight = -1.0",
+            ["output.disparity.weight", "is -1; give a number from 1e-06 to"],
+        ),
         ("max_depth = 20.0", "max_depth = nan", ["output.disparity.max_depth", "finite"]),
         ("max_depth = 20.0", 'crop = "kitti"', ["output.disparity.crop", "'kitti'", "garg, eigen, nyu"]),
         (

@@ -35,7 +35,7 @@ def trajectories(path: Path, levels: int = _LEVELS) -> Iterator[Path]:
     if (path / IMAGES).is_dir():
         yield path
     elif levels:
-        for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
+        for folder in sorted(path.glob("*/")):
             yield from trajectories(folder, levels - 1)
 
 

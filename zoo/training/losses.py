@@ -15,7 +15,7 @@ _MAP = (1, 2, 3)
 def task_losses(
     task: Task, outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], masks: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return each output's loss, a mean over the batch.
+    """Return the loss of each output that learns, a mean over the batch.
 
     Args:
         task: says which loss each output has.
@@ -30,7 +30,7 @@ def task_losses(
             labels[spec.name],
             masks[spec.name],
         )
-        for spec in task.outputs
+        for spec in task.learned
     }
 
 

@@ -22,6 +22,11 @@ void ft_hw_send(uint8_t byte);
  * full, on otherwise. Called with interrupts off. */
 void ft_hw_receive(void);
 
+/* Only of boards with [marks]: makes a pin an output, high from the first moment; sets its level. Pins are
+ * numbered through all GPIO ports (boards/board.py, pin_number). */
+void ft_hw_drive_pin(uint32_t pin);
+void ft_hw_set_pin(uint32_t pin, bool high);
+
 /* --- the core's part -------------------------------------------------------------------------------- */
 
 void ft_cpu_interrupts_off(void);
@@ -36,6 +41,9 @@ void ft_cpu_wait(void);
 bool ft_rx_full(void);        /* true: ft_hw_receive stops here and is called again when there is room */
 void ft_rx_put(uint8_t byte); /* only when the ring is not full */
 void ft_rx_lost(void);        /* the hardware reports an overrun */
+
+/* marks.c, where the board has [marks]. */
+void ft_marks_init(void);
 
 /* Runs main with a painted stack and initialised memory; called by the core's reset code, once it has set the
  * stack pointer and switched the floating-point unit on. */

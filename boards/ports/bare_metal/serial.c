@@ -34,6 +34,9 @@ void ft_rx_lost(void) {
 
 void ft_port_init(void) {
     ft_hw_init();
+#ifdef FT_PORT_MARK_WORK
+    ft_marks_init();
+#endif
     ft_cpu_interrupts_on();
 }
 

@@ -42,13 +42,14 @@ static void __attribute__((naked)) fault_handler(void) {
 }
 
 void __attribute__((weak, alias("fault_handler"))) ft_systick_handler(void);
+void __attribute__((weak, alias("fault_handler"))) ft_nmi_handler(void);
 
 __attribute__((used, section(".vectors"))) static const struct {
     const uint32_t *stack;
     ft_handler_t handlers[15];
 } vectors = {
     ft_stack_high,
-    {ft_entry, fault_handler, fault_handler, fault_handler, fault_handler, fault_handler, 0, 0, 0, 0,
+    {ft_entry, ft_nmi_handler, fault_handler, fault_handler, fault_handler, fault_handler, 0, 0, 0, 0,
      fault_handler, fault_handler, 0, fault_handler, ft_systick_handler},
 };
 

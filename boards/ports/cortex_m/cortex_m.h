@@ -33,14 +33,20 @@ static inline void ft_nvic_disable(unsigned interrupt) {
     NVIC_DISABLE[interrupt / 32] = 1u << (interrupt % 32);
 }
 
+/* Waits until what was written has arrived. */
+static inline void ft_barrier(void) {
+    __asm volatile("dsb" ::: "memory");
+}
+
 /* The vectors after the sixteen of the core; each board's part places its own in section .interrupts. */
 #define FT_INTERRUPTS __attribute__((used, section(".interrupts"))) const ft_handler_t
 
 /* Reset: the first code to run. */
 void ft_entry(void);
 
-/* SysTick's handler: without the driver `systick` it is the fault handler. */
+/* SysTick's and the NMI's handlers: where no driver brings them, they are the fault handler. */
 void ft_systick_handler(void);
+void ft_nmi_handler(void);
 
 /* --- drivers ---------------------------------------------------------------------------------------- */
 

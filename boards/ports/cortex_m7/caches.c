@@ -7,10 +7,12 @@
 #define SCB_CCSIDR  FT_REGISTER(0xE000ED80u)
 #define SCB_CSSELR  FT_REGISTER(0xE000ED84u)
 #define SCB_ICIALLU FT_REGISTER(0xE000EF50u)
+#define SCB_DCIMVAC FT_REGISTER(0xE000EF5Cu)
 #define SCB_DCISW   FT_REGISTER(0xE000EF60u)
 #define CCR_DC      (1u << 16)
 #define CCR_IC      (1u << 17)
-#define LINE_SHIFT  5  /* lines of 32 bytes */
+#define LINE_SHIFT  5 /* lines of 32 bytes */
+#define LINE_BYTES  (1u << LINE_SHIFT)
 #define WAY_SHIFT   30 /* four ways */
 
 static void barrier(void) {
@@ -38,5 +40,13 @@ void ft_caches_on(void) {
     }
     barrier();
     SCB_CCR |= CCR_IC | CCR_DC;
+    barrier();
+}
+
+void ft_caches_drop(uint32_t address, uint32_t bytes) {
+    barrier();
+    for (uint32_t line = address / LINE_BYTES * LINE_BYTES; line < address + bytes; line += LINE_BYTES) {
+        SCB_DCIMVAC = line;
+    }
     barrier();
 }

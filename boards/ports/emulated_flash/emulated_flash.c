@@ -57,14 +57,14 @@ static int operate(uint32_t offset, const uint8_t *target, uint32_t count) {
     return kept;
 }
 
-int ft_flash_erase(uint32_t offset) {
+static int erase(uint32_t offset) {
     if (offset >= FT_PORT_STORE_BYTES || offset % FT_PORT_STORE_SECTOR != 0) {
         return 0;
     }
     return operate(offset, NULL, FT_PORT_STORE_SECTOR);
 }
 
-int ft_flash_program(uint32_t offset, const uint8_t *unit) {
+static int program(uint32_t offset, const uint8_t *unit) {
     if (offset >= FT_PORT_STORE_BYTES || offset % FT_PORT_STORE_UNIT != 0) {
         return 0;
     }
@@ -75,4 +75,21 @@ int ft_flash_program(uint32_t offset, const uint8_t *unit) {
         }
     }
     return operate(offset, unit, FT_PORT_STORE_UNIT);
+}
+
+static int read(uint32_t offset, uint8_t *unit) {
+    memcpy(unit, ft_flash_memory()->data + offset, FT_PORT_STORE_UNIT);
+    return 1;
+}
+
+const ft_flash_t *ft_port_flash(void) {
+    static const ft_flash_t flash = {
+        .bytes = FT_PORT_STORE_BYTES,
+        .sector_bytes = FT_PORT_STORE_SECTOR,
+        .unit_bytes = FT_PORT_STORE_UNIT,
+        .erase = erase,
+        .program = program,
+        .read = read,
+    };
+    return &flash;
 }

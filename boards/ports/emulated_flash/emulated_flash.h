@@ -21,17 +21,12 @@ typedef struct {
     ft_flash_cut_t cut;
 } ft_flash_memory_t;
 
-/* --- the keeper's part, with ft_port_flash ----------------------------------------------------------- */
+/* --- the keeper's part ------------------------------------------------------------------------------- */
 
 /* What keeps the bytes while the board has no power. */
 ft_flash_memory_t *ft_flash_memory(void);
 
 /* The memory's bytes [offset, offset + count) have changed; returns 0 when they cannot be kept. */
 int ft_flash_keep(uint32_t offset, uint32_t count);
-
-/* --- the rules: of ft_flash_t, see port.h ------------------------------------------------------------- */
-
-int ft_flash_erase(uint32_t offset);
-int ft_flash_program(uint32_t offset, const uint8_t *unit);
 
 #endif

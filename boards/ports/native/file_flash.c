@@ -10,7 +10,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "emulated_flash.h"
-#include "port.h"
 
 static ft_flash_memory_t *memory;
 
@@ -87,16 +86,4 @@ int ft_flash_keep(uint32_t offset, uint32_t count) {
                      write_all(file, offset, count);
     close(file);
     return kept;
-}
-
-const ft_flash_t *ft_port_flash(void) {
-    static ft_flash_t flash = {
-        .bytes = FT_PORT_STORE_BYTES,
-        .sector_bytes = FT_PORT_STORE_SECTOR,
-        .unit_bytes = FT_PORT_STORE_UNIT,
-        .erase = ft_flash_erase,
-        .program = ft_flash_program,
-    };
-    flash.data = ft_flash_memory()->data;
-    return &flash;
 }

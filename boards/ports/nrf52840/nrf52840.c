@@ -12,6 +12,7 @@
 #define GPIO_BASE        0x50000000u
 #define GPIO_PORT_BYTES  0x300u
 #define GPIO_OUT_SET     0x508u
+#define GPIO_OUT_CLEAR   0x50Cu
 #define GPIO_PIN_CONFIG  0x700u
 #define PIN_INPUT_UP     (3u << 2)               /* input connected, pulled up */
 #define PIN_OUTPUT       ((1u << 1) | (1u << 0)) /* input not connected */
@@ -35,9 +36,17 @@ void ft_hw_init(void) {
     CLOCK_HF_START = 1; /* the crystal: the oscillator inside is too far off for a UART */
     while (!CLOCK_HF_STARTED) {
     }
-    FT_REGISTER(port_of(FT_UART_TX_PIN) + GPIO_OUT_SET) = 1u << FT_UART_TX_PIN % 32u; /* idle, never low */
-    configure(FT_UART_TX_PIN, PIN_OUTPUT);
+    ft_hw_drive_pin(FT_UART_TX_PIN); /* idle is high */
     configure(FT_UART_RX_PIN, PIN_INPUT_UP);
     ft_timer_init();
     ft_uart_init();
+}
+
+void ft_hw_drive_pin(uint32_t pin) {
+    ft_hw_set_pin(pin, true);
+    configure(pin, PIN_OUTPUT);
+}
+
+void ft_hw_set_pin(uint32_t pin, bool high) {
+    FT_REGISTER(port_of(pin) + (high ? GPIO_OUT_SET : GPIO_OUT_CLEAR)) = 1u << pin % 32u;
 }

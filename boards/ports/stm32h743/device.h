@@ -18,6 +18,12 @@
 #define FT_PLL_P           2u
 #define FT_BUS_PRESCALER   8u /* D1CFGR, HPRE: the core's clock divided by two */
 
+#define FT_FLASH_SECTOR    0x20000u
+#define FT_FLASH_UNIT      32u
+#define FT_CR_ALWAYS       (3u << 4) /* PSIZE, as after reset: 64 bits in parallel */
+#define FT_CR_START        (1u << 7)
+#define FT_CR_SECTOR_SHIFT 8u
+
 #define FT_APB_CLOCK_HZ (FT_PORT_CLOCK_HZ / 4u) /* all four peripheral buses */
 
 #endif

@@ -17,6 +17,12 @@
 #define FT_PLL_P           2u
 #define FT_BUS_PRESCALER   0u
 
+#define FT_FLASH_SECTOR    0x2000u
+#define FT_FLASH_UNIT      16u
+#define FT_CR_ALWAYS       0u
+#define FT_CR_START        (1u << 5)
+#define FT_CR_SECTOR_SHIFT 6u
+
 #define FT_APB_CLOCK_HZ (FT_PORT_CLOCK_HZ / 2u) /* all four peripheral buses */
 
 #endif

@@ -52,6 +52,5 @@ void ft_device_init(void) {
     ft_wait_for(RCC_CR, CR_PLL1_READY, CR_PLL1_READY);
     ft_set_bits(RCC_CFGR1, 3u, CFGR1_SW_PLL1);
     ft_wait_for(RCC_CFGR1, CFGR1_SWS, CFGR1_SW_PLL1 << 2);
-    ft_set_bits(ICACHE_CR, 0,
-                ICACHE_ON); /* instructions only: flash drivers need not know of it before they erase code */
+    ft_set_bits(ICACHE_CR, 0, ICACHE_ON); /* of all that is read from flash: see stm32u5_flash */
 }

@@ -2,6 +2,7 @@
 
 #include <string.h>
 #include "../link/bytes.h"
+#include "../link/parts.h"
 #include "../link/store.h"
 
 #define ZONES (FT_ZONES * FT_ZONES)
@@ -106,7 +107,7 @@ static void end_round(const ft_model_t *model, const ft_link_port_t *port, uint3
         state->undone++;
     } else {
         state->improved += (uint32_t)judged;
-        if (port->flash != NULL && port->flash() != NULL) {
+        if (FT_HAS_STORE && port->flash != NULL && port->flash() != NULL) {
             uint32_t sequence;
             (void)ft_store_save(port->flash(), model, step, &sequence); /* else the older set stays */
         }
@@ -257,13 +258,6 @@ static void rest(const ft_field_t *field, const ft_link_port_t *port) {
 /* --- messages
  * --------------------------------------------------------------------------------------------------- */
 
-static float get_f32(const uint8_t *from) {
-    const uint32_t bits = ft_get_u32(from);
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 static uint8_t begin_work(const ft_field_t *field, const ft_link_port_t *port, const uint8_t *payload) {
     ft_field_state_t *state = field->state;
     const uint32_t frames = ft_get_u32(payload + FT_WORK_REQUEST_FRAMES);
@@ -274,8 +268,8 @@ static uint8_t begin_work(const ft_field_t *field, const ft_link_port_t *port, c
     if (frames > 0 && (port->camera == NULL || port->tof == NULL)) {
         return FT_REFUSED_NO_SENSORS;
     }
-    state->drift_on = get_f32(payload + FT_WORK_REQUEST_DRIFT_ON);
-    state->drift_off = get_f32(payload + FT_WORK_REQUEST_DRIFT_OFF);
+    state->drift_on = ft_get_f32(payload + FT_WORK_REQUEST_DRIFT_ON);
+    state->drift_off = ft_get_f32(payload + FT_WORK_REQUEST_DRIFT_OFF);
     state->watched = 0;
     state->rounds = ft_get_u32(payload + FT_WORK_REQUEST_ROUNDS);
     state->frames = frames;
@@ -292,12 +286,6 @@ static uint8_t begin_work(const ft_field_t *field, const ft_link_port_t *port, c
     return 0;
 }
 
-static void put_f32(uint8_t *to, float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    ft_put_u32(to, bits);
-}
-
 static void report(const ft_field_t *field) {
     const ft_field_state_t *state = field->state;
     uint8_t *reply = field->state->reply;
@@ -309,10 +297,10 @@ static void report(const ft_field_t *field) {
     ft_put_u32(reply + FT_FIELD_REPLY_UNDONE, state->undone);
     ft_put_u32(reply + FT_FIELD_REPLY_LEARNED, state->learned);
     ft_put_u32(reply + FT_FIELD_REPLY_SKIPPED, state->skipped);
-    put_f32(reply + FT_FIELD_REPLY_BEFORE, state->before);
-    put_f32(reply + FT_FIELD_REPLY_AFTER, state->after);
-    put_f32(reply + FT_FIELD_REPLY_LOSS, state->loss);
-    put_f32(reply + FT_FIELD_REPLY_DRIFT, state->drift.drift);
+    ft_put_f32(reply + FT_FIELD_REPLY_BEFORE, state->before);
+    ft_put_f32(reply + FT_FIELD_REPLY_AFTER, state->after);
+    ft_put_f32(reply + FT_FIELD_REPLY_LOSS, state->loss);
+    ft_put_f32(reply + FT_FIELD_REPLY_DRIFT, state->drift.drift);
     ft_put_u32(reply + FT_FIELD_REPLY_WATCHED, state->watched);
 }
 

@@ -68,10 +68,6 @@ struct ft_field {
     uint32_t block_count;
     uint8_t *kept; /* and a copy from before */
     ft_field_state_t *state;
-    /* The two functions below, behind the model, so that a firmware without a buffer has neither. */
-    int (*work)(const ft_model_t *model, const ft_link_port_t *port, const ft_hyper_t *hyper, uint32_t *step);
-    uint8_t (*command)(const ft_field_t *field, const ft_link_port_t *port, uint8_t type,
-                       const uint8_t *payload, uint8_t *bytes);
 };
 
 /* Does the next piece of a round, as long as one training step at most, and counts `step` up if it was one.

@@ -1,6 +1,7 @@
 /* Losses: they return the loss of one sample and write its gradient with respect to the prediction.
  *
- * All are means over the positions whose mask is not 0; with no such position loss and gradient are 0.
+ * All are means over the positions whose mask is not 0, times `weight`; with no such position loss and
+ * gradient are 0.
  * Predictions, labels and gradients are maps of one shape (cross-entropy: one int32 label a pixel); masks are
  * dense, one byte a position. dp may be p. Sums run in raster order. */
 #ifndef FT_LOSS_H
@@ -22,7 +23,7 @@ FT_INLINE int ft_count_valid(const uint8_t *mask, int count) {
  * published: l = (d^2 - C^2) / (2 C) above C, and C over all positions, an unknown label counting as -1: the
  * form that the code of arXiv 2512.00086 uses, which drops to 0 at C. */
 FT_INLINE float ft_berhu_f32(const float *p, ft_map_t pm, const float *t, const uint8_t *mask, float *dp,
-                             ft_map_t dpm, int published) {
+                             ft_map_t dpm, float weight, int published) {
     const int valid = ft_count_valid(mask, pm.h * pm.w * pm.c);
     float top = 0.0f, largest = 0.0f, loss = 0.0f;
     int k = 0;
@@ -54,18 +55,18 @@ FT_INLINE float ft_berhu_f32(const float *p, ft_map_t pm, const float *t, const 
                            (linear ? d
                                    : __builtin_fmaf(d, d, sign * threshold * threshold) / (2.0f * threshold));
                     grad = linear ? (e > 0.0f ? 1.0f : (e < 0.0f ? -1.0f : 0.0f)) : e / threshold;
-                    grad = grad / (top * (float)valid);
+                    grad = weight * (grad / (top * (float)valid));
                 }
                 dp[row * dpm.row + col * dpm.pixel + c] = grad;
             }
-    return valid ? loss / (float)valid : 0.0f;
+    return valid ? weight * (loss / (float)valid) : 0.0f;
 }
 
 /* mean |p - t|. */
 FT_INLINE float ft_l1_f32(const float *p, ft_map_t pm, const float *t, const uint8_t *mask, float *dp,
-                          ft_map_t dpm) {
+                          ft_map_t dpm, float weight) {
     const int valid = ft_count_valid(mask, pm.h * pm.w * pm.c);
-    const float weight = 1.0f / (float)(valid ? valid : 1);
+    const float share = weight / (float)(valid ? valid : 1);
     float loss = 0.0f;
     int k = 0;
     for (int row = 0; row < pm.h; row++)
@@ -73,16 +74,16 @@ FT_INLINE float ft_l1_f32(const float *p, ft_map_t pm, const float *t, const uin
             for (int c = 0; c < pm.c; c++, k++) {
                 const float e = mask[k] ? p[row * pm.row + col * pm.pixel + c] - t[k] : 0.0f;
                 loss = loss + ft_absf(e);
-                dp[row * dpm.row + col * dpm.pixel + c] = e > 0.0f ? weight : (e < 0.0f ? -weight : 0.0f);
+                dp[row * dpm.row + col * dpm.pixel + c] = e > 0.0f ? share : (e < 0.0f ? -share : 0.0f);
             }
-    return loss * weight;
+    return loss * share;
 }
 
 /* mean (p - t)^2. */
 FT_INLINE float ft_mse_f32(const float *p, ft_map_t pm, const float *t, const uint8_t *mask, float *dp,
-                           ft_map_t dpm) {
+                           ft_map_t dpm, float weight) {
     const int valid = ft_count_valid(mask, pm.h * pm.w * pm.c);
-    const float weight = 1.0f / (float)(valid ? valid : 1);
+    const float share = weight / (float)(valid ? valid : 1);
     float loss = 0.0f;
     int k = 0;
     for (int row = 0; row < pm.h; row++)
@@ -90,18 +91,18 @@ FT_INLINE float ft_mse_f32(const float *p, ft_map_t pm, const float *t, const ui
             for (int c = 0; c < pm.c; c++, k++) {
                 const float e = mask[k] ? p[row * pm.row + col * pm.pixel + c] - t[k] : 0.0f;
                 loss = __builtin_fmaf(e, e, loss);
-                dp[row * dpm.row + col * dpm.pixel + c] = 2.0f * e * weight;
+                dp[row * dpm.row + col * dpm.pixel + c] = 2.0f * e * share;
             }
-    return loss * weight;
+    return loss * share;
 }
 
 /* mean -log softmax(p)[label] over the pixels; a label outside 0..pm.c-1 counts as masked. */
 FT_INLINE float ft_cross_entropy_f32(const float *p, ft_map_t pm, const int32_t *t, const uint8_t *mask,
-                                     float *dp, ft_map_t dpm) {
+                                     float *dp, ft_map_t dpm, float weight) {
     int valid = 0;
     for (int k = 0; k < pm.h * pm.w; k++)
         valid += mask[k] && t[k] >= 0 && t[k] < pm.c;
-    const float weight = 1.0f / (float)(valid ? valid : 1);
+    const float share = weight / (float)(valid ? valid : 1);
     float loss = 0.0f;
     int k = 0;
     for (int row = 0; row < pm.h; row++)
@@ -123,9 +124,9 @@ FT_INLINE float ft_cross_entropy_f32(const float *p, ft_map_t pm, const int32_t 
             }
             loss = loss + (ft_logf(sum) - (at_label - top));
             for (int c = 0; c < pm.c; c++)
-                out[c] = (out[c] / sum - (c == t[k] ? 1.0f : 0.0f)) * weight;
+                out[c] = (out[c] / sum - (c == t[k] ? 1.0f : 0.0f)) * share;
         }
-    return loss * weight;
+    return loss * share;
 }
 
 #endif

@@ -58,9 +58,15 @@ FT_INLINE float ft_range_end(float end, float seen, float rate) {
     return outwards || end == 0.0f ? seen : __builtin_fmaf(rate, seen - end, end);
 }
 
-/* After a step. */
+/* What the grid says that a gradient is on which holds nothing but 0. */
+FT_INLINE int ft_grid_empty(ft_grid_t grid) {
+    return grid.scale <= FT_RANGE_SMALLEST;
+}
+
+/* After a step. A gradient of which there was nothing, because its losses had no label, tells nothing of the
+ * next one: its range stays. */
 FT_INLINE void ft_range_move(ft_moving_range_t *range, ft_moving_rule_t rule) {
-    if (range->least > range->most)
+    if (range->least > range->most || (rule.symmetric && ft_grid_empty(range->grid)))
         return;
     float low = (float)(range->least - range->grid.zero) * range->grid.scale;
     float high = (float)(range->most - range->grid.zero) * range->grid.scale;
@@ -81,6 +87,12 @@ FT_INLINE void ft_range_guess(ft_moving_range_t *range, ft_moving_rule_t rule, f
     const float most = (float)rule.symmetric;
     if (range->high == 0.0f)
         range->grid.scale = reach > most * FT_RANGE_SMALLEST ? reach / most : FT_RANGE_SMALLEST;
+}
+
+/* Before what makes a gradient of others that are `empty`. */
+FT_INLINE void ft_range_pass_over(ft_moving_range_t *range, int empty) {
+    if (empty)
+        range->grid.scale = FT_RANGE_SMALLEST;
 }
 
 /* Notes what rows y0..y1 hold. */

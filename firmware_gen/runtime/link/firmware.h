@@ -24,7 +24,7 @@
 #include "link.h"
 #include "protocol.h"
 
-/* Its members are the library's own business. firmware_gen.protocol.link_ram_bytes gives its size. */
+/* Its members are the library's own business. firmware_gen.protocol_header.link_ram_bytes gives its size. */
 typedef struct {
     const ft_model_t *model;
     const ft_link_port_t *port;

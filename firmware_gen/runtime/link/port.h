@@ -1,7 +1,8 @@
 /* What a board gives to the firmware: bytes, time, a painted stack and a restart.
  *
- * A port implements these nine functions, and ft_port_flash where its board's description has a [store]. All
- * are called from the main program only, never from an interrupt, and ft_port_init comes before all others.
+ * A port implements these nine functions, ft_port_flash where its board's description has a [store], and
+ * ft_port_mark where it has [marks]. All are called from the main program only, never from an interrupt, and
+ * ft_port_init comes before all others.
  */
 #ifndef FT_PORT_H
 #define FT_PORT_H
@@ -39,17 +40,31 @@ void ft_port_stack(const uint32_t **low, const uint32_t **high);
 /* Starts the firmware anew, as after power-on: nothing that was in RAM is used again. Does not return. */
 void ft_port_reset(void);
 
+/* What the board does: all but the first is work. */
+typedef enum {
+    FT_MARK_REST,
+    FT_MARK_FORWARD,  /* inference, of a training step too */
+    FT_MARK_BACKWARD, /* losses and gradients */
+    FT_MARK_UPDATE    /* whatever changes weights or collects their gradients */
+} ft_mark_t;
+
+/* Shows it on the board's pins, until the next call. The model calls it before each of its layers, whether
+ * the phase has changed or not. */
+void ft_port_mark(ft_mark_t mark);
+
 /* Flash pages that keep what is learned: see store.h. Offsets count from the start of the area. */
 typedef struct {
-    const uint8_t *data;   /* where all of it can be read */
     uint32_t bytes;        /* two slots, each a whole number of sectors */
     uint32_t sector_bytes; /* what an erase sets to 0xFF */
-    uint32_t unit_bytes;   /* what is programmed at once: 1, 2, 4, 8, 16 or 32 */
+    uint32_t unit_bytes;   /* what is programmed and read at once: 1, 2, 4, 8, 16 or 32 */
     /* Erases the sector that begins at `offset`; returns 0 when it could not. */
     int (*erase)(uint32_t offset);
     /* Programs the erased unit at `offset`, a multiple of unit_bytes; returns 0 when it could not. `unit` is
      * aligned to 4 bytes and never in flash. */
     int (*program)(uint32_t offset, const uint8_t *unit);
+    /* Reads the unit at `offset` as it is now; `unit` is aligned to 4 bytes. Returns 0 when the part reports
+     * that it cannot tell what it holds, as of one whose programming was cut. */
+    int (*read)(uint32_t offset, uint8_t *unit);
 } ft_flash_t;
 
 /* The board's; never NULL. What it points to stays. */

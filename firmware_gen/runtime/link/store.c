@@ -75,6 +75,41 @@ uint32_t ft_store_room(const ft_flash_t *flash) {
 /* --- reading
  * ---------------------------------------------------------------------------------------------------- */
 
+/* Reads bytes one after another, a unit at a time. */
+typedef struct {
+    const ft_flash_t *flash;
+    uint32_t offset; /* of the next unit */
+    uint32_t left;   /* bytes at the end of `unit` that are yet to be taken */
+    int failed;
+    uint32_t unit[FT_STORE_LARGEST_UNIT / 4]; /* words: some parts give no others */
+} reader_t;
+
+static reader_t reader_at(const ft_flash_t *flash, uint32_t offset) {
+    return (reader_t){flash, offset, 0, 0, {0}};
+}
+
+/* The next bytes, at most `most` of them: `count` says how many. */
+static const uint8_t *next_bytes(reader_t *reader, uint32_t most, uint32_t *count) {
+    const ft_flash_t *flash = reader->flash;
+    uint8_t *unit = (uint8_t *)reader->unit;
+    if (reader->left == 0) {
+        reader->failed |= !flash->read(reader->offset, unit);
+        reader->offset += flash->unit_bytes;
+        reader->left = flash->unit_bytes;
+    }
+    const uint8_t *bytes = unit + flash->unit_bytes - reader->left;
+    *count = reader->left < most ? reader->left : most;
+    reader->left -= *count;
+    return bytes;
+}
+
+static void get(reader_t *reader, uint8_t *data, uint32_t bytes) {
+    for (uint32_t count; bytes > 0; bytes -= count, data += count) {
+        const uint8_t *next = next_bytes(reader, bytes, &count);
+        memcpy(data, next, count);
+    }
+}
+
 static int is_blank(const uint8_t *data, uint32_t count) {
     while (count > 0 && *data == 0xFF) {
         data++;
@@ -89,21 +124,34 @@ static int header_is_whole(const uint8_t *header) {
            ft_get_u32(header + AT_CRC) == digest_of(header, AT_CRC).crc;
 }
 
-static int payload_is_whole(const ft_flash_t *flash, const uint8_t *header, const uint8_t *payload) {
-    const uint32_t bytes = ft_get_u32(header + AT_BYTES);
+/* The payload in the slot that begins at `start`. */
+static int payload_is_whole(const ft_flash_t *flash, const uint8_t *header, uint32_t start) {
+    uint32_t bytes = ft_get_u32(header + AT_BYTES);
     if (bytes > ft_store_room(flash)) {
         return 0;
     }
-    const digest_t digest = digest_of(payload, bytes);
-    return digest.crc == ft_get_u32(header + AT_SET_CRC) && digest.zeros == ft_get_u32(header + AT_SET_ZERO);
+    reader_t reader = reader_at(flash, start + header_bytes(flash));
+    digest_t digest = {FT_CRC_START, 0};
+    for (uint32_t count; bytes > 0; bytes -= count) {
+        const uint8_t *next = next_bytes(&reader, bytes, &count);
+        add_to_digest(&digest, next, count);
+    }
+    return !reader.failed && ~digest.crc == ft_get_u32(header + AT_SET_CRC) &&
+           digest.zeros == ft_get_u32(header + AT_SET_ZERO);
 }
 
 /* A slot by itself: a set of this firmware's is FT_SLOT_OLDER until the other slot is known. */
-static ft_slot_t look_at(const ft_flash_t *flash, const ft_model_t *model, const uint8_t *header) {
+static ft_slot_t look_at(const ft_flash_t *flash, const ft_model_t *model, uint32_t start) {
     ft_slot_t slot = {FT_SLOT_BROKEN, 0, 0, 0, 0, 0};
+    uint8_t header[FT_STORE_HEADER_BYTES];
+    reader_t reader = reader_at(flash, start);
+    get(&reader, header, sizeof header);
+    if (reader.failed) {
+        return slot;
+    }
     if (is_blank(header, FT_STORE_HEADER_BYTES)) {
         slot.state = FT_SLOT_EMPTY;
-    } else if (header_is_whole(header) && payload_is_whole(flash, header, header + header_bytes(flash))) {
+    } else if (header_is_whole(header) && payload_is_whole(flash, header, start)) {
         slot.sequence = ft_get_u32(header + AT_SEQUENCE);
         slot.model_hash = ft_get_u32(header + AT_MODEL);
         slot.plan_hash = ft_get_u32(header + AT_PLAN);
@@ -122,7 +170,7 @@ static int is_newer(const ft_slot_t *a, const ft_slot_t *b) {
 
 void ft_store_look(const ft_flash_t *flash, const ft_model_t *model, ft_slot_t slots[2]) {
     for (uint32_t i = 0; i < 2; i++) {
-        slots[i] = look_at(flash, model, flash->data + i * slot_bytes(flash));
+        slots[i] = look_at(flash, model, i * slot_bytes(flash));
     }
     const int own[2] = {slots[0].state == FT_SLOT_OLDER, slots[1].state == FT_SLOT_OLDER};
     if (own[0] && (!own[1] || is_newer(&slots[0], &slots[1]))) {
@@ -141,14 +189,16 @@ ft_store_result_t ft_store_load(const ft_flash_t *flash, const ft_model_t *model
     if (slots[index].state != wanted) {
         return FT_STORE_NOTHING;
     }
-    const uint8_t *data = flash->data + index * slot_bytes(flash) + header_bytes(flash);
+    reader_t reader = reader_at(flash, index * slot_bytes(flash) + header_bytes(flash));
     model->reset();
     for (uint32_t i = 0; i < model->tensor_count; i++) {
-        const ft_tensor_t *tensor = &model->tensors[i];
-        if (is_stored(tensor)) {
-            memcpy(tensor->data, data, tensor->bytes);
-            data += tensor->bytes;
+        if (is_stored(&model->tensors[i])) {
+            get(&reader, model->tensors[i].data, model->tensors[i].bytes);
         }
+    }
+    if (reader.failed) {
+        model->reset();
+        return FT_STORE_FAILED;
     }
     *found = slots[index];
     return FT_STORE_DONE;
@@ -174,9 +224,11 @@ static writer_t writer_at(const ft_flash_t *flash, uint32_t offset) {
 static void program_unit(writer_t *writer) {
     const ft_flash_t *flash = writer->flash;
     const uint8_t *unit = (const uint8_t *)writer->unit;
+    uint32_t there[FT_STORE_LARGEST_UNIT / 4];
     if (!writer->failed) {
         writer->failed = !flash->program(writer->offset, unit) ||
-                         memcmp(flash->data + writer->offset, unit, flash->unit_bytes) != 0;
+                         !flash->read(writer->offset, (uint8_t *)there) ||
+                         memcmp(there, unit, flash->unit_bytes) != 0;
     }
     writer->offset += flash->unit_bytes;
     writer->filled = 0;
@@ -276,8 +328,7 @@ ft_store_result_t ft_store_save(const ft_flash_t *flash, const ft_model_t *model
     ft_put_u32(header + AT_BYTES, bytes);
     ft_put_u32(header + AT_SET_CRC, written.digest.crc);
     ft_put_u32(header + AT_SET_ZERO, written.digest.zeros);
-    if (written.failed || !payload_is_whole(flash, header, flash->data + start + payload) ||
-        !write_header(flash, start, header)) {
+    if (written.failed || !payload_is_whole(flash, header, start) || !write_header(flash, start, header)) {
         return FT_STORE_FAILED;
     }
     *sequence = ft_get_u32(header + AT_SEQUENCE);

@@ -32,9 +32,8 @@
  *
  * Each erase wears a sector out a little; a save erases one slot, the two by turns.
  *
- * No allocation, no recursion, no static data; the stack holds one unit and a header. Functions must not be
- * called while the model computes, nor from interrupts. What they read of the flash is volatile to the
- * hardware: a port with a data cache sees to it that reads after erase or program are fresh.
+ * No allocation, no recursion, no static data; the stack holds two units and a header. Functions must not be
+ * called while the model computes, nor from interrupts.
  */
 #ifndef FT_STORE_H
 #define FT_STORE_H
@@ -63,7 +62,8 @@ typedef enum {
     FT_STORE_DONE,
     FT_STORE_TOO_SMALL, /* a slot has no room for the model's set */
     FT_STORE_NOTHING,   /* no such set is stored for this firmware */
-    FT_STORE_FAILED /* the flash did not take what was erased or programmed; the newest set is still there */
+    FT_STORE_FAILED /* the flash did not take what was erased or programmed: the newest set is still there;
+                     * or a set could be read once and not again: the model is reset */
 } ft_store_result_t;
 
 /* Bytes of the model's set; 0 when nothing learns. */

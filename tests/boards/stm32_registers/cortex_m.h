@@ -15,5 +15,6 @@ void ft_nvic_enable(unsigned interrupt);
 void ft_uart_init(void);
 void ft_uart_handler(void);
 void ft_timer_init(void);
+void ft_timer_handler(void);
 
 #endif

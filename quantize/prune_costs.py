@@ -1,0 +1,158 @@
+"""What a float network would take on a board in int8, from the planner, without calibrating it.
+
+What scales are does not matter to RAM and instructions, and to flash only where a kernel proves a short
+rounding exact; so any will do that are equal and different where calibration would have them so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from boards import Board
+from firmware_gen.graph import Array, Graph, Quantization, Shape
+from firmware_gen.limits import allowed_ram
+from firmware_gen.operators.conv2d import ConvAttrs
+from firmware_gen.plan import Plan, find_plan
+from firmware_gen.project import Network, load_network, plan_network
+from firmware_gen.update import UpdatePlan, parse_update
+from firmware_gen.window import Activation
+from quantize.onnx_writer import quantized_model
+from quantize.parameters import QuantizedGraph, covering
+from quantize.scheme import Scheme, divide
+from zoo.task import Task
+
+ENDLESS = 1 << 40  # bytes
+METRICS = ("ram", "flash", "instructions")
+"""What goals can be set for, in the order in which they are told."""
+
+_INFERENCE = parse_update(None)
+_Shapes = tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a network takes on a board.
+
+    Args:
+        ram: bytes of static RAM of the firmware that infers.
+        flash: bytes: constants, and the code by estimate.
+        instructions: of an inference, by estimate.
+        backward_ram: bytes of static RAM of the firmware that also learns; None where nothing does.
+    """
+
+    ram: int
+    flash: int
+    instructions: float
+    backward_ram: int | None = None
+
+    def of(self, metric: str) -> float:
+        """Return what counts for a goal: of RAM, that of the firmware that learns if there is one."""
+        if metric == "ram" and self.backward_ram is not None:
+            return self.backward_ram
+        found: float = getattr(self, metric)
+        return found
+
+
+class CostModel:
+    """Asks the planner, once for each set of shapes."""
+
+    def __init__(self, task: Task, board: Board, update: UpdatePlan, ram_limit: int | None = None) -> None:
+        """Use `update` for the firmware that learns, if it names layers.
+
+        Args:
+            task: of the networks that will be asked for.
+            board: where they would run.
+            update: what would learn there.
+            ram_limit: bytes of static RAM that the firmware may take, where that is less than the board has.
+        """
+        self._task, self._update = task, update
+        self._limit = allowed_ram(board, ram_limit)
+        regions = tuple(dataclasses.replace(region, bytes=ENDLESS) for region in board.regions)
+        self._board = dataclasses.replace(board, regions=regions)
+        self._whole: dict[_Shapes, Costs] = {}
+        self._planned: dict[_Shapes, Costs] = {}
+
+    def whole(self, graph: Graph) -> Costs:
+        """Return what `graph`, simplified and in float, would take in int8 with all layers made whole.
+
+        It takes a fraction of a second, where `planned` may take many.
+
+        Raises:
+            UserError: the update plan names nothing.
+            ModelError: an operator cannot be quantized.
+        """
+        key = _shapes(graph)
+        if key not in self._whole:
+            inference, training = self._plans(graph)
+            backward = None if training is None else training.ram_bytes
+            flash = sum(inference.flash.values())
+            self._whole[key] = Costs(inference.ram_bytes, flash, inference.instructions, backward)
+        return self._whole[key]
+
+    def planned(self, graph: Graph) -> Costs:
+        """Return what the planner comes to within the limit, or the least RAM that it finds: see `whole`."""
+        key, costs = _shapes(graph), self.whole(graph)
+        if key not in self._planned:
+            if max(costs.ram, costs.backward_ram or 0) > self._limit:
+                inference, training = self._plans(graph)
+                backward = None if training is None else self._fitted(training)
+                costs = dataclasses.replace(costs, ram=self._fitted(inference), backward_ram=backward)
+            self._planned[key] = costs
+        return self._planned[key]
+
+    def _plans(self, graph: Graph) -> tuple[Plan, Plan | None]:
+        network = int8_network(graph, self._task)
+        inference = plan_network(network, self._board, _INFERENCE)
+        return inference, plan_network(network, self._board, self._update) if self._update.patterns else None
+
+    def _fitted(self, plan: Plan) -> int:
+        if plan.ram_bytes <= self._limit:
+            return plan.ram_bytes
+        return find_plan(plan.graph, self._board, self._limit).ram_bytes
+
+
+def _shapes(graph: Graph) -> _Shapes:
+    return tuple(graph.shape(op.outputs[0]) for op in graph.ops)
+
+
+def int8_network(graph: Graph, task: Task) -> Network:
+    """Return `graph` as it would be read from a quantized file with other scales."""
+    scheme = divide(graph)
+    convolutions = (op for op in scheme.graph.ops if op.kind == "conv2d")
+    scales = {op.constants[0]: _alike(scheme.graph.constants[op.constants[0]].value) for op in convolutions}
+    with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
+        path = Path(folder) / "network.onnx"
+        path.write_bytes(quantized_model(QuantizedGraph(scheme.graph, _ranges(scheme, task), scales), task))
+        return load_network(path)
+
+
+def _alike(weight: Array) -> Array:
+    """Return a scale for each output channel."""
+    return np.full(weight.shape[3], 2.0**-7, np.float32)
+
+
+def _ranges(scheme: Scheme, task: Task) -> dict[str, Quantization]:
+    """Return quantizations that differ where calibration would make them differ, and clamp where it would."""
+    found = {spec.name: covering(spec.bias, 255 * spec.scale + spec.bias) for spec in task.inputs}
+    groups = scheme.groups()
+    for index, name in enumerate(scheme.tensors):
+        if name not in found:
+            group = next((group for group in groups if name in group), {name})
+            low = min(_lowest(scheme.graph, other) for other in group)
+            found |= dict.fromkeys(group, covering(low, 1 + index / 256))
+    return {name: found[name] for name in scheme.tensors}
+
+
+def _lowest(graph: Graph, tensor: str) -> float:
+    """Return 0 for what an activation keeps from being negative, else -1."""
+    producer = graph.producer(tensor)
+    attrs = None if producer is None else producer.attrs
+    activation = attrs.activation if isinstance(attrs, ConvAttrs) else attrs
+    if not isinstance(activation, Activation):
+        return -1.0
+    return 0.0 if activation.kind == "relu" or (activation.kind == "clip" and activation.a >= 0) else -1.0

@@ -1,0 +1,100 @@
+"""How good a float graph is on labelled frames, output by output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fieldtune.errors import DataError
+from firmware_gen.graph import Array, Graph
+from quantize.torch_module import GraphModule
+from quantize.training_set import Labelled
+from zoo.metrics import class_metrics
+from zoo.task import OutputSpec, Task
+from zoo.training.losses import loss
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Score:
+    """An output's mean loss over the frames that have a label for it, and what is right of it in per cent.
+
+    `points`: mIoU of kind segmentation, accuracy of kind class, None of others.
+    """
+
+    loss: float
+    points: float | None = None
+
+
+class Judge:
+    """Frames to judge graphs by."""
+
+    def __init__(self, task: Task, samples: Sequence[Labelled], what: str) -> None:
+        """Take the frames.
+
+        Raises:
+            DataError: no frame has a label for one of the outputs; `what` says which frames these are.
+        """
+        self._task, self._samples = task, samples
+        self._inputs = {
+            spec.name: torch.from_numpy(np.concatenate([sample.inputs[spec.name] for sample in samples]))
+            for spec in task.inputs
+        }
+        self._labels, self._masks = (
+            {spec.name: torch.from_numpy(_joined(samples, of, spec.name)) for spec in task.learned}
+            for of in ("labels", "masks")
+        )
+        self._known = {name: mask.flatten(1).any(1) for name, mask in self._masks.items()}
+        for name, known in self._known.items():
+            if not known.any():
+                raise DataError(
+                    f"none of the {what} has a valid label for the output '{name}'; give more frames, or "
+                    "check what is known in them (docs/your_data.md)"
+                )
+
+    def losses(self, graph: Graph) -> Array:
+        """Return the loss of every output, in the task's order."""
+        outputs = self._outputs(graph)
+        return np.array([self._loss(spec, outputs[spec.name]) for spec in self._task.learned], np.float32)
+
+    def scores(self, graph: Graph) -> dict[str, Score]:
+        """Return the score of every output."""
+        outputs = self._outputs(graph)
+        return {
+            spec.name: Score(self._loss(spec, outputs[spec.name]), self._points(spec, outputs[spec.name]))
+            for spec in self._task.learned
+        }
+
+    def _outputs(self, graph: Graph) -> dict[str, Tensor]:
+        module = GraphModule(graph, {}).eval()
+        inputs = [self._inputs[name].split(BATCH) for name in graph.inputs]
+        with torch.no_grad():
+            parts = [module(*batch) for batch in zip(*inputs, strict=True)]
+        return {
+            name: torch.cat(values).reshape(len(self._samples), -1, *self._labels[name].shape[2:])
+            for name, values in zip(graph.outputs, zip(*parts, strict=True), strict=True)
+            if name in self._labels
+        }
+
+    def _loss(self, spec: OutputSpec, prediction: Tensor) -> float:
+        known = self._known[spec.name]
+        labels, masks = self._labels[spec.name][known], self._masks[spec.name][known]
+        return float(loss(spec.loss, prediction[known], labels, masks))
+
+    def _points(self, spec: OutputSpec, prediction: Tensor) -> float | None:
+        if spec.kind not in ("segmentation", "class"):
+            return None
+        classes = prediction.argmax(1, keepdim=True).numpy()
+        truth, mask = self._labels[spec.name].numpy().astype(np.int64), self._masks[spec.name].numpy()
+        found = class_metrics(classes, truth, (mask > 0).astype(np.uint8))
+        return 100 * (found.miou if spec.kind == "segmentation" else found.accuracy)
+
+
+def _joined(samples: Sequence[Labelled], of: str, name: str) -> Array:
+    found: Array = np.concatenate([getattr(sample, of)[name] for sample in samples])
+    return found

@@ -1,0 +1,223 @@
+"""Networks with several heads learn on every board: weights of losses, missing labels, frozen parts."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import helper
+from qdq_models import quantized
+from quick_board import quick_board
+from tiny import SIZE, tiny_frames, tiny_task, write_tiny
+
+from fieldtune.errors import ModelError
+from firmware_gen.plan import Plan
+from firmware_gen.project import Network, load_network, plan_network
+from firmware_gen.update import WeightType, parse_update
+from ondevice.device import Device, Hyper
+from ondevice.training_data import Sample, inputs, sample
+from ondevice.workbench import open_board
+from zoo.prepare import network_input
+from zoo.task import METADATA_KEY, Task, format_task
+
+HEADS = ("depth", "segments", "kind")
+FRAMES = tiny_frames()
+STEPS = 12
+BOARDS = ("native", "mps2_an500")
+Arrays = dict[str, NDArray[Any]]
+
+
+@pytest.fixture(scope="module")
+def in_float(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    return load_network(write_tiny(tmp_path_factory.mktemp("float") / "tiny.onnx", HEADS))
+
+
+@pytest.fixture(scope="module")
+def in_int8(in_float: Network, tmp_path_factory: pytest.TempPathFactory) -> Network:
+    images = [network_input(frame, SIZE, SIZE).transpose(2, 0, 1)[None] for frame in FRAMES[:8]]
+    calibration = [{"image": image.astype(np.float32) / 255} for image in images]
+    path = quantized(onnx.load(in_float.path), calibration, tmp_path_factory.mktemp("int8"))
+    model = onnx.load(path)
+    helper.set_model_props(model, {METADATA_KEY: format_task(tiny_task(HEADS))})
+    onnx.save(model, path)
+    return load_network(path)
+
+
+def with_outputs(network: Network, **changes: Mapping[str, Any]) -> Network:
+    """Return the network with other keys in the outputs of its task."""
+    task = network.needed_task()
+    outputs = (dataclasses.replace(spec, **changes.get(spec.name, {})) for spec in task.outputs)
+    return dataclasses.replace(network, task=Task(task.inputs, tuple(outputs)))
+
+
+def planned(network: Network, board: str, update: str, weights: WeightType = "f32") -> Plan:
+    return plan_network(network, quick_board(board), parse_update(update, weights=weights))
+
+
+def samples_of(network: Network, plan: Plan) -> list[Sample]:
+    """Return samples with a label for every head."""
+    made = (sample(frame, network.needed_task(), plan.graph, FRAMES.geometry) for frame in FRAMES)
+    return [ready for ready in made if ready and all(ready[mask].any() for mask in plan.graph.masks)]
+
+
+def without(ready: Sample, plan: Plan, *heads: str) -> Sample:
+    """Return the sample without these heads' labels."""
+    return {**ready, **{f"{head}.mask": np.zeros_like(ready[f"{head}.mask"]) for head in heads}}
+
+
+def outputs_of(device: Device, network: Network, plan: Plan) -> Arrays:
+    found = [device.infer(inputs(frame, network.needed_task(), plan.graph)) for frame in FRAMES[:4]]
+    return {head: np.stack([outputs[head] for outputs in found]) for head in HEADS}
+
+
+def train(device: Device, samples: list[Sample], lr: float = 0.02) -> list[tuple[float, ...]]:
+    device.set_hyper(Hyper(lr=lr))
+    losses = []
+    for step, ready in enumerate(samples):
+        device.put_sample(ready)
+        losses.append(device.step(step).losses)
+    return losses
+
+
+# --- weights of losses
+
+
+def test_a_weight_scales_loss_and_gradient(in_float: Network, tmp_path: Path) -> None:
+    found = {}
+    for name, weight in (("one", 1.0), ("quarter", 0.25)):  # powers of two scale without rounding
+        network = with_outputs(in_float, segments={"weight": weight})
+        plan = planned(network, "native", "segments")
+        with open_board(plan, tmp_path / name) as device:
+            before = device.read_role("weight")
+            losses = train(device, samples_of(network, plan)[:1])
+            after = device.read_role("weight")
+        found[name] = losses[0], {key: before[key] - value for key, value in after.items()}
+    (losses, steps), (lighter, shorter) = found["one"], found["quarter"]
+    assert (lighter[0], lighter[1], lighter[2]) == (losses[0], losses[1] / 4, losses[2])
+    for key, step in steps.items():
+        assert np.abs(step).max() > 0
+        np.testing.assert_allclose(shorter[key], step / 4, rtol=0, atol=1e-7)
+
+
+def test_an_output_without_labels_has_neither_loss_nor_buffers(in_float: Network) -> None:
+    network = with_outputs(in_float, segments={"labels": "none"})
+    plan = planned(network, "native", "dec*")
+    assert plan.graph.labels == ("depth.label", "kind.label")
+    assert plan.graph.masks == ("depth.mask", "kind.mask")
+    assert not [name for name in plan.graph.tensors if name.startswith("segments.")]
+    assert "segments" in plan.graph.outputs
+    assert sample(FRAMES[0], network.needed_task(), plan.graph, FRAMES.geometry)
+
+
+def test_a_network_whose_outputs_all_have_no_labels_cannot_learn(in_float: Network) -> None:
+    network = with_outputs(in_float, **{head: {"labels": "none"} for head in HEADS})
+    with pytest.raises(ModelError, match='no output of tiny learns: each has labels = "none"'):
+        planned(network, "native", "dec*")
+
+
+# --- a label that is missing
+
+
+def test_a_loss_without_a_label_is_0_and_moves_nothing(in_float: Network, tmp_path: Path) -> None:
+    plan = planned(in_float, "native", "depth*,segments*,kind*")
+    with open_board(plan, tmp_path) as device:
+        before = device.read_role("weight")
+        (losses,) = train(device, [without(samples_of(in_float, plan)[0], plan, "segments", "kind")])
+        after = device.read_role("weight")
+    assert losses[0] > 0
+    assert losses[1:] == (0, 0)
+    moved = {name for name in before if before[name].tobytes() != after[name].tobytes()}
+    assert moved == {"depth.weight", "depth.bias"}
+
+
+@pytest.mark.parametrize(("update", "weights"), [("dec*", "f32"), ("dec*,depth*,segments*", "int8")])
+def test_ranges_of_a_gradient_outlast_samples_without_its_label(
+    update: str, weights: WeightType, in_int8: Network, tmp_path: Path
+) -> None:
+    plan = planned(in_int8, "native", update, weights)
+    full = samples_of(in_int8, plan)
+    own = [f"range.{name}" for name in plan.graph.ranges if name.startswith(("grad.segments.", "grad.kind."))]
+    with open_board(plan, tmp_path) as device:
+        train(device, full[:3])
+        known = device.read_tensors(own)
+        device.set_hyper(Hyper(lr=0.02))
+        for step in range(3, 9):
+            device.put_sample(without(full[step], plan, "segments", "kind"))
+            device.step(step)
+        kept = device.read_tensors(own)
+    # What floats become lies on a grid for each sample; the others' grids come from samples before.
+    tracked = [name for name in own if known[name].any() and kept[name].max() > 1e-30]
+    assert tracked
+    for name in tracked:
+        assert known[name].tobytes() == kept[name].tobytes(), name
+
+
+# --- what is frozen
+
+PARTS = [
+    pytest.param("in_float", "depth*", "f32", id="float", marks=pytest.mark.long),
+    pytest.param("in_int8", "depth*", "f32", id="float-head"),
+    pytest.param("in_int8", "depth*", "int8", id="int8"),
+]
+
+
+@pytest.mark.parametrize(("network", "update", "weights"), PARTS)
+def test_a_head_that_learns_alone_leaves_the_bits_of_the_others(
+    network: str, update: str, weights: WeightType, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    found = [
+        learned(request.getfixturevalue(network), board, update, weights, tmp_path / board)
+        for board in BOARDS
+    ]
+    for before, after, _ in found:
+        assert before["depth"].tobytes() != after["depth"].tobytes()
+        for head in ("segments", "kind"):
+            assert before[head].tobytes() == after[head].tobytes(), head
+    assert_same(*found)
+
+
+@pytest.mark.parametrize(
+    ("network", "weights"),
+    [
+        pytest.param("in_float", "f32", id="float", marks=pytest.mark.long),
+        pytest.param("in_int8", "f32", id="float-layers", marks=pytest.mark.long),
+        pytest.param("in_int8", "int8", id="int8"),
+    ],
+)
+def test_a_trunk_that_learns_from_labels_that_come_and_go_has_the_bits_of_native(
+    network: str, weights: WeightType, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    heavier = with_outputs(request.getfixturevalue(network), depth={"weight": 2.5}, kind={"weight": 0.3})
+    found = [learned(heavier, board, "dec*,depth*", weights, tmp_path / board) for board in BOARDS]
+    for before, after, _ in found:
+        for head in HEADS:
+            assert before[head].tobytes() != after[head].tobytes(), head
+    assert_same(*found)
+
+
+def learned(
+    network: Network, board: str, update: str, weights: WeightType, folder: Path
+) -> tuple[Arrays, Arrays, Arrays]:
+    """Return outputs before and after training with all labels or depth's alone, and all that was learned."""
+    plan = planned(network, board, update, weights)
+    full = samples_of(network, plan)[:STEPS]
+    samples = [s if k % 4 == 1 else without(s, plan, "segments", "kind") for k, s in enumerate(full)]
+    with open_board(plan, folder) as device:
+        before = outputs_of(device, network, plan)
+        losses = train(device, samples)
+        after = outputs_of(device, network, plan)
+        ends = device.read_role("weight", "range")
+        assert device.memory().arena_intact
+    return before, after, {**ends, "losses": np.array(losses, np.float32)}
+
+
+def assert_same(first: tuple[Arrays, ...], *others: tuple[Arrays, ...]) -> None:
+    for other in others:
+        for expected, got in zip(first, other, strict=True):
+            assert expected.keys() == got.keys()
+            for name, value in expected.items():
+                assert value.tobytes() == got[name].tobytes(), name
