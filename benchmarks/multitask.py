@@ -1,6 +1,7 @@
 """The multi-task network against its single-task twins on rendered rooms: what it loses, what it saves.
 
-    python benchmarks/multitask.py FOLDER [--seeds 0-2] [--rooms 500] [--epochs 25] [--flat RHO]
+    python benchmarks/multitask.py FOLDER [--seeds 0-2] [--rooms 500] [--balance KIND] [--flat RHO]
+    [--epochs 25]
 
 Trains four networks a seed as `python -m zoo.pretrain multitask` does, with the same rooms, epochs and rates
 for all, two at a time, and keeps them in FOLDER: those that are there already are only judged. Judges them in
@@ -31,9 +32,8 @@ from zoo.loaders.npz import write_npz
 from zoo.metrics import class_metrics, delta_mtl, depth_metrics, to_depth
 from zoo.networks.folding import folded
 from zoo.networks.multitask import CHANNELS, INPUT_SHAPE
-from zoo.pretrain import EPOCHS, ROOMS, fresh, room_pool, train_on_rooms
+from zoo.pretrain import EPOCHS, ROOMS, balance, fresh, room_pool, train_on_rooms
 from zoo.scenes import render, sensor
-from zoo.training.balance import Uncertainty
 from zoo.training.pool import FRAMES_PER_SCENE, STRIDE, Pool, pool
 
 MULTI = "multitask"
@@ -55,6 +55,7 @@ class Job:
     seed: int
     epochs: int
     flat: float
+    balance: str
     out: Path
 
 
@@ -83,7 +84,7 @@ def _train(job: Job) -> Job:
     torch.set_flush_denormal(True)
     heads = NETWORKS[job.name]
     network, task = fresh(MULTI, job.seed, heads, 1.0)
-    train_on_rooms(network, task, _frames, Uncertainty(task), job.seed, job.epochs, job.flat)
+    train_on_rooms(network, task, _frames, balance(task, job.balance), job.seed, job.epochs, job.flat)
     export_onnx(folded(network), task, INPUT_SHAPE, job.out)
     return job
 
@@ -168,13 +169,15 @@ def main() -> None:
     parser.add_argument("--rooms", type=int, default=ROOMS)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--flat", type=float, default=0.0)
+    parser.add_argument("--balance", choices=("fixed", "uncertainty"), default="fixed")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     first, _, last = arguments.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     files = {(name, seed): arguments.folder / f"{name}_{seed}.onnx" for seed in seeds for name in NETWORKS}
     train_all(
-        [Job(*key, arguments.epochs, arguments.flat, out) for key, out in files.items()], arguments.rooms
+        [Job(*key, arguments.epochs, arguments.flat, arguments.balance, out) for key, out in files.items()],
+        arguments.rooms,
     )
     test = pool(Frames.of(rooms(TEST_ROOMS)), multitask_task(tuple(CHANNELS)), INPUT_SHAPE[2])
     multi = [judge(files[MULTI, seed], test) for seed in seeds]

@@ -58,6 +58,12 @@ STAGES = (
 FIRST_ROOM = 100_000
 ROOMS = 500
 EPOCHS = 25
+WEIGHTS = {"disparity": 15.0, "segments": 8.0, "steer": 1.0}
+"""Of the multi-task network's losses: with these none rules the trunk (docs/benchmarks.md).
+
+Weights by uncertainty do not suit it: steering's few labels are learned by heart, its loss falls to nothing
+where the network was trained, and so its weight grows at the others' cost.
+"""
 
 
 def train_upydnet(seed: int) -> UPydNet:
@@ -148,21 +154,31 @@ def _trained(arguments: argparse.Namespace) -> tuple[nn.Module, Task]:
     if arguments.network == "upydnet":
         return train_upydnet(arguments.seed), UPYDNET_TASK
     network, task = fresh(arguments.network, arguments.seed, arguments.heads, arguments.width)
-    weighed = _balance(task, arguments.balance, arguments.weights)
+    weighed = balance(task, arguments.balance, arguments.weights)
     pool = room_pool(task, arguments.rooms)
     train_on_rooms(network, task, pool, weighed, arguments.seed, arguments.epochs, arguments.flat)
     return network, task
 
 
-def _balance(task: Task, kind: str, weights: dict[str, float]) -> Balance:
+def balance(task: Task, kind: str = "fixed", weights: Mapping[str, float] | None = None) -> Balance:
+    """Return how the losses of `task` are added up: "fixed" or by "uncertainty".
+
+    Args:
+        weights: fixed ones; the others are those of :data:`WEIGHTS`.
+
+    Raises:
+        UserError: `weights` names no output, or is given where weights are learned.
+    """
     names = [spec.name for spec in task.outputs]
+    weights = weights or {}
     if unknown := sorted(set(weights) - set(names)):
         raise UserError(f"--weights names {unknown[0]}, but the outputs are {', '.join(names)}")
     if kind == "uncertainty":
         if weights:
             raise UserError("--balance uncertainty learns the weights; leave out --weights")
         return Uncertainty(task)
-    return FixedWeights({spec.name: spec.weight for spec in task.outputs} | weights)
+    known = {spec.name: WEIGHTS.get(spec.name, spec.weight) for spec in task.outputs}
+    return FixedWeights(known | dict(weights))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -189,12 +205,12 @@ def _parser() -> argparse.ArgumentParser:
             network.add_argument(
                 "--heads", type=_heads, default=tuple(CHANNELS), help=f"of {','.join(CHANNELS)}"
             )
-            network.add_argument("--balance", choices=("fixed", "uncertainty"), default="uncertainty")
+            network.add_argument("--balance", choices=("fixed", "uncertainty"), default="fixed")
             network.add_argument(
                 "--weights",
                 type=_weights,
                 default={},
-                help="fixed ones, such as disparity=10,steer=0.5; else 1",
+                help=f"fixed ones; default {','.join(f'{k}={v:g}' for k, v in WEIGHTS.items())}",
             )
     return parser
 

@@ -16,10 +16,16 @@ from ondevice.verify import sourced_tensors, verify  # noqa: E402
 from ondevice.verify_inputs import random_samples  # noqa: E402
 from ondevice.workbench import open_board  # noqa: E402
 from zoo.export import MULTITASK_OUTPUTS, export_onnx, load_zoo, multitask_task  # noqa: E402
+from zoo.frames import Frames  # noqa: E402
+from zoo.metrics import depth_metrics, to_depth  # noqa: E402
 from zoo.networks.classifiers import DsCnn, ResNet8  # noqa: E402
 from zoo.networks.folding import folded  # noqa: E402
 from zoo.networks.multitask import CHANNELS, INPUT_SHAPE, MultiTaskNet, Up  # noqa: E402
+from zoo.scenes import render  # noqa: E402
 from zoo.task import find_task  # noqa: E402
+from zoo.training.pool import pool  # noqa: E402
+
+SHIPPED = Path(__file__).parents[2] / "zoo" / "weights" / "multitask_rendered.onnx"
 
 
 def _size(network: nn.Module) -> int:
@@ -119,6 +125,21 @@ def test_firmware_gives_the_outputs_of_the_exported_network(tmp_path: Path) -> N
         result = verify(loaded, plan, device, reference, random_samples(plan.graph, 2, seed=1))
     assert result.equal
     assert len(result.layers) > 15
+
+
+def test_the_shipped_weights_see_rooms_that_they_were_not_trained_on() -> None:
+    runtime = pytest.importorskip("onnxruntime").InferenceSession(str(SHIPPED))
+    task = multitask_task(tuple(CHANNELS))
+    assert find_task(SHIPPED) == task
+    test = pool(Frames.of([frame for seed in range(5) for frame in render("room", seed, 35)[::7]]), task, 48)
+    images = test.images.transpose(0, 3, 1, 2)[:, None].astype(np.float32) / 255
+    found = [runtime.run(None, {"image": image}) for image in images]
+    disparity, segments, steer = (np.concatenate(outputs) for outputs in zip(*found, strict=True))
+    spec = task.outputs[0]
+    depth = depth_metrics(to_depth(disparity, spec), to_depth(test.labels["disparity"], spec))
+    assert depth.delta1 > 0.85
+    assert (segments.argmax(1)[:, None] == test.labels["segments"]).mean() > 0.85
+    assert (steer.argmax(1) == test.labels["steer"].ravel()).mean() > 0.6
 
 
 def test_classifiers_are_those_of_mlperf_tiny() -> None:

@@ -14,7 +14,7 @@ from zoo.task import Task
 torch = pytest.importorskip("torch", reason="torch is not installed; pip install 'fieldtune[torch]'")
 from zoo.export import multitask_task  # noqa: E402
 from zoo.networks.multitask import CHANNELS, MultiTaskNet  # noqa: E402
-from zoo.pretrain import main  # noqa: E402
+from zoo.pretrain import WEIGHTS, balance, main  # noqa: E402
 from zoo.training import flat  # noqa: E402
 from zoo.training.augment import mirrored, recolour  # noqa: E402
 from zoo.training.balance import Balance, FixedWeights, Uncertainty  # noqa: E402
@@ -142,6 +142,13 @@ def test_uncertainty_weighs_a_task_by_the_inverse_of_its_loss() -> None:
     for name, loss in losses.items():
         s = balance.log_variances[name].detach()
         assert (balance(name, loss, torch.tensor(1.0)) - s / 2).item() == pytest.approx(0.5, rel=0.02)
+
+
+def test_fixed_weights_are_the_recipes_where_none_is_given() -> None:
+    weighed = balance(TASK, weights={"steer": 3.0})
+    one = torch.tensor(1.0)
+    found = {name: weighed(name, one, one).item() for name in CHANNELS}
+    assert found == {**WEIGHTS, "steer": 3.0}
 
 
 def test_gradients_in_flat_regions_are_taken_at_each_tasks_own_perturbed_weights() -> None:
