@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 from fieldtune.errors import DataError
 from firmware_gen.graph import Array, Graph
 from quantize.torch_module import GraphModule
-from quantize.training_set import Labelled
+from quantize.training_samples import LabelledSamples
 from zoo.metrics import class_metrics
 from zoo.task import OutputSpec, Task
 from zoo.training.losses import loss
@@ -34,22 +33,15 @@ class Score:
 class Judge:
     """Frames to judge graphs by."""
 
-    def __init__(self, task: Task, samples: Sequence[Labelled], what: str) -> None:
+    def __init__(self, task: Task, samples: LabelledSamples, what: str) -> None:
         """Take the frames.
 
         Raises:
             DataError: no frame has a label for one of the outputs; `what` says which frames these are.
         """
-        self._task, self._samples = task, samples
-        self._inputs = {
-            spec.name: torch.from_numpy(np.concatenate([sample.inputs[spec.name] for sample in samples]))
-            for spec in task.inputs
-        }
-        self._labels, self._masks = (
-            {spec.name: torch.from_numpy(_joined(samples, of, spec.name)) for spec in task.learned}
-            for of in ("labels", "masks")
-        )
-        self._known = {name: mask.flatten(1).any(1) for name, mask in self._masks.items()}
+        self._task, self._count = task, len(samples)
+        self._samples = samples.whole()
+        self._known = {name: (mask > 0).flatten(1).any(1) for name, mask in self._samples.masks.items()}
         for name, known in self._known.items():
             if not known.any():
                 raise DataError(
@@ -72,29 +64,25 @@ class Judge:
 
     def _outputs(self, graph: Graph) -> dict[str, Tensor]:
         module = GraphModule(graph, {}).eval()
-        inputs = [self._inputs[name].split(BATCH) for name in graph.inputs]
+        inputs = [values.split(BATCH) for values in self._samples.inputs.values()]
         with torch.no_grad():
             parts = [module(*batch) for batch in zip(*inputs, strict=True)]
         return {
-            name: torch.cat(values).reshape(len(self._samples), -1, *self._labels[name].shape[2:])
+            name: torch.cat(values).reshape(self._count, -1, *self._samples.labels[name].shape[2:])
             for name, values in zip(graph.outputs, zip(*parts, strict=True), strict=True)
-            if name in self._labels
+            if name in self._samples.labels
         }
 
     def _loss(self, spec: OutputSpec, prediction: Tensor) -> float:
         known = self._known[spec.name]
-        labels, masks = self._labels[spec.name][known], self._masks[spec.name][known]
+        labels, masks = (each[spec.name][known] for each in (self._samples.labels, self._samples.masks))
         return float(loss(spec.loss, prediction[known], labels, masks))
 
     def _points(self, spec: OutputSpec, prediction: Tensor) -> float | None:
         if spec.kind not in ("segmentation", "class"):
             return None
         classes = prediction.argmax(1, keepdim=True).numpy()
-        truth, mask = self._labels[spec.name].numpy().astype(np.int64), self._masks[spec.name].numpy()
+        truth = self._samples.labels[spec.name].numpy().astype(np.int64)
+        mask = self._samples.masks[spec.name].numpy()
         found = class_metrics(classes, truth, (mask > 0).astype(np.uint8))
         return 100 * (found.miou if spec.kind == "segmentation" else found.accuracy)
-
-
-def _joined(samples: Sequence[Labelled], of: str, name: str) -> Array:
-    found: Array = np.concatenate([getattr(sample, of)[name] for sample in samples])
-    return found
