@@ -115,16 +115,16 @@ class _Reader:
         values = [graph.constants[name].value for name in op.constants]
         self._shape = values[0].shape
         taken = self._shape[2]
-        self._weights = values[0].astype(np.float64).transpose(2, 0, 1, 3).reshape(taken, -1)
+        weights = values[0].astype(np.float64).transpose(2, 0, 1, 3).reshape(taken, -1)
         self._bias = values[1] if len(values) > 1 else None
         # How many taps make an output: what each of them adds for the constant sums up to the bias.
         strides = int(np.prod(op.attrs.window.stride)) if op.attrs.transposed else 1
         self._share = 1 / strides
-        self._energy = max(float(np.vdot(self._weights, moments[:taken, :taken] @ self._weights)), 1e-30)
+        self._energy = max(float(np.vdot(weights, moments[:taken, :taken] @ weights)), 1e-30)
         size = taken if self._bias is None else taken + 1
         self._inverse = np.linalg.inv(moments[:size, :size])
-        self._rows = np.zeros((size, self._weights.shape[1]))
-        self._rows[:taken] = self._weights
+        self._rows = np.zeros((size, weights.shape[1]))
+        self._rows[:taken] = weights
         for channel in sorted(gone):
             self.remove(channel)
 
