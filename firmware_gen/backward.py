@@ -48,6 +48,7 @@ GRADIENT_HEADROOM, GRADIENT_RATE = 1.5, 0.1
 GRADIENT_TYPES: Mapping[Gradients, DType] = {"int8": "i8", "int16": "i16", "f32": "f32"}
 LARGEST = {"i8": 127, "i16": 32767}
 LABEL_OF_PIXEL = ("cross_entropy",)  # losses whose label is one class a pixel
+CLASSES_OF_A_BYTE = 256
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,8 @@ class _Tape:
         per_pixel = loss.kind in LABEL_OF_PIXEL
         shape: Shape = (height, width, 1 if per_pixel else channels)
         label, mask = f"{loss.output}.label", f"{loss.output}.mask"
-        self._tensors[label] = Tensor(label, shape, "i32" if per_pixel else "f32")
+        index: DType = "u8" if channels <= CLASSES_OF_A_BYTE else "i32"
+        self._tensors[label] = Tensor(label, shape, index if per_pixel else "f32")
         self._tensors[mask] = Tensor(mask, shape, "u8")
         op = Op("loss", loss.output, (prediction, label, mask), (), LossAttrs(loss.kind, index, loss.weight))
         op = dataclasses.replace(op, phase="loss")

@@ -124,6 +124,7 @@ class Device:
         table = self._read_table()
         self.tensors = {info.name: info for info in table if info.role != "arena"}
         self.arena = next(info for info in table if info.role == "arena")
+        self._grids = self._read_grids()
 
     @classmethod
     def open(
@@ -286,12 +287,18 @@ class Device:
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs for these inputs, by name.
 
+        Those that the model has in floats and the board in integers are made floats here; `read_tensor`
+        tells what the board has.
+
         Raises:
             UserError: an array does not fit.
         """
         self.put_sample(inputs)
         self.run_inference()
-        return self.read_role("output")
+        found = self.read_role("output")
+        for name, (scale, zero_point) in self._grids.items():
+            found[name] = (found[name].astype(np.float32) - zero_point) * scale
+        return found
 
     def run_inference(self, first: int = 0, end: int = protocol.ALL_STEPS) -> int:
         """Compute the outputs from the inputs as they are; return the ticks that it took.
@@ -369,6 +376,14 @@ class Device:
         self._written.clear()
         flags = {name: bool(fields[name]) for name in ("trainable", "restored")}
         return Hello(**{**fields, **flags})
+
+    def _read_grids(self) -> dict[str, Array]:
+        """Return scale and zero point, float32 (2,), of each output that stands for floats."""
+        grids = {name.removeprefix("grid."): grid.ravel() for name, grid in self.read_role("grid").items()}
+        for name, grid in grids.items():
+            if name not in self.names("output") or grid.shape != (2,) or grid.dtype != np.float32:
+                raise LinkError(f"the board has a grid for {name}, which is no output; build its firmware anew")
+        return grids
 
     def _read_table(self) -> list[TensorInfo]:
         count = self.hello.tensor_count

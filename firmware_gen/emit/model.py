@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from boards import Isa
-from firmware_gen.c_text import c_name, c_string
+from firmware_gen.c_text import c_float, c_name, c_string
 from firmware_gen.emit.entry_points import EntryPoints
 from firmware_gen.emit.layers import Layers
 from firmware_gen.emit.memory import Memory
@@ -97,6 +97,11 @@ def _text(plan: Plan, symbol: str, marks: bool) -> Iterator[str]:
 
 def _tensor_table(memory: Memory) -> Iterator[str]:
     plan, graph = memory.plan, memory.graph
+    grids = {name: f"grid_{memory.names(name)}" for name in graph.scaled_by_reader}
+    for name, array in grids.items():
+        grid = graph.tensors[name].quantization
+        assert grid is not None
+        yield f"static const float {array}[2] = {{{c_float(grid.scale)}, {c_float(grid.zero_point)}}};\n"
     yield "static const ft_tensor_t tensors[] = {\n"
     for role, names in (
         ("FT_INPUT", graph.inputs),
@@ -110,6 +115,8 @@ def _tensor_table(memory: Memory) -> Iterator[str]:
             view = plan.views[name]
             offset = plan.offsets[view.buffer]
             yield _entry(name, f"arena.data + {offset}", tensor, role)
+    for name, array in grids.items():
+        yield _entry(f"grid.{name}", f"(uint8_t *){array}", Tensor(f"grid.{name}", (1, 1, 2)), "FT_GRID")
     for name in graph.trained:
         yield _entry(name, f"(uint8_t *){memory.weight(name)}", graph.learned(name), "FT_WEIGHT")
     for name, tensor in graph.state.items():

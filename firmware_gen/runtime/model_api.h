@@ -20,7 +20,8 @@ typedef enum {
     FT_ARENA,    /* what the steps compute in, for who knows the plan's offsets; shape 0, 0, 0 */
     FT_RANGE,    /* lowest and highest value of int8 tensors, which move while the network learns */
     FT_LATENT,   /* made in the first parts of step(); written by the host when these are left out */
-    FT_FIELD     /* the sample buffer, and what came of the rounds that learned from it */
+    FT_FIELD,    /* the sample buffer, and what came of the rounds that learned from it */
+    FT_GRID      /* scale and zero point of the int8 output in its name: real value = scale * (q - zero) */
 } ft_role_t;
 
 typedef enum {
