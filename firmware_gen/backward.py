@@ -154,8 +154,8 @@ class _Tape:
         per_pixel = loss.kind in LABEL_OF_PIXEL
         shape: Shape = (height, width, 1 if per_pixel else channels)
         label, mask = f"{loss.output}.label", f"{loss.output}.mask"
-        index: DType = "u8" if channels <= CLASSES_OF_A_BYTE else "i32"
-        self._tensors[label] = Tensor(label, shape, index if per_pixel else "f32")
+        classes: DType = "u8" if channels <= CLASSES_OF_A_BYTE else "i32"
+        self._tensors[label] = Tensor(label, shape, classes if per_pixel else "f32")
         self._tensors[mask] = Tensor(mask, shape, "u8")
         op = Op("loss", loss.output, (prediction, label, mask), (), LossAttrs(loss.kind, index, loss.weight))
         op = dataclasses.replace(op, phase="loss")

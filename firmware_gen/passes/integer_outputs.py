@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from firmware_gen.graph import Graph, Op, check
+from firmware_gen.graph import Graph, check
 
 
 def integer_outputs(graph: Graph) -> Graph:
@@ -18,18 +18,20 @@ def integer_outputs(graph: Graph) -> Graph:
     An output that a loss reads stays in floats, and so does one whose range moves: its scale is another one
     after each step.
     """
-    for op in graph.ops:
-        if _for_the_reader(graph, op):
-            (integers,), (name,) = op.inputs, op.outputs
-            rest = graph.with_ops(other for other in graph.ops if other is not op)
-            left = (*rest.scaled_by_reader, name)
+    for name in graph.outputs:
+        integers = _integers(graph, name)
+        if integers is not None:
+            rest = graph.with_ops(op for op in graph.ops if name not in op.outputs)
+            left = (*graph.scaled_by_reader, name)
             graph = dataclasses.replace(rest.renamed(integers, name), scaled_by_reader=left)
     return check(graph)
 
 
-def _for_the_reader(graph: Graph, op: Op) -> bool:
-    if op.kind != "dequantize" or op.outputs[0] not in graph.outputs or graph.consumers(op.outputs[0]):
-        return False
+def _integers(graph: Graph, output: str) -> str | None:
+    """Return the int8 tensor that is dequantized to `output` for the reader alone."""
+    op = graph.producer(output)
+    if op is None or op.kind != "dequantize" or graph.consumers(output):
+        return None
     integers = graph.tensors[op.inputs[0]]
     shared = integers.name in (*graph.inputs, *graph.outputs)
-    return integers.dtype == "i8" and not integers.range and not shared
+    return integers.name if integers.dtype == "i8" and not integers.range and not shared else None

@@ -15,7 +15,7 @@ from quick_board import quick_board
 from tiny import SIZE, tiny_frames, tiny_task, write_tiny
 
 from fieldtune.errors import ModelError
-from firmware_gen.plan import Plan
+from firmware_gen.plan import Plan, make_plan
 from firmware_gen.project import Network, load_network, plan_network
 from firmware_gen.update import WeightType, parse_update
 from ondevice.device import Device, Hyper
@@ -221,3 +221,87 @@ def assert_same(first: tuple[Arrays, ...], *others: tuple[Arrays, ...]) -> None:
             assert expected.keys() == got.keys()
             for name, value in expected.items():
                 assert value.tobytes() == got[name].tobytes(), name
+
+
+# --- what the host has of outputs, and what a step leaves out
+
+
+def silent(network: Network, *heads: str) -> Network:
+    """Return the network with no labels for these heads."""
+    return with_outputs(network, **{head: {"labels": "none"} for head in heads})
+
+
+def test_outputs_in_int8_are_on_the_host_the_floats_of_the_model(in_int8: Network, tmp_path: Path) -> None:
+    image = inputs(FRAMES[0], in_int8.needed_task(), in_int8.graph)
+    plan = planned(in_int8, "native", "")
+    floats = make_plan(in_int8.graph, plan.board)
+    with open_board(plan, tmp_path / "int8") as device, open_board(floats, tmp_path / "f32") as other:
+        found, expected = device.infer(image), other.infer(image)
+        for head in HEADS:
+            assert device.read_tensor(head).dtype == np.int8
+            assert device.tensors[head].bytes * 4 == other.tensors[head].bytes
+            assert found[head].dtype == np.float32
+            assert found[head].tobytes() == expected[head].tobytes(), head
+            described = plan.graph.tensors[head].quantization
+            assert described is not None
+            assert device.read_tensor(f"grid.{head}").ravel().tolist() == [
+                np.float32(described.scale),
+                described.zero_point,
+            ]
+
+
+def test_while_a_head_learns_outputs_without_a_loss_stay_in_int8(in_int8: Network) -> None:
+    plan = planned(silent(in_int8, "segments", "kind"), "native", "depth*")
+    assert {head: plan.graph.tensors[head].dtype for head in HEADS} == {
+        "depth": "f32",
+        "segments": "i8",
+        "kind": "i8",
+    }
+    # Above a trunk that learns scales move: what the host read once would be wrong after a step.
+    above = planned(silent(in_int8, "segments", "kind"), "native", "dec*")
+    assert not above.graph.scaled_by_reader
+
+
+def test_a_class_takes_a_byte_of_a_label(in_float: Network) -> None:
+    plan = planned(in_float, "native", "dec*")
+    assert plan.graph.tensors["segments.label"].bytes == SIZE * SIZE
+    assert plan.graph.tensors["kind.label"].dtype == "u8"
+    assert {ready["segments.label"].dtype for ready in samples_of(in_float, plan)} == {np.dtype(np.uint8)}
+
+
+def test_a_step_leaves_out_a_head_without_a_loss(in_float: Network, tmp_path: Path) -> None:
+    heard = planned(in_float, "native", "dec*,depth*")
+    plan = planned(silent(in_float, "segments"), "native", "dec*,depth*")
+    assert not heard.left_out
+    assert {plan.steps[k].op.name for k in plan.left_out} == {"segments"}
+    assert plan.instructions <= heard.instructions
+    (index,) = plan.left_out
+    view = plan.views["segments"]
+    place = plan.offsets[view.buffer], plan.graph.tensors["segments"].bytes
+    samples = [without(ready, heard, "segments") for ready in samples_of(in_float, heard)[:3]]
+    given = [{k: v for k, v in ready.items() if not k.startswith("segments.")} for ready in samples]
+    with open_board(heard, tmp_path / "heard") as device, open_board(plan, tmp_path / "silent") as other:
+        losses = train(device, samples)
+        assert train(other, given) == [(first, last) for first, _, last in losses]
+        weights = device.read_role("weight")
+        for name, value in other.read_role("weight").items():
+            assert value.tobytes() == weights[name].tobytes(), name
+        outputs, expected = outputs_of(other, in_float, plan), outputs_of(device, in_float, heard)
+        for head in HEADS:
+            assert outputs[head].tobytes() == expected[head].tobytes(), head
+        # The bytes in which an inference would put the output are left alone by its part of a step.
+        other.put_sample(given[0])
+        other.step(3, 0, index)
+        before = other.read_arena(*place)
+        other.step(3, index, index + 1)
+        assert other.read_arena(*place) == before
+        other.run_inference(index, index + 1)
+        assert other.read_arena(*place) != before
+
+
+def test_a_step_goes_over_a_head_whose_ranges_follow_the_trunk(in_int8: Network) -> None:
+    network = silent(in_int8, "segments", "kind")
+    frozen, learning = (planned(network, "native", update) for update in ("depth*", "dec*"))
+    assert {frozen.steps[k].op.name for k in frozen.left_out} >= {"segments"}
+    ranged = {op.name for op in learning.graph.ops if any(learning.graph.tensors[y].range for y in op.outputs)}
+    assert ranged.isdisjoint(learning.steps[k].op.name for k in learning.left_out)
