@@ -382,7 +382,7 @@ class Device:
         grids = {name.removeprefix("grid."): grid.ravel() for name, grid in self.read_role("grid").items()}
         for name, grid in grids.items():
             if name not in self.names("output") or grid.shape != (2,) or grid.dtype != np.float32:
-                raise LinkError(f"the board has a grid for {name}, which is no output; build its firmware anew")
+                raise LinkError(f"the board's grid of {name} is of no output; build its firmware anew")
         return grids
 
     def _read_table(self) -> list[TensorInfo]:

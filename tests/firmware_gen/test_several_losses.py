@@ -303,5 +303,6 @@ def test_a_step_goes_over_a_head_whose_ranges_follow_the_trunk(in_int8: Network)
     network = silent(in_int8, "segments", "kind")
     frozen, learning = (planned(network, "native", update) for update in ("depth*", "dec*"))
     assert {frozen.steps[k].op.name for k in frozen.left_out} >= {"segments"}
-    ranged = {op.name for op in learning.graph.ops if any(learning.graph.tensors[y].range for y in op.outputs)}
+    tensors = learning.graph.tensors
+    ranged = {op.name for op in learning.graph.ops if any(tensors[name].range for name in op.outputs)}
     assert ranged.isdisjoint(learning.steps[k].op.name for k in learning.left_out)
