@@ -77,7 +77,7 @@ def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan)
     graph = prepare(graph, lambda op: named_parameters(op, plan))
     shares = trained_constants(graph, plan)
     trained = tuple(shares)
-    graph = moving_ranges(split_channels(graph, shares), trained)
+    graph = moving_ranges(split_channels(graph, shares), trained, {loss.output for loss in losses})
     return check(_Tape(with_stored_weights(graph, trained, plan), plan).run(losses))
 
 

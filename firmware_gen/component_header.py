@@ -151,23 +151,31 @@ def _tensors(plan: Plan, task: Task | None) -> Iterator[str]:
     graph, names = plan.graph, Names()
     roles = {"input": graph.inputs, "label": graph.labels, "mask": graph.masks, "output": graph.outputs}
     listed = [(role, name) for role, tensors in roles.items() for name in tensors]
+    grids = len(listed) + len(graph.latents)
     for index, (role, name) in enumerate(listed):
         tensor = graph.tensors[name]
         meaning = _meaning(role, tensor, task)
         identifier, c_type = names(f"{role} {name.removesuffix(f'.{role}')}"), C_TYPES[tensor.dtype]
         yield f"/* {meaning} Rows, columns, channels. */\n"
         yield f"#define FT_{identifier.upper()}_COUNT ({' * '.join(map(str, tensor.shape))})\n"
-        yield from _grid(identifier, tensor)
+        yield from _grid(identifier.upper(), tensor, (grids, grids + 1))
+        grids += 2 * (name in graph.scaled_by_reader)
         yield f"static inline {c_type} *ft_{identifier}(void) {{\n"
         yield f"    return ({c_type} *)(void *)ft_model.tensors[{index}].data;\n}}\n\n"
 
 
-def _grid(identifier: str, tensor: Tensor) -> Iterator[str]:
-    """Yield what makes real values of integers: value = scale * (q - zero point)."""
+def _grid(name: str, tensor: Tensor, entries: tuple[int, int]) -> Iterator[str]:
+    """Yield what makes real values of integers; `entries`: where a grid that moves is in the table."""
     known = tensor.quantization
-    if known is not None and tensor.dtype != "f32":
-        yield f"#define FT_{identifier.upper()}_SCALE {c_float(known.scale)}\n"
-        yield f"#define FT_{identifier.upper()}_ZERO_POINT ({known.zero_point})\n"
+    if known is None or tensor.dtype == "f32":
+        return
+    scale, zero_point = c_float(known.scale), f"({known.zero_point})"
+    if tensor.range:
+        scale, zero_point = (
+            f"(*(const {c_type} *)(const void *)ft_model.tensors[{index}].data)"
+            for c_type, index in zip(("float", "int32_t"), entries, strict=True)
+        )
+    yield f"#define FT_{name}_SCALE {scale}\n#define FT_{name}_ZERO_POINT {zero_point}\n"
 
 
 def _meaning(role: str, tensor: Tensor, task: Task | None) -> str:

@@ -124,7 +124,6 @@ class Device:
         table = self._read_table()
         self.tensors = {info.name: info for info in table if info.role != "arena"}
         self.arena = next(info for info in table if info.role == "arena")
-        self._grids = self._read_grids()
 
     @classmethod
     def open(
@@ -295,10 +294,13 @@ class Device:
         """
         self.put_sample(inputs)
         self.run_inference()
-        found = self.read_role("output")
-        for name, (scale, zero_point) in self._grids.items():
-            found[name] = (found[name].astype(np.float32) - zero_point) * scale
-        return found
+        found = self.read_role("output", "grid")
+        outputs = {name: found[name] for name in self.names("output")}
+        for name in outputs:
+            scale, zero_point = (found.get(f"grid.{name}.{part}") for part in ("scale", "zero_point"))
+            if scale is not None and zero_point is not None:
+                outputs[name] = (outputs[name].astype(np.int32) - zero_point).astype(np.float32) * scale
+        return outputs
 
     def run_inference(self, first: int = 0, end: int = protocol.ALL_STEPS) -> int:
         """Compute the outputs from the inputs as they are; return the ticks that it took.
@@ -376,14 +378,6 @@ class Device:
         self._written.clear()
         flags = {name: bool(fields[name]) for name in ("trainable", "restored")}
         return Hello(**{**fields, **flags})
-
-    def _read_grids(self) -> dict[str, Array]:
-        """Return scale and zero point, float32 (2,), of each output that stands for floats."""
-        grids = {name.removeprefix("grid."): grid.ravel() for name, grid in self.read_role("grid").items()}
-        for name, grid in grids.items():
-            if name not in self.names("output") or grid.shape != (2,) or grid.dtype != np.float32:
-                raise LinkError(f"the board's grid of {name} is of no output; build its firmware anew")
-        return grids
 
     def _read_table(self) -> list[TensorInfo]:
         count = self.hello.tensor_count

@@ -15,8 +15,7 @@ from firmware_gen.graph import Graph, check
 def integer_outputs(graph: Graph) -> Graph:
     """Return `graph` whose outputs are integers wherever they are dequantized for the reader alone.
 
-    An output that a loss reads stays in floats, and so does one whose range moves: its scale is another one
-    after each step.
+    An output that a loss reads stays in floats.
     """
     for name in graph.outputs:
         integers = _integers(graph, name)
@@ -34,4 +33,4 @@ def _integers(graph: Graph, output: str) -> str | None:
         return None
     integers = graph.tensors[op.inputs[0]]
     shared = integers.name in (*graph.inputs, *graph.outputs)
-    return integers.name if integers.dtype == "i8" and not integers.range and not shared else None
+    return integers.name if integers.dtype == "i8" and not shared else None
