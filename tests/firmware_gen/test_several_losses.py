@@ -1,6 +1,7 @@
 """Networks with several heads learn on every board: weights of losses, missing labels, frozen parts."""
 
 import dataclasses
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from qdq_models import quantized
 from quick_board import quick_board
 from tiny import SIZE, tiny_frames, tiny_task, write_tiny
 
+from boards.building import CODE
 from fieldtune.errors import ModelError
 from firmware_gen.backward import LossSpec, training_graph
+from firmware_gen.component import write_component
 from firmware_gen.passes import lighten
 from firmware_gen.plan import Plan, make_plan
 from firmware_gen.project import Network, load_network, plan_network
@@ -282,6 +285,45 @@ def test_above_a_trunk_that_learns_the_host_follows_the_scale_of_an_output(
     for head in ("segments", "kind"):
         assert grids[0][f"grid.{head}.scale"] != grids[1][f"grid.{head}.scale"]
         assert found[0][0][head].tobytes() != found[0][1][head].tobytes()
+
+
+@pytest.mark.parametrize("update", ["depth*", "dec*,depth*"])
+def test_a_component_s_header_has_what_makes_real_values(
+    update: str, in_int8: Network, tmp_path: Path
+) -> None:
+    network = silent(in_int8, "segments", "kind")
+    plan = planned(network, "native", update)
+    write_component(plan, network.task, "cmake", tmp_path / "net")
+    (tmp_path / "user.c").write_text(USER)
+    sources = [*map(str, (tmp_path / "net" / "src").rglob("*.c")), str(tmp_path / "user.c")]
+    folders = [f"-I{tmp_path / 'net' / 'src'}", f"-I{tmp_path / 'net' / 'src' / 'fieldtune'}"]
+    subprocess.run(["gcc", *CODE, "-Werror", *folders, *sources, "-lm", "-o", tmp_path / "user"], check=True)
+    image = inputs(FRAMES[0], network.needed_task(), plan.graph)
+    said = subprocess.run([tmp_path / "user"], input=image["image"].tobytes(), stdout=-1, check=True).stdout
+    with open_board(plan, tmp_path / "native") as device:
+        expected = device.infer(image)
+    assert said == expected["segments"].tobytes() + expected["kind"].tobytes()
+
+
+USER = """
+#include <fieldtune.h>
+#include <stdio.h>
+#define PRINT(name, NAME)                                                                                  \\
+    for (int k = 0; k < FT_OUTPUT_##NAME##_COUNT; k++) {                                                   \\
+        const int8_t q = ft_output_##name()[k];                                                            \\
+        const float value = FT_OUTPUT_##NAME##_SCALE * (float)(q - FT_OUTPUT_##NAME##_ZERO_POINT);         \\
+        fwrite(&value, sizeof value, 1, stdout);                                                           \\
+    }
+int main(void) {
+    ft_init();
+    if (fread(ft_input_image(), 1, FT_INPUT_IMAGE_COUNT, stdin) != FT_INPUT_IMAGE_COUNT)
+        return 1;
+    ft_infer();
+    PRINT(segments, SEGMENTS)
+    PRINT(kind, KIND)
+    return 0;
+}
+"""
 
 
 def test_a_class_takes_a_byte_of_a_label(in_float: Network) -> None:
