@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--domain", choices=sorted(DOMAINS), default="loft", help="of the target")
     parser.add_argument("--known", choices=sorted(DOMAINS), default="room", help="domain of the source")
     parser.add_argument("--seed", type=int, default=0, help="of the target's scene and of replay")
-    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--lr", type=float, default=0.003)
     parser.add_argument("--steps", type=int, default=60, help="on frames of the target")
     parser.add_argument("--replay", default="1/2", help="share of the third session's steps")
     args = parser.parse_args()

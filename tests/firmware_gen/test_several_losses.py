@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import helper
 from qdq_models import quantized
 from quick_board import quick_board
-from tiny import SIZE, tiny_frames, tiny_task, write_tiny
+from tiny import SIZE, tiny_frames, write_tiny
 
 from boards.building import CODE
 from fieldtune.errors import ModelError
@@ -22,7 +23,9 @@ from firmware_gen.component import write_component
 from firmware_gen.passes import lighten
 from firmware_gen.plan import Plan, make_plan
 from firmware_gen.project import Network, load_network, plan_network
+from firmware_gen.tuned_onnx import write_tuned_onnx
 from firmware_gen.update import WeightType, parse_update
+from firmware_gen.weights import to_source
 from ondevice.device import Device, Hyper
 from ondevice.training_data import Sample, inputs, sample
 from ondevice.workbench import open_board
@@ -43,11 +46,15 @@ def in_float(tmp_path_factory: pytest.TempPathFactory) -> Network:
 
 @pytest.fixture(scope="module")
 def in_int8(in_float: Network, tmp_path_factory: pytest.TempPathFactory) -> Network:
+    return made_int8(in_float, tmp_path_factory.mktemp("int8"))
+
+
+def made_int8(network: Network, folder: Path) -> Network:
     images = [network_input(frame, SIZE, SIZE).transpose(2, 0, 1)[None] for frame in FRAMES[:8]]
     calibration = [{"image": image.astype(np.float32) / 255} for image in images]
-    path = quantized(onnx.load(in_float.path), calibration, tmp_path_factory.mktemp("int8"))
+    path = quantized(onnx.load(network.path), calibration, folder)
     model = onnx.load(path)
-    helper.set_model_props(model, {METADATA_KEY: format_task(tiny_task(HEADS))})
+    helper.set_model_props(model, {METADATA_KEY: format_task(network.needed_task())})
     onnx.save(model, path)
     return load_network(path)
 
@@ -285,6 +292,30 @@ def test_above_a_trunk_that_learns_the_host_follows_the_scale_of_an_output(
     for head in ("segments", "kind"):
         assert grids[0][f"grid.{head}.scale"] != grids[1][f"grid.{head}.scale"]
         assert found[0][0][head].tobytes() != found[0][1][head].tobytes()
+
+
+def test_the_tuned_file_has_the_scales_that_an_output_without_a_loss_has_come_to(
+    tmp_path: Path,
+) -> None:
+    network = load_network(write_tiny(tmp_path / "tiny.onnx", ("depth", "segments")))
+    network = silent(made_int8(network, tmp_path), "segments")
+    plan, out = planned(network, "native", "dec*,depth*", "int8"), tmp_path / "tuned.onnx"
+    image = inputs(FRAMES[0], network.needed_task(), plan.graph)
+    with open_board(plan, tmp_path / "native") as device:
+        train(device, samples_of(network, plan)[:STEPS], lr=0.1)
+        learned = device.read_role("weight", "range")
+        expected = device.infer(image)
+    constants = plan.graph.constants
+    after = {name: to_source(constants[name], learned[name]) for name in plan.graph.trained}
+    assert write_tuned_onnx(network.path, plan.graph, after, out, learned)
+    feed = {"image": (image["image"] / 255).astype(np.float32).transpose(2, 0, 1)[None]}
+    apart = {}
+    for file in (network.path, out):
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        (found,) = session.run(["segments"], feed)
+        apart[file] = np.abs(found[0].transpose(1, 2, 0) - expected["segments"]).max()
+    assert apart[out] < 0.03 * np.ptp(expected["segments"])
+    assert apart[network.path] > 3 * apart[out]
 
 
 @pytest.mark.parametrize("update", ["depth*", "dec*,depth*"])
