@@ -15,6 +15,7 @@ from zoo.training import flat
 from zoo.training.augment import mirrored, recolour
 from zoo.training.balance import Balance
 from zoo.training.losses import task_losses
+from zoo.training.magnitude import Masks
 from zoo.training.pool import Batch, Pool
 
 
@@ -33,7 +34,13 @@ class Schedule:
 
 
 def train(
-    network: nn.Module, task: Task, pool: Pool, schedule: Schedule, balance: Balance, seed: int
+    network: nn.Module,
+    task: Task,
+    pool: Pool,
+    schedule: Schedule,
+    balance: Balance,
+    seed: int,
+    masks: Masks | None = None,
 ) -> None:
     """Train `network` on a pool, whose images are mirrored and recoloured by chance.
 
@@ -44,6 +51,7 @@ def train(
         network: its outputs are those of `task`, in their order.
         balance: may learn too.
         seed: of the order of frames and of what is done to them.
+        masks: of the network; weights that are pruned stay 0.
 
     Raises:
         UserError: the pool is smaller than a batch, or the loss is no finite number any more.
@@ -71,7 +79,11 @@ def train(
             batch = Batch(image, batch.labels, batch.masks)
             for name, value in backward(network, task, batch, balance, schedule.flat).items():
                 totals[name] += value
+            if masks is not None:
+                masks.hold_gradients()
             optimizer.step()
+            if masks is not None:
+                masks.hold_weights()
             rates.step()
         if not math.isfinite(sum(totals.values())):
             raise UserError(f"training diverges in epoch {epoch + 1}; take a smaller rate")
