@@ -1,8 +1,9 @@
 """Iterative magnitude pruning with rewinding (zoo/training/magnitude.py): losses, and bytes on a board.
 
-    python benchmarks/magnitude_pruning.py [--seed 0] [--rooms 150] [--epochs 12] [--rounds 8] [--flash 0,6,8]
+    python benchmarks/magnitude_pruning.py [--seed 0] [--rooms 150] [--epochs 12] [--share 0.2] [--rounds 8]
+    [--flash 0,6,8]
 
-Trains the multi-task network, prunes a fifth of the weights that are alive, rewinds, and so on; and once, as
+Trains the multi-task network, prunes a share of the weights that are alive, rewinds, and so on; and once, as
 a dense network with few weights, one of half the width. All see the same rendered rooms, as often in each
 training; the test is frames of rooms 0 to 19. Prints after each training: weights that are alive, loss and
 metric of each task in float, and how far zlib, which a board would have to undo, makes the weights smaller
@@ -45,7 +46,6 @@ from zoo.training.losses import task_losses
 from zoo.training.magnitude import Masks
 from zoo.training.pool import Pool, pool
 
-SHARE = 0.2  # of the weights that are alive, pruned after each training
 TEST_ROOMS = range(20)
 RATE, BATCH = 2e-3, 32  # as in zoo.pretrain
 
@@ -145,6 +145,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rooms", type=int, default=150, help="to learn from, ten frames each")
     parser.add_argument("--epochs", type=int, default=12, help="of each training")
+    parser.add_argument("--share", type=float, default=0.2, help="of what is alive, pruned after a training")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--flash", default="0,6,8", help="rounds after which the firmware is built too")
     args = parser.parse_args()
@@ -159,7 +160,7 @@ def main() -> None:
         for number in range(args.rounds + 1):
             bench.trained(network, task, masks)
             rows.append(bench.judged(f"round {number}", network, task, masks, number in linked))
-            masks.prune(SHARE)
+            masks.prune(args.share)
             masks.rewind()
         narrow, task = fresh("multitask", args.seed, tuple(CHANNELS), 0.5)
         whole = Masks(narrow)
