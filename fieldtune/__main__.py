@@ -27,6 +27,7 @@ COMMANDS = (
     "energy",
     "battery",
     "tune",
+    "merge",
     "weights",
     "collect",
     "alone",
