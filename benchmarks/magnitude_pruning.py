@@ -38,16 +38,15 @@ from zoo.frames import Frames
 from zoo.loaders.npz import write_npz
 from zoo.networks.folding import folded
 from zoo.networks.multitask import CHANNELS, INPUT_SHAPE
-from zoo.pretrain import balance, fresh, room_pool
+from zoo.pretrain import balance, fresh, room_pool, train_on_rooms
 from zoo.scenes import sensor
 from zoo.task import Task
-from zoo.training.loop import Schedule, named, train
+from zoo.training.loop import named
 from zoo.training.losses import task_losses
 from zoo.training.magnitude import Masks
 from zoo.training.pool import Pool, pool
 
 TEST_ROOMS = range(20)
-RATE, BATCH = 2e-3, 32  # as in zoo.pretrain
 
 Row = dict[str, Any]
 
@@ -65,8 +64,9 @@ class Bench:
 
     def trained(self, network: nn.Module, task: Task, masks: Masks) -> None:
         """Train from where the network is."""
-        schedule = Schedule(self.args.epochs, RATE, BATCH)
-        train(network, task, self.training, schedule, balance(task), self.args.seed, masks)
+        train_on_rooms(
+            network, task, self.training, balance(task), self.args.seed, self.args.epochs, masks=masks
+        )
 
     def judged(self, name: str, network: nn.Module, task: Task, masks: Masks, flash: bool) -> Row:
         """Return what a network comes to, and what it takes."""
@@ -99,7 +99,7 @@ def losses(network: nn.Module, task: Task, test: Pool) -> dict[str, float]:
     """Return each task's mean loss over the test frames."""
     batch = test.batch(np.arange(len(test)))
     with torch.no_grad():
-        found = task_losses(task, named(task, network(batch.image)), batch.labels, batch.masks)
+        found = task_losses(task, named(task, network(*batch.inputs.values())), batch.labels, batch.masks)
     return {name: float(value) for name, value in found.items()}
 
 
@@ -149,7 +149,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--flash", default="0,6,8", help="rounds after which the firmware is built too")
     args = parser.parse_args()
-    torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     linked = {int(number) for number in args.flash.split(",")}
     with tempfile.TemporaryDirectory() as folder:

@@ -19,13 +19,14 @@ from torch import Tensor
 from fieldtune.errors import DataError, ModelError, UserError
 from firmware_gen.graph import Graph, Op
 from quantize.float_network import FloatNetwork
-from quantize.losses import task_loss
 from quantize.onnx_writer import float_model
 from quantize.task_scores import Judge, Score
 from quantize.torch_module import GraphModule
+from quantize.training_samples import LabelledSamples
 from quantize.training_set import Labelled, labelled
 from zoo.frames import Frames
 from zoo.task import Task
+from zoo.training.losses import task_losses
 
 Granularity = Literal["layer", "task"]
 
@@ -101,18 +102,16 @@ class Mixture:
         owners = _owners(base)
         self.layers = tuple(dict.fromkeys(owners[name] for name in self._moves))
         self._rows = {name: self.layers.index(owners[name]) for name in self._moves}
-        self._networks = len(networks)
+        self._networks, self._outputs = len(networks), base.outputs
 
     def alike(self, coefficient: float) -> Tensor:
         """Return that coefficient for every layer and network, (layers, networks)."""
         return torch.full((len(self.layers), self._networks), coefficient, dtype=torch.float64)
 
-    def outputs(self, coefficients: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return what the merged network computes; gradients reach the coefficients."""
-        found: tuple[Tensor, ...] = torch.func.functional_call(
-            self._module, self._merged(coefficients), inputs
-        )
-        return found
+    def outputs(self, coefficients: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
+        """Return what the merged network computes, by output; gradients reach the coefficients."""
+        found = torch.func.functional_call(self._module, self._merged(coefficients), inputs)
+        return dict(zip(self._outputs, found, strict=True))
 
     def graph(self, coefficients: Tensor) -> Graph:
         """Return the merged network; 0 is the base and 1 for a single network is that network, to the bit."""
@@ -172,7 +171,7 @@ def merge_networks(
     mixture = Mixture(base.graph, [network.graph for network in networks.values()])
     training, judges = _frames(base, data, options.test)
     average = mixture.alike(1 / len(networks))
-    learned = learn(mixture, base.graph, base.task, training, average, options)
+    learned = learn(mixture, base.task, training, average, options)
     merged = mixture.graph(learned)
     graphs = {
         "base": base.graph,
@@ -187,13 +186,11 @@ def merge_networks(
     )
 
 
-def learn(
-    mixture: Mixture, graph: Graph, task: Task, samples: Sequence[Labelled], start: Tensor, options: Options
-) -> Tensor:
+def learn(mixture: Mixture, task: Task, samples: LabelledSamples, start: Tensor, options: Options) -> Tensor:
     """Return the coefficients, (layers, networks), after Adam from `start`; each stays in 0 to 1.
 
     Args:
-        mixture: of `graph`, whose inputs and outputs are in the order of the graph's.
+        mixture: of graphs.
         task: its losses.
         samples: frames to learn from, in random order, `BATCH` a step.
 
@@ -204,17 +201,14 @@ def learn(
     free = free.clone().requires_grad_()
     optimizer = torch.optim.Adam([free], options.rate)
     generator = torch.Generator().manual_seed(options.seed)
-    order: list[int] = []
+    order = torch.empty(0, dtype=torch.int64)
     for _ in range(options.steps):
-        if not order:
-            order = torch.randperm(len(samples), generator=generator).tolist()
-        batch, order = [samples[k] for k in order[:BATCH]], order[BATCH:]
-        inputs = [
-            torch.from_numpy(np.concatenate([sample.inputs[name] for sample in batch]))
-            for name in graph.inputs
-        ]
-        outputs = mixture.outputs(free.expand_as(start), *inputs)
-        value = task_loss(task, dict(zip(graph.outputs, outputs, strict=True)), batch)
+        if not len(order):
+            order = torch.randperm(len(samples), generator=generator)
+        batch, order = samples.batch(order[:BATCH].numpy()), order[BATCH:]
+        outputs = mixture.outputs(free.expand_as(start), *batch.inputs.values())
+        losses = task_losses(task, outputs, batch.labels, batch.masks)
+        value = torch.stack([spec.weight * losses[spec.name] for spec in task.learned]).sum()
         if not math.isfinite(value.item()):
             raise UserError("the merged network's loss is no finite number; do all of the networks work?")
         optimizer.zero_grad()
@@ -227,7 +221,7 @@ def learn(
 
 def _frames(
     network: FloatNetwork, data: Mapping[str, Frames], test: int
-) -> tuple[list[Labelled], dict[str, Judge]]:
+) -> tuple[LabelledSamples, dict[str, Judge]]:
     """Return the frames to learn from, of all data sets, and those that judge: the last of each, if any."""
     training: list[Labelled] = []
     judges = {}
@@ -239,9 +233,9 @@ def _frames(
                 "to learn from"
             )
         training += labelled(frames[:count], network)
-        judged = labelled(frames[count:] if test else frames, network)
+        judged = LabelledSamples(labelled(frames[count:] if test else frames, network), network.graph)
         judges[name] = Judge(network.task, judged, f"{'test ' if test else ''}frames of {name}")
-    return training, judges
+    return LabelledSamples(training, network.graph), judges
 
 
 def _check(base: FloatNetwork, network: FloatNetwork, name: str) -> None:

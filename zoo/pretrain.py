@@ -36,6 +36,7 @@ from zoo.task import Task
 from zoo.training.augment import Views
 from zoo.training.balance import Balance, FixedWeights, Uncertainty
 from zoo.training.loop import Schedule, train
+from zoo.training.magnitude import Masks
 from zoo.training.pool import Pool, render_pool
 
 INPUT_SHAPE = (1, 3, 48, 48)  # of all these networks
@@ -121,11 +122,12 @@ def train_on_rooms(
     seed: int,
     epochs: int = EPOCHS,
     flat: float = 0.0,
+    masks: Masks | None = None,
 ) -> None:
     """Train a network with batch normalization, on one thread; `pool` may have labels of other tasks too."""
     torch.set_num_threads(1)
     views = Views(task, swaps={spec.name: MIRRORED for spec in task.outputs if spec.kind == "class"})
-    train(network, task, pool, Schedule(epochs, 2e-3, batch=32, flat=flat), balance, seed, views)
+    train(network, task, pool, Schedule(epochs, 2e-3, batch=32, flat=flat), balance, seed, views, masks)
 
 
 def fresh(name: str, seed: int, heads: tuple[str, ...], width: float) -> tuple[nn.Module, Task]:

@@ -15,6 +15,7 @@ from fieldtune.errors import ModelError, UserError
 from quantize.float_network import FloatNetwork, pixels, read_network, run
 from quantize.merge import Mixture, Options, learn, merge_networks
 from quantize.onnx_writer import float_model
+from quantize.training_samples import LabelledSamples
 from quantize.training_set import Labelled
 from zoo.frames import Frames
 from zoo.task import InputSpec, OutputSpec, Task
@@ -109,21 +110,21 @@ def test_layers_that_share_a_weight_go_on_sharing_it(tmp_path: Path) -> None:
     assert mixture.layers == ("first",)
     image = np.random.default_rng(0).random((1, 3, 16, 16), np.float32)
     with torch.no_grad():
-        (inside,) = mixture.outputs(mixture.alike(0.4), torch.from_numpy(image))
+        inside = mixture.outputs(mixture.alike(0.4), torch.from_numpy(image))["y"]
     (outside,) = run(float_model(mixture.graph(mixture.alike(0.4))), [{"image": image}])
     np.testing.assert_allclose(inside.numpy(), outside["y"], rtol=1e-4, atol=1e-5)
 
 
-def _samples(network: FloatNetwork, mixture: Mixture, rows: torch.Tensor) -> list[Labelled]:
+def _samples(network: FloatNetwork, mixture: Mixture, rows: torch.Tensor) -> LabelledSamples:
     """Return frames whose labels are what the network with these coefficients says."""
     found = []
     for frame in tiny_frames(16):
         inputs = pixels(frame, network)
         with torch.no_grad():
-            (label,) = mixture.outputs(rows, *(torch.from_numpy(value) for value in inputs.values()))
+            label = mixture.outputs(rows, *(torch.from_numpy(value) for value in inputs.values()))["depth"]
         mask = np.ones(label.shape, np.float32)
         found.append(Labelled(inputs, {"depth": label.numpy()}, {"depth": mask}))
-    return found
+    return LabelledSamples(found, network.graph)
 
 
 def test_learning_finds_the_coefficients_that_the_labels_were_made_with(
@@ -134,7 +135,7 @@ def test_learning_finds_the_coefficients_that_the_labels_were_made_with(
     rows = torch.tensor([[0.9], [0.2], [1.0], [0.0], [0.6]], dtype=torch.float64)
     samples = _samples(networks[0], mixture, rows)
     options = Options(steps=150, rate=0.05)
-    found = learn(mixture, base, MSE, samples, mixture.alike(0.5), options)
+    found = learn(mixture, MSE, samples, mixture.alike(0.5), options)
     torch.testing.assert_close(found, rows, atol=0.03, rtol=0)
 
 
@@ -144,7 +145,7 @@ def test_coefficients_stay_in_0_to_1(networks: list[FloatNetwork], granularity: 
     mixture = Mixture(base, [networks[1].graph])
     beyond = _samples(networks[0], mixture, mixture.alike(1.5))
     options = Options(granularity, steps=30, rate=0.1)  # type: ignore[arg-type]
-    found = learn(mixture, base, MSE, beyond, mixture.alike(0.5), options)
+    found = learn(mixture, MSE, beyond, mixture.alike(0.5), options)
     assert float(found.max()) == 1.0
     assert float(found.min()) >= 0.0
     if granularity == "task":
