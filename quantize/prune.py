@@ -10,7 +10,6 @@ import numpy as np
 
 from boards import Board
 from fieldtune.console import say
-from fieldtune.errors import DataError
 from firmware_gen.graph import Graph
 from firmware_gen.update import UpdatePlan
 from quantize.fine_tune import fine_tune
@@ -20,15 +19,11 @@ from quantize.prune_costs import CostModel, Costs
 from quantize.prune_goals import Drop, Goals, parse_goals
 from quantize.prune_methods import Losses, Method, Round, choose
 from quantize.task_scores import Judge, Score
-from quantize.training_set import Labelled, labelled
+from quantize.training_set import Labelled, hold_out, labelled
 from zoo.frames import Frames
 
 SWEEP = 96
 """Frames that the choice of channels looks at, at most: it evaluates the network hundreds of times."""
-HELD_OUT = 8
-"""Of the frames that are not for the test, every so many-th block is held out from training."""
-BLOCKS = 8
-"""So many blocks are held out: as whole blocks they are unlike those to train on, and several differ."""
 
 
 @dataclass(frozen=True)
@@ -179,24 +174,14 @@ class _Parts:
 
 
 def _parts(network: FloatNetwork, frames: Frames, test: int) -> _Parts:
-    count = len(frames) - test
-    if count < HELD_OUT:
-        raise DataError(
-            f"there are {len(frames)} frames, of which --test sets {test} apart; pruning needs {HELD_OUT} "
-            "others or more, to train on and to judge by"
-        )
-    blocks = HELD_OUT * min(BLOCKS, count // HELD_OUT)
-    held_out = np.arange(count) * blocks // count % HELD_OUT == HELD_OUT - 1
-    training, judged = (
-        labelled(Frames.of([frames[int(k)] for k in np.flatnonzero(which)], frames.geometry), network)
-        for which in (~held_out, held_out)
-    )
+    training, judged = hold_out(frames, test, network, "pruning")
     judge = Judge(network.task, judged, "held-out frames")
+    last = frames[len(frames) - test :]
     return _Parts(
         training,
         Judge(network.task, judged[:: -(-len(judged) // SWEEP)], "held-out frames"),
         judge,
-        Judge(network.task, labelled(frames[count:], network), "test frames") if test else judge,
+        Judge(network.task, labelled(last, network), "test frames") if test else judge,
     )
 
 
