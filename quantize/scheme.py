@@ -70,7 +70,7 @@ def divide(graph: Graph, keep_float: str | None = None, update: str | None = Non
         UserError: a pattern matches nothing, or nothing is left for int8.
         ModelError: a constant that several layers share would learn.
     """
-    kept, trained = _named(graph, keep_float), trained_constants(graph, parse_update(update))
+    kept, trained = named_layers(graph, keep_float), trained_constants(graph, parse_update(update))
     learning = {op.name for op in graph.ops if any(name in trained for name in op.constants)}
     if not any(op.constants and op.name not in kept for op in graph.ops):
         raise UserError(f"no layer of {graph.name} is left for int8; name fewer layers with --keep-float")
@@ -101,8 +101,12 @@ def division(graph: Graph, float_layers: Collection[str], learning: Collection[s
     )
 
 
-def _named(graph: Graph, patterns: str | None) -> set[str]:
-    """Return the layers that the `patterns` of --keep-float name by themselves or by their weights."""
+def named_layers(graph: Graph, patterns: str | None) -> set[str]:
+    """Return the layers that the `patterns` of --keep-float name by themselves or by their weights.
+
+    Raises:
+        UserError: a pattern matches nothing.
+    """
     named: set[str] = set()
     for pattern in filter(None, (part.strip() for part in (patterns or "").split(","))):
         hits = {

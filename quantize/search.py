@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,11 +24,13 @@ from firmware_gen.update import UpdatePlan
 from quantize.float_network import FloatNetwork
 from quantize.prune_costs import CostModel, Costs
 from quantize.prune_goals import Drop, Goals, parse_goals
+from quantize.scheme import named_layers
 from quantize.search_evaluate import Setting, Workers, open_workers
 from quantize.search_generations import best_predicted
 from quantize.search_predictor import Growths, Predictor, Sensitivities, rank_correlation
+from quantize.search_result import Point, Result
 from quantize.search_space import TYPES, Candidate, Type
-from quantize.search_store import Store, Trial, described, not_dominated
+from quantize.search_store import Store, Trial, not_dominated
 from quantize.task_scores import Judge, Score
 from quantize.training_set import hold_out, labelled
 from zoo.frames import Frames
@@ -64,6 +64,7 @@ class Options:
         drops: how much the loss of each output may grow, in per cent.
         update: what will learn there.
         types: what layers may be.
+        keep_float: names or globs of those that are float in any case.
         narrowest: the least share of a group's channels that stays.
         trials: how many candidates are evaluated, with those that the storage has.
         first: how many of them are drawn before the predictor is asked.
@@ -81,6 +82,7 @@ class Options:
     drops: Mapping[str, Drop]
     update: UpdatePlan = field(default_factory=UpdatePlan)
     types: tuple[Type, ...] = TYPES
+    keep_float: str | None = None
     narrowest: float = 0.25
     trials: int = 60
     first: int = 30
@@ -91,75 +93,6 @@ class Options:
     seed: int = 0
     jobs: int = 1
     storage: str | None = None
-
-
-@dataclass(frozen=True)
-class Point:
-    """A network that no other betters: its file, its trial, and its scores on the test frames, if any."""
-
-    file: str
-    trial: Trial
-    channels: Mapping[str, int]
-    float_layers: tuple[str, ...]
-    scores: Mapping[str, Score]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a search came to.
-
-    Args:
-        goals: the limits.
-        given: the scores of the network as given, in float, on the frames that the points are judged by.
-        references: the network as given all in int8, all in float, as far as they were allowed.
-        trials: all that was evaluated, in order.
-        points: what keeps the limits and the drops and is not bettered, from the least loss on.
-        sensitivities: of single changes.
-        correlation: of predicted and measured losses over the candidates that were predicted, by rank.
-        seen: how many candidates the storage had at the beginning.
-    """
-
-    goals: Goals
-    given: Mapping[str, Score]
-    references: Mapping[str, Trial]
-    trials: tuple[Trial, ...]
-    points: tuple[Point, ...]
-    sensitivities: Sensitivities
-    correlation: float | None
-    seen: int
-
-    def describe(self) -> dict[str, Any]:
-        """Return what --json prints and the report is drawn from; the keys are stable."""
-        ends = {id(point.trial) for point in self.points}
-        return {
-            "goals": dict(self.goals.limits),
-            "given": {name: asdict(score) for name, score in self.given.items()},
-            "references": {name: _described(trial) for name, trial in self.references.items()},
-            "points": [
-                {
-                    "file": point.file,
-                    **_described(point.trial),
-                    "scores": {name: asdict(score) for name, score in point.scores.items()},
-                    "channels": dict(point.channels),
-                    "float_layers": list(point.float_layers),
-                }
-                for point in self.points
-            ],
-            "trials": [{**_described(trial), "point": id(trial) in ends} for trial in self.trials],
-            "seen": self.seen,
-            "predicted": sum(trial.predicted is not None for trial in self.trials),
-            "rank_correlation": self.correlation,
-            "sensitivities": described(self.sensitivities),
-        }
-
-
-def _described(trial: Trial) -> dict[str, Any]:
-    return {
-        "worst": math.exp(trial.growth),
-        "losses": dict(trial.losses),
-        "costs": asdict(trial.costs),
-        "predicted": None if trial.predicted is None else math.exp(trial.predicted),
-    }
 
 
 def search_network(network: FloatNetwork, frames: Frames, options: Options, out: Path) -> Result:
@@ -182,6 +115,7 @@ def search_network(network: FloatNetwork, frames: Frames, options: Options, out:
         goals,
         options.narrowest,
         options.types,
+        frozenset(named_layers(network.graph, options.keep_float)),
         options.epochs,
         options.rate,
         training,
@@ -224,6 +158,7 @@ def _name(setting: Setting, options: Options) -> str:
         sorted(setting.goals.limits.items()),
         setting.narrowest,
         setting.types,
+        sorted(setting.kept),
         setting.epochs,
         setting.rate,
         setting.samples,
@@ -275,7 +210,7 @@ class _Search:
             write_bytes(self._out / file, model)
             channels = dict(zip(self._space.groups, trial.candidate.channels, strict=True))
             kept = self._space.float_layers(trial.candidate)
-            floats = tuple(layer for layer in self._space.layers if layer in kept)
+            floats = tuple(op.name for op in self._space.graph.ops if op.name in kept and op.constants)
             scores = self._scores(model) if test is None else test.file_scores(model)
             points.append(Point(file, trial, channels, floats, scores))
         predicted = [(trial.predicted, trial.growth) for trial in trials if trial.predicted is not None]
@@ -311,7 +246,7 @@ class _Search:
     @functools.cached_property
     def _drawn(self) -> list[Candidate]:
         """What the search begins with: the whole network in every type, then random candidates."""
-        seed, first = self._options.seed, self._options.first
+        seed, first = self._options.seed, min(self._options.first, self._options.trials)
         found = dict.fromkeys(self._references.values())
         for start in range(0, DRAWS * first, first):
             if len(found) < first:

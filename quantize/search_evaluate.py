@@ -50,6 +50,7 @@ class Setting:
         goals: the most that it may take there.
         narrowest: the least share of a group's channels that stays.
         types: what layers may be.
+        kept: names of operators that are float whatever is chosen.
         epochs: of fine-tuning a candidate, before its layers become int8.
         rate: its learning rate.
         training: frames to train on, and to calibrate with.
@@ -63,6 +64,7 @@ class Setting:
     goals: Goals
     narrowest: float
     types: tuple[Type, ...]
+    kept: frozenset[str]
     epochs: int
     rate: float
     training: Sequence[Labelled]
@@ -71,7 +73,7 @@ class Setting:
 
     def space(self) -> Space:
         """Return what can be chosen."""
-        return Space(self.network.graph, self.board.isa, self.narrowest, self.types)
+        return Space(self.network.graph, self.board.isa, self.narrowest, self.types, self.kept)
 
 
 @dataclass(frozen=True)

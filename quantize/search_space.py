@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,10 +31,12 @@ class Space:
     """All choices for a graph.
 
     `groups` are the names of those of which channels can go, `levels` how many of each may stay, the largest
-    number first; `layers` are those with weights.
+    number first; `layers` are those with weights, one of each set that shares them.
     """
 
-    def __init__(self, graph: Graph, isa: Isa, narrowest: float, types: Sequence[Type]) -> None:
+    def __init__(
+        self, graph: Graph, isa: Isa, narrowest: float, types: Sequence[Type], kept: Collection[str] = ()
+    ) -> None:
         """Take what may be chosen.
 
         Args:
@@ -42,6 +44,7 @@ class Space:
             isa: of the board, whose kernels like some numbers of channels.
             narrowest: the least share of a group's channels that stays.
             types: what layers may be.
+            kept: names of operators that are float whatever is chosen.
         """
         self.graph, self.types = graph, tuple(types)
         self._widths = Widths(graph, isa)
@@ -53,7 +56,14 @@ class Space:
         self._rankings = tuple(self._widths.ranking(group, {}) for group in self._groups)
         self.groups = tuple(group.name for group in self._groups)
         self.levels = tuple(levels[group] for group in self._groups)
-        self.layers = tuple(op.name for op in graph.ops if op.kind == "conv2d")
+        self._kept = frozenset(kept)
+        self._sharing: dict[str, tuple[str, ...]] = {}
+        for op in graph.ops:
+            if op.constants and not any(op.name in names for names in self._sharing.values()):
+                alike = tuple(x.name for x in graph.ops if {*x.constants} & {*op.constants})
+                if self._kept.isdisjoint(alike):
+                    self._sharing[op.name] = alike
+        self.layers = tuple(self._sharing)
 
     @property
     def size(self) -> int:
@@ -72,10 +82,9 @@ class Space:
         return self._widths.pruned({group: ranking[:count] for group, ranking, count in kept})
 
     def float_layers(self, candidate: Candidate) -> frozenset[str]:
-        """Return the names of the layers that are float."""
-        return frozenset(
-            name for name, is_float in zip(self.layers, candidate.floats, strict=True) if is_float
-        )
+        """Return the names of the operators that are float: those chosen, and those that are in any case."""
+        chosen = (name for name, is_float in zip(self.layers, candidate.floats, strict=True) if is_float)
+        return self._kept.union(*(self._sharing[name] for name in chosen))
 
     def random(self, rng: np.random.Generator) -> Candidate:
         """Return a choice of which the share of narrowed groups and that of float layers are drawn first.

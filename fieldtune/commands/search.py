@@ -15,7 +15,7 @@ from fieldtune.errors import UserError
 from fieldtune.sizes import format_size
 
 if TYPE_CHECKING:
-    from quantize.search import Result
+    from quantize.search_result import Result
     from quantize.search_space import Type
     from quantize.search_store import Trial
 
@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice = parser.add_argument_group("what is chosen")
     choice.add_argument(
         "--types", default="int8,float", help="what layers may be: int8, float or both (default int8,float)"
+    )
+    choice.add_argument(
+        "--keep-float", metavar="LAYERS", help="names or globs of what stays float, such as 'decoder0*'"
     )
     choice.add_argument(
         "--narrowest",
@@ -102,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
         drops,
         parse_update(args.update),
         _types(args.types),
+        args.keep_float,
         _share(args.narrowest),
         args.trials,
         args.first,

@@ -28,6 +28,7 @@ MISTAKES = (
     (["--narrowest", "0%"], "--narrowest 0% is no share"),
     (["--narrowest", "100%", "--types", "int8"], "there is nothing to choose"),
     (["--update", "nothing*"], "nothing*"),
+    (["--keep-float", "nothing*"], "no layer or weight of heads is called 'nothing*'"),
     (["--test", "-1"], "--test -1"),
     (["--test", "17"], "the search needs 8 others"),
     (["--lr", "1e30"], "training diverges"),

@@ -56,13 +56,13 @@ def _space(network: FloatNetwork) -> Space:
     return Space(network.graph, "dsp", 0.25, ("int8", "float"))
 
 
-def _setting(network: FloatNetwork, board: str, update: UpdatePlan) -> Setting:
+def _setting(network: FloatNetwork, board: str, update: UpdatePlan, kept: frozenset[str]) -> Setting:
     values = sum(network.graph.shape(spec.name)[2] for spec in network.task.outputs if spec.kind == "value")
     frames = [replace(each, target=np.ones(values, np.float32)) if values else each for each in FRAMES]
     training, judged = hold_out(Frames.of(frames), 0, network, "a test")
     types = ("int8", "float")
     return Setting(
-        network, load_board(board), update, Goals({}), 0.25, types, 0, 1e-3, training, judged, samples=8
+        network, load_board(board), update, Goals({}), 0.25, types, kept, 0, 1e-3, training, judged, 8
     )
 
 
@@ -109,6 +109,22 @@ def test_widths_or_types_can_be_left_alone(
     assert space.candidate(space.values(candidate)) == candidate
 
 
+def test_layers_that_share_weights_are_of_one_type(network: FloatNetwork) -> None:
+    first, second = (op for op in network.graph.ops if op.name in ("segments", "kind"))
+    shared = replace(second, constants=(second.constants[0], first.constants[1]))  # both biases have 3
+    ops = [shared if op is second else op for op in network.graph.ops]
+    space = Space(network.graph.with_ops(ops), "dsp", 1.0, ("int8", "float"))
+    assert "kind" not in space.layers
+    only = Candidate((), tuple(name == "segments" for name in space.layers))
+    assert space.float_layers(only) == {"segments", "kind"}
+
+
+def test_layers_that_are_kept_in_float_are_no_choice(network: FloatNetwork) -> None:
+    space = Space(network.graph, "dsp", 0.25, ("int8", "float"), ["enc0"])
+    assert "type of enc0" not in space.genes()
+    assert space.float_layers(space.whole("int8")) == {"enc0"}
+
+
 # --- costs and losses
 
 
@@ -118,10 +134,11 @@ def test_costs_of_a_mixed_candidate_are_those_of_its_file(
     write: Callable[[Path], Path], board: str, tmp_path: Path
 ) -> None:
     network = read_network(write(tmp_path / "net.onnx"))
-    last = network.graph.ops[-1]
-    update = parse_update(last.name if last.constants else None)  # int8 softmax does not learn
-    evaluator = Evaluator(_setting(network, board, update))
-    space = Space(network.graph, load_board(board).isa, 0.25, ("int8", "float"))
+    ops = network.graph.ops
+    learns = next(op.name for op in reversed(ops) if op.constants)
+    kept = frozenset(op.name for op in ops[-2:] if op.kind == "softmax")  # in int8 it does not learn
+    evaluator = Evaluator(_setting(network, board, parse_update(learns), kept))
+    space = Space(network.graph, load_board(board).isa, 0.25, ("int8", "float"), kept)
     drawn = [space.random(np.random.default_rng(k)) for k in range(3)]
     for candidate in (space.whole("float"), *drawn):
         asked, measured = evaluator.costs(candidate), evaluator.evaluate(candidate).costs
@@ -224,7 +241,7 @@ def test_generations_find_what_no_other_candidate_is_predicted_to_better(network
 
 def _search(network: FloatNetwork, out: Path, **changes: object) -> Result:
     drops = {spec.name: Drop(400.0) for spec in network.task.learned}
-    options = Options(BOARD, {}, drops, trials=14, first=4, samples=8, test=4, epochs=1)
+    options = Options(BOARD, {}, drops, trials=8, first=3, samples=8, test=4, epochs=1)
     return search_network(network, FRAMES, replace(options, **changes), out)  # type: ignore[arg-type]
 
 
@@ -235,13 +252,13 @@ def _files(result: Result, out: Path) -> dict[str, bytes]:
 @pytest.mark.usefixtures("few_generations")
 def test_a_search_that_was_stopped_ends_as_if_it_had_not_been(network: FloatNetwork, tmp_path: Path) -> None:
     whole = _search(network, tmp_path / "whole")
-    assert (len(whole.trials), whole.seen) == (14, 0)
-    assert sum(trial.predicted is not None for trial in whole.trials) == 10
+    assert (len(whole.trials), whole.seen) == (8, 0)
+    assert sum(trial.predicted is not None for trial in whole.trials) == 5
 
-    stopped = _search(network, tmp_path / "parts", trials=7)  # in the middle of a batch
-    assert len(stopped.trials) == 7
+    stopped = _search(network, tmp_path / "parts", trials=5)  # in the middle of a batch
+    assert len(stopped.trials) == 5
     resumed = _search(network, tmp_path / "parts")
-    assert resumed.seen == 7
+    assert resumed.seen == 5
     assert {**resumed.describe(), "seen": 0} == whole.describe()
     assert _files(resumed, tmp_path / "parts") == _files(whole, tmp_path / "whole")
 
