@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from ondevice.report_figures import SPAN, Axis, key, linear_axis, plot
-from ondevice.report_html import page, percent, section, table, tiles, words
+from ondevice.report_html import page, pairs, percent, section, table, tiles, words
 
 _METRICS = ("instructions", "ram", "flash", "backward_ram")
 _NAMES = {"ram": "RAM", "backward_ram": "RAM, learning"}
@@ -19,7 +19,7 @@ def search_page(described: Mapping[str, Any]) -> str:
     sections = (
         section("Networks", _points(described), _losses(described)),
         section("Cost against loss", *(_chart(described, metric) for metric in _known(described))),
-        section("Widths", _widths(described)),
+        section("Channels that stay", _widths(described)),
         section("Layers in float", _floats(described)),
     )
     title = f"{described['model']} searched for {described['board']}"
@@ -128,16 +128,19 @@ def _place(x: Axis, y: Axis, place: tuple[float, float]) -> str:
 
 
 def _widths(described: Mapping[str, Any]) -> str:
-    points = described["points"]
-    groups = list(points[0]["channels"]) if points else []
-    rows = [(escape(group), *(str(point["channels"][group]) for point in points)) for group in groups]
-    caption = "Channels that stay, by the first layer of those that share them."
-    return table(("Layer", *map(_label, points)), rows, caption)
+    """Return what of each network is narrower than in the network as given."""
+    rows = []
+    for point in described["points"]:
+        narrowed = [
+            f"{group} {count} of {described['widths'][group][0]}"
+            for group, count in point["channels"].items()
+            if count < described["widths"][group][0]
+        ]
+        rows.append((_label(point), ", ".join(narrowed) or "all channels"))
+    return pairs(rows)
 
 
 def _floats(described: Mapping[str, Any]) -> str:
-    rows = [
-        (escape(_label(point)), escape(", ".join(point["float_layers"])) or "none")
-        for point in described["points"]
-    ]
-    return table(("Network", "Layers"), rows, "All others are int8.")
+    return pairs(
+        [(_label(point), ", ".join(point["float_layers"]) or "none") for point in described["points"]]
+    )

@@ -218,6 +218,7 @@ class _Search:
         return Result(
             self._goals,
             self._given if test is None else test.file_scores(self._setting.network.model),
+            dict(zip(self._space.groups, self._space.levels, strict=True)),
             {kind: by_candidate[each] for kind, each in self._references.items() if each in by_candidate},
             tuple(trials),
             tuple(points),

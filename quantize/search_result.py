@@ -31,6 +31,7 @@ class Result:
     Args:
         goals: the limits.
         given: the scores of the network as given, in float, on the frames that the points are judged by.
+        widths: by group the channels that may stay, all of them first.
         references: the network as given all in int8, all in float, as far as they were allowed.
         trials: all that was evaluated, in order.
         points: what keeps the limits and the drops and is not bettered, from the least loss on.
@@ -41,6 +42,7 @@ class Result:
 
     goals: Goals
     given: Mapping[str, Score]
+    widths: Mapping[str, tuple[int, ...]]
     references: Mapping[str, Trial]
     trials: tuple[Trial, ...]
     points: tuple[Point, ...]
@@ -54,6 +56,7 @@ class Result:
         return {
             "goals": dict(self.goals.limits),
             "given": {name: asdict(score) for name, score in self.given.items()},
+            "widths": {name: list(counts) for name, counts in self.widths.items()},
             "references": {name: _described(trial) for name, trial in self.references.items()},
             "points": [
                 {
