@@ -25,7 +25,7 @@ from quantize.float_network import FloatNetwork
 from quantize.prune_costs import CostModel, Costs
 from quantize.prune_goals import Drop, Goals, parse_goals
 from quantize.scheme import named_layers
-from quantize.search_evaluate import Setting, Workers, open_workers
+from quantize.search_evaluate import Evaluated, Setting, Workers, open_workers
 from quantize.search_generations import best_predicted
 from quantize.search_predictor import Growths, Predictor, Sensitivities, rank_correlation
 from quantize.search_result import Point, Result
@@ -134,7 +134,7 @@ def search_network(network: FloatNetwork, frames: Frames, options: Options, out:
         search = _Search(setting, options, store, workers, out, name)
         seen = len(store.trials())
         if seen:
-            say(f"going on from {seen} candidates in {storage}")
+            say(f"going on from {seen} candidates")
         search.run()
         test = labelled(frames[len(frames) - options.test :], network) if options.test else []
         return search.result(seen, Judge(network.task, test, "test frames") if test else None)
@@ -205,14 +205,15 @@ class _Search:
             old.unlink()
         points = []
         for number, trial in enumerate(front, 1):
-            file = f"{POINTS}-{number:02}.onnx"
-            model = self._model(trial.candidate)
-            write_bytes(self._out / file, model)
+            tuned, model = (file.read_bytes() for file in self._files(trial.candidate))
+            files = f"{POINTS}-{number:02}.onnx", f"{POINTS}-{number:02}.float.onnx"
+            for file, data in zip(files, (model, tuned), strict=True):
+                write_bytes(self._out / file, data)
             channels = dict(zip(self._space.groups, trial.candidate.channels, strict=True))
             kept = self._space.float_layers(trial.candidate)
             floats = tuple(op.name for op in self._space.graph.ops if op.name in kept and op.constants)
             scores = self._scores(model) if test is None else test.file_scores(model)
-            points.append(Point(file, trial, channels, floats, scores))
+            points.append(Point(*files, trial, channels, floats, scores))
         predicted = [(trial.predicted, trial.growth) for trial in trials if trial.predicted is not None]
         by_candidate = {trial.candidate: trial for trial in trials}
         return Result(
@@ -272,7 +273,7 @@ class _Search:
             [trial.candidate for trial in front],
             self._options.seed * SEEDS + len(known),
         )
-        new = [each for each in best if each not in set(seen)][: PLANNED * BATCH]
+        new = [each for each in best if each not in seen][: PLANNED * BATCH]
         planned = self._workers.map("planned", [(each,) for each in new])
         kept = [each for each, costs in zip(new, planned, strict=True) if self._goals.hold(costs)][:BATCH]
         return [(each, float(predict([each]).max())) for each in kept]
@@ -288,7 +289,7 @@ class _Search:
         for (candidate, predicted), each in zip(
             batch, progress(found, "candidates", len(batch)), strict=True
         ):
-            write_bytes(self._file(candidate), each.model)
+            self._write(candidate, each)
             growth = float(self._growths(each.losses).max())
             self._store.add(Trial(candidate, each.costs, each.losses, growth, predicted))
 
@@ -308,17 +309,21 @@ class _Search:
         self._store.keep_sensitivities(sensitivities)
         return sensitivities
 
-    def _model(self, candidate: Candidate) -> bytes:
-        """Return a candidate's file, made again where it was evaluated elsewhere."""
-        file = self._file(candidate)
-        if not file.is_file():
+    def _files(self, candidate: Candidate) -> tuple[Path, Path]:
+        """Return a candidate's files, in float and quantized, made again where it was evaluated elsewhere."""
+        files = self._paths(candidate)
+        if not all(file.is_file() for file in files):
             (found,) = self._workers.map("evaluate", [(candidate,)])
-            write_bytes(file, found.model)
-        return file.read_bytes()
+            self._write(candidate, found)
+        return files
 
-    def _file(self, candidate: Candidate) -> Path:
-        told = hashlib.sha256(f"{self._name} {candidate}".encode()).hexdigest()
-        return self._out / TRIED / f"{told[:12]}.onnx"
+    def _write(self, candidate: Candidate, found: Evaluated) -> None:
+        for file, data in zip(self._paths(candidate), (found.tuned, found.model), strict=True):
+            write_bytes(file, data)
+
+    def _paths(self, candidate: Candidate) -> tuple[Path, Path]:
+        told = hashlib.sha256(f"{self._name} {candidate}".encode()).hexdigest()[:12]
+        return self._out / TRIED / f"{told}.float.onnx", self._out / TRIED / f"{told}.onnx"
 
     def _scores(self, model: bytes) -> dict[str, Score]:
         (found,) = self._workers.map("scores", [(model,)])

@@ -78,8 +78,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A candidate as a file, what it takes as planned within the limits, and its losses, by output."""
+    """A candidate as a file, before and after quantization.
 
+    `costs` are what the quantized file takes, as planned within the limits, `losses` its losses by output.
+    """
+
+    tuned: bytes
     model: bytes
     costs: Costs
     losses: dict[str, float]
@@ -131,14 +135,13 @@ class Evaluator:
     def evaluate(self, candidate: Candidate) -> Evaluated:
         """Fine-tune, quantize and judge a candidate; it has the same bytes each time on the same machine."""
         graph = self._fine_tuned(candidate)
+        tuned = model = float_model(graph, self._task)
         scheme = self._scheme(graph, self._space.float_layers(candidate))
         if scheme.tensors:
             model = quantized_model(self._quantized(scheme)[1], self._task)
-        else:
-            model = float_model(graph, self._task)
         scores = self._judge.file_scores(model)
         losses = {name: score.loss for name, score in scores.items()}
-        return Evaluated(model, self._costs.of_file(model), losses)
+        return Evaluated(tuned, model, self._costs.of_file(model), losses)
 
     def type_losses(self, layer: str) -> Array:
         """Return the losses when only this layer of the network as given is int8."""

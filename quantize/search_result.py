@@ -15,9 +15,13 @@ from quantize.task_scores import Score
 
 @dataclass(frozen=True)
 class Point:
-    """A network that no other betters: its file, its trial, and its scores on the test frames, if any."""
+    """A network that no other betters: its trial, and its scores on the test frames, if any.
+
+    `float_file` is the network before quantization, `file` after it.
+    """
 
     file: str
+    float_file: str
     trial: Trial
     channels: Mapping[str, int]
     float_layers: tuple[str, ...]
@@ -61,6 +65,7 @@ class Result:
             "points": [
                 {
                     "file": point.file,
+                    "float_file": point.float_file,
                     **_described(point.trial),
                     "scores": {name: asdict(score) for name, score in point.scores.items()},
                     "channels": dict(point.channels),

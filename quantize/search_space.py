@@ -49,8 +49,9 @@ class Space:
         self.graph, self.types = graph, tuple(types)
         self._widths = Widths(graph, isa)
         levels = {
-            group: (group.channels, *self._widths.levels(group, 1 - narrowest))
-            for group in (self._widths.groups if narrowest < 1 else ())
+            group: (group.channels, *(count for count in counts if count >= narrowest * group.channels))
+            for group in self._widths.groups
+            for counts in [self._widths.levels(group, 1 - narrowest)]  # rounded, some of them down
         }
         self._groups = tuple(group for group, counts in levels.items() if len(counts) > 1)
         self._rankings = tuple(self._widths.ranking(group, {}) for group in self._groups)
@@ -129,7 +130,7 @@ class Space:
     @property
     def reference(self) -> Candidate:
         """The network as given, in float if layers may be."""
-        return self.whole(self.types[-1])
+        return self.whole("float" if "float" in self.types else "int8")
 
     def features(self, candidate: Candidate) -> NDArray[np.float64]:
         """Return numbers that are 0 for the reference: the share of each group that is gone, int8 layers."""

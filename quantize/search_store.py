@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,8 +73,8 @@ class Store:
             )
         except Exception as error:  # those of data bases and their drivers have no common base
             raise UserError(
-                f"--storage {storage} cannot be used: {' '.join(str(error).split())}; give a file of its "
-                "own, or the URL of a data base"
+                f"--storage {_shown(storage)} cannot be used: {' '.join(str(error).split())}; give a file of "
+                "its own, or the URL of a data base"
             ) from error
 
     def trials(self) -> list[Trial]:
@@ -140,6 +141,11 @@ def not_dominated(trials: Sequence[Trial]) -> list[Trial]:
     better = (values[:, None] < values).any(2)
     dominated: NDArray[np.bool_] = np.any(no_worse & better, 0)
     return [trial for trial, is_dominated in zip(trials, dominated, strict=True) if not is_dominated]
+
+
+def _shown(storage: str) -> str:
+    """Return a storage without the name and password that a URL may have."""
+    return re.sub(r"//[^/@]*@", "//", storage)
 
 
 def _listed(growths: Growths) -> list[float]:

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     """Search, write, report."""
     options.require("search", ("torch", "torch_pruning", "onnxruntime", "optuna"))
     from boards import load_board
-    from fieldtune.files import write_text
+    from fieldtune.files import replacing
     from firmware_gen.update import parse_update
     from ondevice.report_search import search_page
     from quantize.prune_goals import parse_drops
@@ -117,13 +117,13 @@ def run(args: argparse.Namespace) -> int:
         args.jobs,
         args.storage,
     )
-    # Written first: that nothing can be written there must not be found after minutes of work.
-    write_text(args.out / JSON_FILE, "{}\n")
-    result = search_network(network, open_frames(args.data), chosen, args.out)
-    described = {"model": network.graph.name, "board": chosen.board.id, "out": str(args.out)}
-    described |= {"max_drop": {name: drop.value for name, drop in drops.items()}} | result.describe()
-    write_text(args.out / JSON_FILE, json.dumps(described, indent=1) + "\n")
-    write_text(args.out / PAGE, search_page(described))
+    # Opened first: that nothing can be written there must not be found after minutes of work.
+    with replacing(args.out / JSON_FILE) as stream, replacing(args.out / PAGE) as page:
+        result = search_network(network, open_frames(args.data), chosen, args.out)
+        described = {"model": network.graph.name, "board": chosen.board.id, "out": str(args.out)}
+        described |= {"max_drop": {name: drop.value for name, drop in drops.items()}} | result.describe()
+        stream.write(json.dumps(described, indent=1).encode() + b"\n")
+        page.write(search_page(described).encode())
     if args.json:
         print(json.dumps(described, indent=1))
     else:

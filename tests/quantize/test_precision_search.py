@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from float_networks import inverted_residuals, residual
+from float_networks import inverted_residuals, pyramid, residual
 from tiny import tiny_frames, write_tiny
 
 pytest.importorskip("torch_pruning", reason="torch-pruning is not installed; pip install 'fieldtune[search]'")
@@ -48,8 +48,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> FloatNetwork:
 
 @pytest.fixture
 def few_generations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_generations, "GENERATIONS", 3)
-    monkeypatch.setattr(search_generations, "POPULATION", 16)
+    monkeypatch.setattr(search_generations, "GENERATIONS", 2)
+    monkeypatch.setattr(search_generations, "POPULATION", 12)
 
 
 def _space(network: FloatNetwork) -> Space:
@@ -148,8 +148,10 @@ def test_costs_of_a_mixed_candidate_are_those_of_its_file(
     assert len({evaluator.costs(each).flash for each in drawn}) > 1
 
 
-def test_all_layers_in_float_leave_no_integer(network: FloatNetwork) -> None:
-    assert not division(network.graph, [op.name for op in network.graph.ops if op.constants]).tensors
+def test_all_layers_in_float_leave_no_integer(tmp_path: Path) -> None:
+    graph = read_network(pyramid(tmp_path / "net.onnx")).graph
+    assert not graph.ops[-1].constants
+    assert not division(graph, [op.name for op in graph.ops if op.constants]).tensors
 
 
 def test_a_file_is_judged_as_its_graph_is(network: FloatNetwork) -> None:
@@ -276,7 +278,7 @@ def test_points_keep_the_limits_and_nothing_that_was_evaluated_betters_them(
     network: FloatNetwork, tmp_path: Path
 ) -> None:
     (tmp_path / "point-99.onnx").write_bytes(b"of an older search")
-    result = _search(network, tmp_path, keep={"flash": "96%"}, trials=10)
+    result = _search(network, tmp_path, keep={"flash": "96%"}, trials=8)
     limit = result.goals.limits["flash"]
     assert result.references["float"].costs.flash > limit
     given = np.array([*_given(network).values()])
@@ -291,7 +293,8 @@ def test_points_keep_the_limits_and_nothing_that_was_evaluated_betters_them(
     assert len(result.points) == sum(
         not any(_betters(other, trial) for other in allowed) for trial in allowed
     )
-    assert len([*tmp_path.glob("point-*.onnx")]) == len(result.points) > 0
+    files = {file.name for file in tmp_path.glob("point-*.onnx")}
+    assert files == {name for point in result.points for name in (point.file, point.float_file)} != set()
 
 
 def _given(network: FloatNetwork) -> dict[str, float]:
@@ -330,6 +333,6 @@ def test_two_machines_share_a_data_base(network: FloatNetwork, tmp_path: Path) -
 
 @pytest.mark.usefixtures("few_generations")
 def test_a_search_ends_when_all_there_is_was_evaluated(network: FloatNetwork, tmp_path: Path) -> None:
-    result = _search(network, tmp_path, types=("int8",), narrowest=0.7, trials=1000, epochs=0)
-    space = Space(network.graph, "dsp", 0.7, ("int8",))
+    result = _search(network, tmp_path, types=("int8",), narrowest=0.6, trials=1000, epochs=0)
+    space = Space(network.graph, "dsp", 0.6, ("int8",))
     assert 1 < len(result.trials) <= space.size < 1000

@@ -13,6 +13,7 @@ pytest.importorskip("optuna", reason="Optuna is not installed; pip install 'fiel
 
 from fieldtune.__main__ import main
 from quantize import search_generations
+from quantize.float_network import read_network
 from zoo.loaders.npz import write_npz
 
 MISTAKES = (
@@ -33,7 +34,7 @@ MISTAKES = (
     (["--test", "17"], "the search needs 8 others"),
     (["--lr", "1e30"], "training diverges"),
     (["--storage", "broken.journal"], "--storage broken.journal cannot be used"),
-    (["--storage", "nosuch://host/base"], "--storage nosuch://host/base cannot be used"),
+    (["--storage", "nosuch://me:secret@host/base"], "--storage nosuch://host/base cannot be used"),
     (["-o", "a_file"], "cannot write"),
     (["--keep-flash", "1K"], "none of the 2 networks keeps the limits"),
 )
@@ -72,6 +73,7 @@ def test_mistakes_are_answered_with_one_sentence(
     error = capfd.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+    assert "secret" not in error
 
 
 def test_costs_are_what_plan_tells_of_the_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +97,10 @@ def test_costs_are_what_plan_tells_of_the_files(tmp_path: Path, capfd: pytest.Ca
         for layer in ("enc0", "enc1", "up", "dec", "depth", "segments"):
             is_float = weights[f"{layer}.weight"].data_type == onnx.TensorProto.FLOAT
             assert is_float == (layer in point["float_layers"])
+        tuned = read_network(tmp_path / "out" / point["float_file"]).graph
+        made = {op.name: tuned.shape(op.outputs[0])[2] for op in tuned.ops}
         for layer, count in point["channels"].items():
+            assert count == made[layer]
             assert count in weights[f"{layer}.weight"].dims[:2]
 
 
