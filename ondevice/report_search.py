@@ -29,7 +29,7 @@ def search_page(described: Mapping[str, Any]) -> str:
 def _head(described: Mapping[str, Any]) -> str:
     trials, points = described["trials"], described["points"]
     goals = ", ".join(f"{_name(metric)} {limit:,.0f}" for metric, limit in described["goals"].items())
-    says = f"Limits: {goals}." if goals else "No limits but the board's."
+    says = f"Limits: {goals}."
     correlation = described["rank_correlation"]
     numbers = [
         ("Networks", str(len(points)), "that no other betters"),

@@ -20,6 +20,7 @@ from boards import Board
 from fieldtune.console import progress, say
 from fieldtune.errors import UserError
 from fieldtune.files import write_bytes
+from firmware_gen.limits import allowed_ram
 from firmware_gen.update import UpdatePlan
 from quantize.float_network import FloatNetwork
 from quantize.prune_costs import CostModel, Costs
@@ -29,7 +30,7 @@ from quantize.search_evaluate import Evaluated, Setting, Workers, open_workers
 from quantize.search_generations import best_predicted
 from quantize.search_predictor import Growths, Predictor, Sensitivities, rank_correlation
 from quantize.search_result import Point, Result
-from quantize.search_space import TYPES, Candidate, Type
+from quantize.search_space import TYPES, Candidate, Space, Type
 from quantize.search_store import Store, Trial, not_dominated
 from quantize.task_scores import Judge, Score
 from quantize.training_set import hold_out, labelled
@@ -122,16 +123,17 @@ def search_network(network: FloatNetwork, frames: Frames, options: Options, out:
         judged,
         options.samples,
     )
-    if setting.space().size < 2:
+    space = setting.space()
+    if space.size < 2:
         raise UserError(
             f"there is nothing to choose in {network.graph.name}: allow two types with --types, or narrower "
             "groups with --narrowest"
         )
     storage = str(out / "search.journal") if options.storage is None else options.storage
     name = _name(setting, options)
-    store = Store(storage, name, setting.space())
+    store = Store(storage, name, space)
     with open_workers(setting, options.jobs) as workers:
-        search = _Search(setting, options, store, workers, out, name)
+        search = _Search(setting, space, options, store, workers, out, name)
         seen = len(store.trials())
         if seen:
             say(f"going on from {seen} candidates")
@@ -141,10 +143,14 @@ def search_network(network: FloatNetwork, frames: Frames, options: Options, out:
 
 
 def _goals(network: FloatNetwork, options: Options) -> Goals:
-    if not options.keep:
-        return Goals({})
-    costs = CostModel(network.task, options.board, options.update).planned(network.graph)
-    return parse_goals(options.keep, costs)
+    """Return what is asked for, and what the board has."""
+    board = options.board
+    limits = {"ram": float(allowed_ram(board, None)), "flash": float(board.flash.bytes)}
+    if options.keep:
+        costs = CostModel(network.task, board, options.update).planned(network.graph)
+        for name, limit in parse_goals(options.keep, costs).limits.items():
+            limits[name] = min(limit, limits.get(name, limit))
+    return Goals(limits)
 
 
 def _name(setting: Setting, options: Options) -> str:
@@ -174,11 +180,18 @@ def _name(setting: Setting, options: Options) -> str:
 
 class _Search:
     def __init__(
-        self, setting: Setting, options: Options, store: Store, workers: Workers, out: Path, name: str
+        self,
+        setting: Setting,
+        space: Space,
+        options: Options,
+        store: Store,
+        workers: Workers,
+        out: Path,
+        name: str,
     ) -> None:
         self._setting, self._options, self._store, self._workers = setting, options, store, workers
         self._out, self._name = out, name
-        self._space, self._goals = setting.space(), setting.goals
+        self._space, self._goals = space, setting.goals
         self._prices: dict[Candidate, Costs] = {}
         self._given = self._scores(setting.network.model)
         self._most = np.log1p([options.drops[name].value / 100 for name in self._given])
@@ -235,9 +248,10 @@ class _Search:
         if it had not been.
         """
         first, seen = self._options.first, {trial.candidate for trial in done}
-        drawn = [each for each in self._drawn if each not in seen][: max(first - len(done), 0)]
-        if drawn:
-            return [(each, None) for each in drawn[:BATCH]]
+        if len(done) < first:
+            drawn = [each for each in self._drawn if each not in seen]
+            if drawn:
+                return [(each, None) for each in drawn[: min(first - len(done), BATCH)]]
         whole = first + max(len(done) - first, 0) // BATCH * BATCH
         for known in sorted({min(whole, len(done)), len(done)}):
             new = [chosen for chosen in self._proposed(done[:known]) if chosen[0] not in seen]

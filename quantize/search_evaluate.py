@@ -47,7 +47,7 @@ class Setting:
         network: as it is given.
         board: where it will run.
         update: what will learn there.
-        goals: the most that it may take there.
+        goals: the most that it may take there; RAM is among them.
         narrowest: the least share of a group's channels that stays.
         types: what layers may be.
         kept: names of operators that are float whatever is chosen.
@@ -96,13 +96,12 @@ class Evaluator:
         self._setting = setting
         self._space = setting.space()
         self._task = setting.network.task
-        ram = setting.goals.limits.get("ram")
-        limit = None if ram is None else int(ram)
-        self._costs = CostModel(self._task, setting.board, setting.update, limit)
+        ram = int(setting.goals.limits["ram"])
+        self._costs = CostModel(self._task, setting.board, setting.update, ram)
         judged = setting.judged[:: -(-len(setting.judged) // JUDGED)]
         self._judge = Judge(self._task, judged, "held-out frames")
         self._inputs: Sequence[Values] = thinned([each.inputs for each in setting.training], setting.samples)
-        self._tuned: dict[tuple[int, ...], Graph] = {}
+        self._tuned: tuple[tuple[int, ...], Graph] | None = None
         self._int8: tuple[Scheme, QuantizedGraph] | None = None
 
     def scores(self, model: bytes) -> dict[str, Score]:
@@ -114,8 +113,6 @@ class Evaluator:
         rng, goals = np.random.default_rng((seed, number)), self._setting.goals
         for _ in range(DRAWS):
             candidate = self._space.random(rng)
-            if not goals.limits:
-                break
             excess = goals.excess(self.costs(candidate))
             # Bands of rows may still bring the RAM within its limit, nothing else the rest.
             if not any(share for metric, share in excess.items() if metric != "ram") and (
@@ -164,12 +161,13 @@ class Evaluator:
         return self._space.graph_of(candidate), self._space.float_layers(candidate)
 
     def _fine_tuned(self, candidate: Candidate) -> Graph:
-        if candidate.channels not in self._tuned:
+        """Return the graph of the candidate's widths, trained; where only types are searched, just once."""
+        if self._tuned is None or self._tuned[0] != candidate.channels:
             graph, setting = self._space.graph_of(candidate), self._setting
             if setting.epochs:
                 graph = fine_tune(graph, self._task, setting.training, setting.epochs, setting.rate, seed=0)
-            self._tuned[candidate.channels] = graph
-        return self._tuned[candidate.channels]
+            self._tuned = candidate.channels, graph
+        return self._tuned[1]
 
     def _scheme(self, graph: Graph, float_layers: frozenset[str]) -> Scheme:
         trained = trained_constants(graph, self._setting.update)

@@ -16,14 +16,15 @@ pytest.importorskip("optuna", reason="Optuna is not installed; pip install 'fiel
 from scipy.stats import spearmanr
 
 from boards import load_board
+from firmware_gen.limits import allowed_ram
 from firmware_gen.update import UpdatePlan, parse_update
 from quantize import search_generations
 from quantize.float_network import FloatNetwork, read_network
 from quantize.onnx_writer import float_model
-from quantize.prune_costs import Costs
+from quantize.prune_costs import CostModel, Costs
 from quantize.prune_goals import Drop, Goals
 from quantize.scheme import division
-from quantize.search import Options, Result, search_network
+from quantize.search import Options, Result, _goals, search_network
 from quantize.search_evaluate import Evaluator, Setting
 from quantize.search_generations import best_predicted
 from quantize.search_predictor import Growths, Predictor, Sensitivities, rank_correlation
@@ -62,7 +63,18 @@ def _setting(network: FloatNetwork, board: str, update: UpdatePlan, kept: frozen
     training, judged = hold_out(Frames.of(frames), 0, network, "a test")
     types = ("int8", "float")
     return Setting(
-        network, load_board(board), update, Goals({}), 0.25, types, kept, 0, 1e-3, training, judged, 8
+        network,
+        load_board(board),
+        update,
+        Goals({"ram": 1e9}),
+        0.25,
+        types,
+        kept,
+        0,
+        1e-3,
+        training,
+        judged,
+        8,
     )
 
 
@@ -239,6 +251,17 @@ def test_generations_find_what_no_other_candidate_is_predicted_to_better(network
 
 
 # --- the search
+
+
+def test_limits_are_the_boards_or_less(network: FloatNetwork) -> None:
+    drops = dict.fromkeys(_given(network), Drop(10.0))
+    have = {"ram": allowed_ram(BOARD, None), "flash": BOARD.flash.bytes}
+    assert _goals(network, Options(BOARD, {}, drops)).limits == have
+    assert _goals(network, Options(BOARD, {"ram": "1024M"}, drops)).limits == have
+    assert _goals(network, Options(BOARD, {"flash": "1K"}, drops)).limits == {**have, "flash": 1024}
+    instructions = CostModel(network.task, BOARD, parse_update(None)).planned(network.graph).instructions
+    half = _goals(network, Options(BOARD, {"instructions": "50%"}, drops)).limits
+    assert half == {**have, "instructions": pytest.approx(instructions / 2)}
 
 
 def _search(network: FloatNetwork, out: Path, **changes: object) -> Result:
