@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from quantize.search_predictor import Growths, Sensitivities
 from quantize.search_space import Candidate, Space
 
 SENSITIVITIES = "sensitivities"
+PAUSE = 1.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,7 @@ class Store:
         """
         self._space = space
         self._genes = {key: CategoricalDistribution(choices) for key, choices in space.genes().items()}
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        try:
-            self._study = optuna.create_study(
-                storage=_opened(storage),
-                study_name=name,
-                directions=["minimize"] * (1 + len(METRICS)),
-                load_if_exists=True,
-            )
-        except Exception as error:  # those of data bases and their drivers have no common base
-            raise UserError(
-                f"--storage {_shown(storage)} cannot be used: {' '.join(str(error).split())}; give a file of "
-                "its own, or the URL of a data base"
-            ) from error
+        self._study = _opened(storage, name)
 
     def trials(self) -> list[Trial]:
         """Return all that were evaluated, in the order in which they came."""
@@ -152,7 +143,34 @@ def _listed(growths: Growths) -> list[float]:
     return [float(each) for each in growths]
 
 
-def _opened(storage: str) -> BaseStorage:
+def _opened(storage: str, name: str) -> optuna.Study:
+    """Open or begin a study.
+
+    Of machines that begin at one moment only one can make the tables; the others find them a second later.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with contextlib.suppress(Exception):  # those of data bases and their drivers have no common base
+        return _study(storage, name)
+    time.sleep(PAUSE)
+    try:
+        return _study(storage, name)
+    except Exception as error:
+        raise UserError(
+            f"--storage {_shown(storage)} cannot be used: {' '.join(str(error).split())}; give a file of its "
+            "own, or the URL of a data base"
+        ) from error
+
+
+def _study(storage: str, name: str) -> optuna.Study:
+    return optuna.create_study(
+        storage=_storage(storage),
+        study_name=name,
+        directions=["minimize"] * (1 + len(METRICS)),
+        load_if_exists=True,
+    )
+
+
+def _storage(storage: str) -> BaseStorage:
     if "://" in storage:
         return get_storage(storage)
     Path(storage).parent.mkdir(parents=True, exist_ok=True)
