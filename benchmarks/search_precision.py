@@ -34,7 +34,7 @@ KINDS = {
 
 
 def best(found: Mapping[str, Any], whole: Mapping[str, float], share: float) -> float:
-    """Return the least loss within a share of what the whole network takes in int8; infinite if none is."""
+    """Return the least loss within a share of what the whole network takes in int8; infinite if none does."""
     return min(
         (
             trial["worst"]
@@ -58,6 +58,8 @@ def table(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
+    if not np.isfinite(values).all():
+        return "-"
     if len(values) == 1:
         return f"{values[0]:.1%}"
     return f"{np.mean(values):.1%} ({min(values):.1%} – {max(values):.1%})"

@@ -35,7 +35,7 @@ from quantize.training_set import hold_out, labelled
 from zoo.frames import Frames
 
 BOARD = load_board("mps2_an386")
-FRAMES = tiny_frames(24)
+FRAMES = tiny_frames(16)
 
 
 def three_heads(path: Path) -> Path:
@@ -266,7 +266,7 @@ def test_limits_are_the_boards_or_less(network: FloatNetwork) -> None:
 
 def _search(network: FloatNetwork, out: Path, **changes: object) -> Result:
     drops = {spec.name: Drop(400.0) for spec in network.task.learned}
-    options = Options(BOARD, {}, drops, trials=8, first=3, samples=8, test=4, epochs=1)
+    options = Options(BOARD, {}, drops, trials=8, first=3, samples=4, test=4, epochs=1)
     return search_network(network, FRAMES, replace(options, **changes), out)  # type: ignore[arg-type]
 
 
