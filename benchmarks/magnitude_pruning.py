@@ -38,7 +38,7 @@ from zoo.frames import Frames
 from zoo.loaders.npz import write_npz
 from zoo.networks.folding import folded
 from zoo.networks.multitask import CHANNELS, INPUT_SHAPE
-from zoo.pretrain import balance, fresh, room_pool
+from zoo.pretrain import balance, fresh, room_pool, steering_views
 from zoo.scenes import sensor
 from zoo.task import Task
 from zoo.training.loop import Schedule, named, train
@@ -66,7 +66,8 @@ class Bench:
     def trained(self, network: nn.Module, task: Task, masks: Masks) -> None:
         """Train from where the network is."""
         schedule = Schedule(self.args.epochs, RATE, BATCH)
-        train(network, task, self.training, schedule, balance(task), self.args.seed, masks)
+        seed, views = self.args.seed, steering_views(task)
+        train(network, task, self.training, schedule, balance(task), seed, views, masks)
 
     def judged(self, name: str, network: nn.Module, task: Task, masks: Masks, flash: bool) -> Row:
         """Return what a network comes to, and what it takes."""
@@ -99,7 +100,7 @@ def losses(network: nn.Module, task: Task, test: Pool) -> dict[str, float]:
     """Return each task's mean loss over the test frames."""
     batch = test.batch(np.arange(len(test)))
     with torch.no_grad():
-        found = task_losses(task, named(task, network(batch.image)), batch.labels, batch.masks)
+        found = task_losses(task, named(task, network(*batch.inputs.values())), batch.labels, batch.masks)
     return {name: float(value) for name, value in found.items()}
 
 

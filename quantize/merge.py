@@ -23,6 +23,7 @@ from quantize.losses import task_loss
 from quantize.onnx_writer import float_model
 from quantize.task_scores import Judge, Score
 from quantize.torch_module import GraphModule
+from quantize.training_samples import LabelledSamples
 from quantize.training_set import Labelled, labelled
 from zoo.frames import Frames
 from zoo.task import Task
@@ -240,7 +241,8 @@ def _frames(
             )
         training += labelled(frames[:count], network)
         judged = labelled(frames[count:] if test else frames, network)
-        judges[name] = Judge(network.task, judged, f"{'test ' if test else ''}frames of {name}")
+        samples = LabelledSamples(judged, network.graph)
+        judges[name] = Judge(network.task, samples, f"{'test ' if test else ''}frames of {name}")
     return training, judges
 
 

@@ -10,6 +10,7 @@ from torch import nn  # noqa: E402
 from zoo.export import multitask_task  # noqa: E402
 from zoo.networks.multitask import CHANNELS, MultiTaskNet  # noqa: E402
 from zoo.scenes import render  # noqa: E402
+from zoo.training.augment import Views  # noqa: E402
 from zoo.training.balance import FixedWeights  # noqa: E402
 from zoo.training.loop import Schedule, train  # noqa: E402
 from zoo.training.magnitude import Masks  # noqa: E402
@@ -127,7 +128,7 @@ def test_the_zoos_training_keeps_what_is_pruned() -> None:
     dead = {name: value == 0 for name, value in _weights(network).items()}
     network.load_state_dict(whole)
     alike = FixedWeights(dict.fromkeys(heads, 1.0))
-    train(network, task, frames, Schedule(2, 1e-3, batch=2), alike, 0, masks)
+    train(network, task, frames, Schedule(2, 1e-3, batch=2), alike, 0, Views(task), masks)
     for name, value in _weights(network).items():
         assert not value[dead[name]].any(), name
         assert not network.get_parameter(name).grad[dead[name]].any(), name
