@@ -29,7 +29,7 @@ from firmware_gen.project import load_network, plan_network
 from firmware_gen.update import parse_update
 from ondevice.device import Device, Hyper
 from ondevice.evaluation import Judge
-from ondevice.training_data import inputs, sample
+from ondevice.training_data import LABEL_DTYPES, inputs, sample
 from ondevice.workbench import open_board
 from zoo.consensus import consensus, predictions
 from zoo.frames import Frame, Frames
@@ -97,7 +97,7 @@ class Bench:
             arrays = inputs(frame, self.task, self.graph)
             for spec, label, mask in names:
                 tensor = self.graph.tensors[label]
-                dtype = np.int32 if tensor.dtype == "i32" else np.float32
+                dtype = LABEL_DTYPES[tensor.dtype]
                 nothing = (np.zeros(tensor.shape), np.zeros(tensor.shape))
                 value, agreed = known.get(spec.name, nothing)
                 arrays |= {label: value.reshape(tensor.shape).astype(dtype)}

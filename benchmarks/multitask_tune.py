@@ -6,16 +6,16 @@ MODEL, float or int8, has a depth output, a segmentation, and whatever else its 
 rendered scene of a domain that it does not know: of the frames that it learns from only the sensor's zones
 are kept, the last frames are judged with all that is true of them. Three sessions from the same weights: the
 head learns alone; trunk and head learn; they learn, and other frames of the source domain are replayed with
-all their labels, in as many more steps. Prints the metrics of every output, before and after, on target and
-source, and whether its predictions have kept their bits. Weights of losses are those of MODEL's task, or of
-the task file beside it.
+all their labels, in as many more steps. Without replay the other outputs have no labels and no loss. Prints
+the metrics of every output, before and after, on target and source, and whether its predictions have kept
+their bits. Weights of losses are those of MODEL's task, or of the task file beside it.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,34 @@ from ondevice.session import Session
 from ondevice.tune import TuneOptions, tune
 from zoo.frames import Frames
 from zoo.scenes import DOMAINS, render, sensor
+from zoo.task import NO_LABELS
 
-SOURCE_SEEDS, SOURCE_FRAMES = range(60, 72), 10  # not those of the pre-training; frames of each scene
+REPLAYED, JUDGED = range(60, 80), range(80, 100)  # scenes of the source, not those of the pre-training
+SOURCE_FRAMES = 10  # of each scene
+TEST = len(JUDGED) * SOURCE_FRAMES  # frames that are judged, of target and source
 
 
-def target(domain: str, seed: int, learned: int, test: int) -> Frames:
-    """Return frames of one scene, of which all but the last `test` tell nothing but what the sensor saw."""
-    frames = list(render(domain, seed, learned + test))
-    seen = [dataclasses.replace(frame, depth=None, classes=None, target=None) for frame in frames[:learned]]
+def target(domain: str, seed: int, learned: int) -> Frames:
+    """Return frames of one scene, of which all but the last `TEST` tell nothing but what the sensor saw."""
+    frames = list(render(domain, seed, learned + TEST))
+    seen = [replace(frame, depth=None, classes=None, target=None) for frame in frames[:learned]]
     return Frames.of([*seen, *frames[learned:]], sensor.GEOMETRY)
 
 
 def source(domain: str) -> Frames:
-    """Return frames of several scenes in turn."""
-    scenes = [render(domain, seed, SOURCE_FRAMES) for seed in SOURCE_SEEDS]
-    return Frames.of([scene[k] for k in range(SOURCE_FRAMES) for scene in scenes], sensor.GEOMETRY)
+    """Return frames of several scenes in turn, and behind them those of others to judge by."""
+    frames = []
+    for seeds in (REPLAYED, JUDGED):
+        scenes = [render(domain, seed, SOURCE_FRAMES) for seed in seeds]
+        frames += [scene[k] for k in range(SOURCE_FRAMES) for scene in scenes]
+    return Frames.of(frames, sensor.GEOMETRY)
+
+
+def by_the_sensor(network: Network) -> Network:
+    """Return the network with labels for depth alone."""
+    task = network.needed_task()
+    outputs = (spec if spec.labels == "tof" else replace(spec, labels=NO_LABELS) for spec in task.outputs)
+    return replace(network, task=replace(task, outputs=tuple(outputs)))
 
 
 def tuned(
@@ -54,9 +67,10 @@ def tuned(
 ) -> Any:
     """Tune to the first of `data` in a new session; return its results."""
     steps = args.steps if replay is None else round(args.steps / (1 - replay.share))
+    network = network if replay is not None else by_the_sensor(network)
     learning = parse_update(update, weights="int8" if args.int8 else "f32")
     plan = plan_network(network, load_board(args.board), learning)
-    options = TuneOptions(steps, args.test, Hyper(args.lr), replay=replay)
+    options = TuneOptions(steps, TEST, Hyper(args.lr), replay=replay)
     with (
         tempfile.TemporaryDirectory() as folder,
         Session.create(Path(folder), options.config()) as session,
@@ -71,11 +85,15 @@ def report(title: str, results: Any) -> None:
     for where, judged in (("target", results["outputs"]), ("source", results["source"]["outputs"])):
         for name, found in judged.items():
             changes = (
-                f"{metric} {found['before'][metric]:.3f} -> {found['after'][metric]:.3f}"
-                for metric in found["before"]
+                _change(metric, value, found["after"][metric]) for metric, value in found["before"].items()
             )
-            same = "  (the same bits)" if found.get("unchanged") else ""
+            same = "  (the same bits)" if found["unchanged"] else ""
             print(f"  {where}  {name:<12}  {'   '.join(changes)}{same}")
+
+
+def _change(metric: str, before: float, after: float) -> str:
+    points = f" ({100 * (after - before):+.1f} points)" if metric in ("miou", "accuracy") else ""
+    return f"{metric} {before:.3f} -> {after:.3f}{points}"
 
 
 def main() -> None:
@@ -91,13 +109,12 @@ def main() -> None:
     parser.add_argument("--domain", choices=sorted(DOMAINS), default="loft", help="of the target")
     parser.add_argument("--known", choices=sorted(DOMAINS), default="room", help="domain of the source")
     parser.add_argument("--seed", type=int, default=0, help="of the target's scene and of replay")
-    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--lr", type=float, default=0.003)
     parser.add_argument("--steps", type=int, default=60, help="on frames of the target")
-    parser.add_argument("--test", type=int, default=40, help="frames that are judged, of both")
     parser.add_argument("--replay", default="1/2", help="share of the third session's steps")
     args = parser.parse_args()
     network = load_network(args.model)
-    data = target(args.domain, args.seed, args.steps, args.test), source(args.known)
+    data = target(args.domain, args.seed, args.steps), source(args.known)
     both = f"{args.trunk},{args.head}"
     for title, update, replay in (
         ("head alone", args.head, None),

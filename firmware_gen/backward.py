@@ -48,6 +48,7 @@ GRADIENT_HEADROOM, GRADIENT_RATE = 1.5, 0.1
 GRADIENT_TYPES: Mapping[Gradients, DType] = {"int8": "i8", "int16": "i16", "f32": "f32"}
 LARGEST = {"i8": 127, "i16": 32767}
 LABEL_OF_PIXEL = ("cross_entropy",)  # losses whose label is one class a pixel
+CLASSES_OF_A_BYTE = 256
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def training_graph(graph: Graph, losses: tuple[LossSpec, ...], plan: UpdatePlan)
     graph = prepare(graph, lambda op: named_parameters(op, plan))
     shares = trained_constants(graph, plan)
     trained = tuple(shares)
-    graph = moving_ranges(split_channels(graph, shares), trained)
+    graph = moving_ranges(split_channels(graph, shares), trained, {loss.output for loss in losses})
     return check(_Tape(with_stored_weights(graph, trained, plan), plan).run(losses))
 
 
@@ -153,7 +154,8 @@ class _Tape:
         per_pixel = loss.kind in LABEL_OF_PIXEL
         shape: Shape = (height, width, 1 if per_pixel else channels)
         label, mask = f"{loss.output}.label", f"{loss.output}.mask"
-        self._tensors[label] = Tensor(label, shape, "i32" if per_pixel else "f32")
+        classes: DType = "u8" if channels <= CLASSES_OF_A_BYTE else "i32"
+        self._tensors[label] = Tensor(label, shape, classes if per_pixel else "f32")
         self._tensors[mask] = Tensor(mask, shape, "u8")
         op = Op("loss", loss.output, (prediction, label, mask), (), LossAttrs(loss.kind, index, loss.weight))
         op = dataclasses.replace(op, phase="loss")

@@ -151,32 +151,49 @@ def _tensors(plan: Plan, task: Task | None) -> Iterator[str]:
     graph, names = plan.graph, Names()
     roles = {"input": graph.inputs, "label": graph.labels, "mask": graph.masks, "output": graph.outputs}
     listed = [(role, name) for role, tensors in roles.items() for name in tensors]
+    grids = len(listed) + len(graph.latents)
     for index, (role, name) in enumerate(listed):
         tensor = graph.tensors[name]
         meaning = _meaning(role, tensor, task)
         identifier, c_type = names(f"{role} {name.removesuffix(f'.{role}')}"), C_TYPES[tensor.dtype]
         yield f"/* {meaning} Rows, columns, channels. */\n"
         yield f"#define FT_{identifier.upper()}_COUNT ({' * '.join(map(str, tensor.shape))})\n"
+        yield from _grid(identifier.upper(), tensor, (grids, grids + 1))
+        grids += 2 * (name in graph.scaled_by_reader)
         yield f"static inline {c_type} *ft_{identifier}(void) {{\n"
         yield f"    return ({c_type} *)(void *)ft_model.tensors[{index}].data;\n}}\n\n"
 
 
-def _meaning(role: str, tensor: Tensor, task: Task | None) -> str:
+def _grid(name: str, tensor: Tensor, entries: tuple[int, int]) -> Iterator[str]:
+    """Yield what makes real values of integers; `entries`: where a grid that moves is in the table."""
     known = tensor.quantization
-    grid = "" if known is None else f" real value = {known.scale:.9g} * (q - ({known.zero_point}));"
+    if known is None or tensor.dtype == "f32":
+        return
+    scale, zero_point = c_float(known.scale), f"({known.zero_point})"
+    if tensor.range:
+        scale, zero_point = (
+            f"(*(const {c_type} *)(const void *)ft_model.tensors[{index}].data)"
+            for c_type, index in zip(("float", "int32_t"), entries, strict=True)
+        )
+    yield f"#define FT_{name}_SCALE {scale}\n#define FT_{name}_ZERO_POINT {zero_point}\n"
+
+
+def _meaning(role: str, tensor: Tensor, task: Task | None) -> str:
+    integers = tensor.quantization is not None and tensor.dtype != "f32"
     if role == "label":
-        classes = tensor.dtype == "i32"
+        classes = tensor.dtype != "f32"
         return "The class's index." if classes else "What the output should be, in the output's unit."
     if role == "mask":
         return "1 where the label counts, else 0."
     if role == "input":
         spec = next((spec for spec in task.inputs if spec.name == tensor.name), None) if task else None
         if spec is None:
-            return f"Input;{grid}".removesuffix(";") + "."
+            return "Input: real value = scale * (q - zero point)." if integers else "Input."
         return f"Pixels, 0 to 255: the network sees pixel * {spec.scale:.9g} + {spec.bias:.9g}."
     output = next((spec for spec in task.outputs if spec.name == tensor.name), None) if task else None
-    unit = grid if output is None else f" {_unit(output)};"
-    return f"Output:{unit} valid after ft_infer until the next call."
+    unit = "" if output is None else f" {_unit(output)};"
+    grid = " real value = scale * (q - zero point);" if integers else ""
+    return f"Output:{unit}{grid} valid after ft_infer until the next call."
 
 
 def _unit(spec: OutputSpec) -> str:

@@ -13,6 +13,7 @@ from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Prefer
 from firmware_gen.schedule import Step, layers
 
+GRID_BYTES = 8
 TABLE_ROW_BYTES = {"ft_resize_t": 8, "ft_resize_i8_t": 8, "uint16_t": 2}
 # Start-up code, port and link, then each step's kernel at its constant shapes: between the sizes that GCC 12
 # gives for Cortex-M (a third smaller) and RV32.
@@ -21,12 +22,13 @@ STEP_CODE_BYTES = 1024
 
 
 def constant_bytes(graph: Graph, steps: Sequence[Step], isa: Isa, prefer: Prefer) -> int:
-    """Return the bytes of weights, initial values of learning weights, and tables, as in the generated C."""
+    """Return the bytes of weights, initial values, tables and the outputs' grids, as in the generated C."""
     collector = _Constants(graph, isa, prefer)
     for step in layers(steps):
         OPERATORS[step.op.kind].emit(step, collector)
     initial = sum(graph.learned(name).bytes for name in graph.trained)
-    return initial + sum(collector.sizes.values())
+    grids = GRID_BYTES * sum(not graph.tensors[name].range for name in graph.scaled_by_reader)
+    return initial + grids + sum(collector.sizes.values())
 
 
 def code_estimate(steps: Sequence[Step]) -> int:

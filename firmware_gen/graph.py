@@ -164,6 +164,7 @@ class Graph:
     state: Mapping[str, Tensor] = field(default_factory=dict)  # what gradients and optimizer keep over a step
     ranges: Mapping[str, Range] = field(default_factory=dict)
     latents: tuple[str, ...] = ()  # tensors that a training step can start from instead of `inputs`
+    scaled_by_reader: tuple[str, ...] = ()  # outputs in int8 that the model has in floats
 
     @property
     def latent_ops(self) -> int:
@@ -188,6 +189,19 @@ class Graph:
             tensors={name: tensor for name, tensor in graph.tensors.items() if name in named},
             constants={name: constant for name, constant in graph.constants.items() if name in used},
         )
+
+    def renamed(self, old: str, new: str) -> Graph:
+        """Return a copy with another name for a tensor wherever an operator reads or writes it.
+
+        Lists keep their names, and `new` takes the description of `old`.
+        """
+
+        def swap(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(new if name == old else name for name in names)
+
+        ops = [dataclasses.replace(op, inputs=swap(op.inputs), outputs=swap(op.outputs)) for op in self.ops]
+        described = dataclasses.replace(self.tensors[old], name=new)
+        return self.with_ops(ops, tensors={**self.tensors, new: described})
 
     def producer(self, tensor: str) -> Op | None:
         """Return the operator that writes `tensor`, None for an input."""

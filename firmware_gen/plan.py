@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from boards import Board, Store
@@ -25,7 +26,7 @@ from firmware_gen.passes.scratch import with_scratch
 from firmware_gen.protocol import LEAST_PAYLOAD, MAX_LOSSES, MAX_PAYLOAD
 from firmware_gen.protocol_header import link_ram_bytes
 from firmware_gen.recompute import bridges, rebuild, recomputed
-from firmware_gen.schedule import Step, layers, whole_layers
+from firmware_gen.schedule import Step, inference_only, layers, whole_layers
 from firmware_gen.stages import in_stages
 from firmware_gen.step_time import seconds, step_instructions
 from firmware_gen.storage import Roll, Storage, View, choose_storage
@@ -75,6 +76,11 @@ class Plan:
         left_out = {op.outputs[0] for op in self.graph.ops[: self.graph.latent_ops]}
         return sum(not left_out.isdisjoint(step.op.outputs) for step in self.steps)
 
+    @cached_property
+    def left_out(self) -> frozenset[int]:
+        """Indices of the steps that only an inference runs."""
+        return inference_only(self.steps) if self.graph.trained else frozenset()
+
     def macs(self, *phases: str) -> int:
         """Return the multiply-accumulates of one step in these phases."""
         return _macs(step for step in self.steps if step.op.phase in phases)
@@ -82,7 +88,7 @@ class Plan:
     @property
     def instructions(self) -> float:
         """Roughly what an inference takes, or a training step if something learns; 0 on a computer."""
-        return step_instructions(self.steps, self.board)
+        return self._instructions(0)
 
     @property
     def seconds(self) -> float | None:
@@ -146,8 +152,13 @@ class Plan:
             "frame_bytes": sum(graph.tensors[name].bytes for name in graph.inputs),
             "first_part": begin,
             "macs": _macs(self.steps[begin:]),
-            "instructions_estimate": round(step_instructions(self.steps[begin:], self.board)),
+            "instructions_estimate": round(self._instructions(begin)),
         }
+
+    def _instructions(self, begin: int) -> float:
+        """Return roughly what it takes from the step `begin` on."""
+        run = [step for k, step in enumerate(self.steps) if k >= begin and k not in self.left_out]
+        return step_instructions(run, self.board)
 
     def _weight(self, name: str) -> dict[str, Any]:
         constant = self.graph.constants[name]

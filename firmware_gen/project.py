@@ -25,6 +25,7 @@ from firmware_gen.operators.base import Prefer
 from firmware_gen.passes import lighten, simplify
 from firmware_gen.passes.attach_task import attach_task
 from firmware_gen.passes.integer_layers import integer_layers
+from firmware_gen.passes.integer_outputs import integer_outputs
 from firmware_gen.passes.latents import with_latents
 from firmware_gen.plan import Plan, largest_payload, loss_slots, make_plan
 from firmware_gen.protocol_header import protocol_header
@@ -113,10 +114,11 @@ def plan_network(
         _check_mlperf(graph, mlperf, bool(update.patterns))
     if update.patterns:
         graph = lighten(training_graph(graph, _losses(network), update))
-        if latents is not None:
-            graph = with_latents(graph, latents)
     elif latents is not None:
         raise UserError("--latents is for training, and nothing would learn; name layers with --update")
+    graph = integer_outputs(graph)
+    if latents is not None:
+        graph = with_latents(graph, latents)
     field = (
         None if buffer is None else Field.of(network.needed_task(), graph, buffer.samples, buffer.geometry)
     )

@@ -29,7 +29,18 @@ ALL_STEPS: Final = 0xFFFFFFFF
 """`end` of an INFER or STEP that runs to the end."""
 
 Role = Literal[
-    "input", "label", "mask", "output", "weight", "state", "gradient", "arena", "range", "latent", "field"
+    "input",
+    "label",
+    "mask",
+    "output",
+    "weight",
+    "state",
+    "gradient",
+    "arena",
+    "range",
+    "latent",
+    "field",
+    "grid",
 ]
 ROLES: Final[tuple[Role, ...]] = (
     "input",
@@ -43,6 +54,7 @@ ROLES: Final[tuple[Role, ...]] = (
     "range",
     "latent",
     "field",
+    "grid",
 )
 DTYPES: Final = ("f32", "u8", "i8", "i32", "bits", "bf16", "i16")
 """Names of ft_role_t and ft_dtype_t in ``runtime/model_api.h``, in their order."""

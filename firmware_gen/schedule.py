@@ -7,7 +7,7 @@ layer is made whole, by one step, or with its neighbours in a chain, band of row
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -94,6 +94,30 @@ def whole_layers(graph: Graph) -> tuple[Step, ...]:
 def layers(steps: Iterable[Step]) -> tuple[Step, ...]:
     """Return the first step of each operator."""
     return tuple(step for step in steps if step.band == 0)
+
+
+def inference_only(steps: Sequence[Step]) -> frozenset[int]:
+    """Return the indices of the steps that a training step leaves out: nothing in it reads what they make.
+
+    What moves a range is never left out: the range has to follow what learns below. Nor is a chain of which
+    anything is needed.
+    """
+    if not steps:
+        return frozenset()
+    graph, needed = steps[0].graph, set[str]()
+    for op in reversed(graph.ops):
+        moves = any(graph.tensors[name].range for name in op.outputs)
+        if op.phase != "forward" or moves or not needed.isdisjoint(op.outputs):
+            needed.update((*op.inputs, *op.outputs))
+
+    def left_out(op: Op) -> bool:
+        return op.phase == "forward" and needed.isdisjoint(op.outputs)
+
+    return frozenset(
+        index
+        for index, step in enumerate(steps)
+        if all(map(left_out, (step.op,) if step.chain is None else step.chain.ops))
+    )
 
 
 def whole_region(graph: Graph, name: str) -> Region:

@@ -286,12 +286,21 @@ class Device:
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs for these inputs, by name.
 
+        Those that the model has in floats and the board in integers are made floats here; `read_tensor`
+        tells what the board has.
+
         Raises:
             UserError: an array does not fit.
         """
         self.put_sample(inputs)
         self.run_inference()
-        return self.read_role("output")
+        found = self.read_role("output", "grid")
+        outputs = {name: found[name] for name in self.names("output")}
+        for name in outputs:
+            scale, zero_point = (found.get(f"grid.{name}.{part}") for part in ("scale", "zero_point"))
+            if scale is not None and zero_point is not None:
+                outputs[name] = (outputs[name].astype(np.int32) - zero_point).astype(np.float32) * scale
+        return outputs
 
     def run_inference(self, first: int = 0, end: int = protocol.ALL_STEPS) -> int:
         """Compute the outputs from the inputs as they are; return the ticks that it took.

@@ -23,6 +23,7 @@ from firmware_gen.project import write_project
 from firmware_gen.step_parts import Part, PartPhase, part_phase, step_parts
 from ondevice.device import Device, Hyper
 from ondevice.timing import Timing
+from ondevice.training_data import LABEL_DTYPES
 from ondevice.verify_inputs import random_samples
 from ondevice.workbench import connect
 
@@ -312,6 +313,8 @@ def _layers(plan: Plan, call: int, ticks: Sequence[int]) -> list[tuple[Layer, in
     """Return the ticks of each layer, which has one part or several bands; `call` is in each part's ticks."""
     summed: dict[int | str, tuple[Layer, int]] = {}
     for part, taken in zip(parts_of(plan), ticks, strict=True):
+        if part.step in plan.left_out:
+            continue
         key = part.name if part.step is None else id(plan.steps[part.step].op)
         layer, before = summed.get(key, (_layer(plan, part), call))
         summed[key] = layer, before + taken - call
@@ -333,8 +336,8 @@ def _random_sample(plan: Plan, seed: int) -> Sample:
     sample = dict(random_samples(graph, 1, seed)[0])
     for name in graph.labels:
         shape = graph.shape(name)
-        values = (1 - random.random(shape, np.float32)).astype(np.float32)
-        sample[name] = values if graph.tensors[name].dtype == "f32" else np.zeros(shape, np.int32)
+        dtype = LABEL_DTYPES[graph.tensors[name].dtype]
+        sample[name] = (1 - random.random(shape, np.float32)).astype(dtype)  # as an integer 0
     return sample | {name: np.ones(graph.shape(name), np.uint8) for name in graph.masks}
 
 

@@ -93,7 +93,7 @@ def _pareto(described: Mapping[str, Any], metric: str) -> str:
         (_share(each["costs"], described, metric), _worst(each["scores"], rounds[0]["scores"]))
         for each in rounds
     ]
-    kept = [each["accepted"] for each in rounds]
+    kept, steps = [each["accepted"] for each in rounds], [each["step"] for each in rounds]
     x = linear_axis(
         f"{_name(metric)}, share of what the network as given takes", 0.0, max(p[0] for p in points)
     )
@@ -104,12 +104,12 @@ def _pareto(described: Mapping[str, Any], metric: str) -> str:
     front = f'<polyline class="median" vector-effect="non-scaling-stroke" points="{line}"/>'
     over = "".join(
         f'<span class="dot{"" if accepted else " undone"}" style="left:{100 * x.share(cost):.1f}%;'
-        f'bottom:{100 * y.share(min(loss, y.high)):.1f}%" title="round {k}"></span>'
-        for k, ((cost, loss), accepted) in enumerate(zip(points, kept, strict=True))
+        f'bottom:{100 * y.share(min(loss, y.high)):.1f}%" title="{step}"></span>'
+        for step, (cost, loss), accepted in zip(steps, points, kept, strict=True)
     )
     alt = "; ".join(
-        f"round {k}: {cost:.2f} of the cost, {loss:.2f} times the loss"
-        for k, (cost, loss) in enumerate(points)
+        f"{step}: {cost:.2f} of the cost, {loss:.2f} times the loss"
+        for step, (cost, loss) in zip(steps, points, strict=True)
     )
     signs = key(("line median", "accepted rounds, on the held-out frames"))
     caption = (

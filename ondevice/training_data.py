@@ -19,6 +19,9 @@ from zoo.tof import TofGeometry
 
 Sample = Mapping[str, NDArray[Any]]
 
+LABEL_DTYPES = {"f32": np.float32, "u8": np.uint8, "i32": np.int32}
+"""Of the array that a label tensor takes, by the tensor's dtype."""
+
 
 def inputs(frame: Frame, task: Task, graph: Graph) -> dict[str, NDArray[Any]]:
     """Return the frame as each image input of the network, uint8 (height, width, 3).
@@ -55,7 +58,7 @@ def sample(frame: Frame, task: Task, graph: Graph, geometry: TofGeometry) -> Sam
     arrays: dict[str, NDArray[Any]] = {}
     for known, name, mask_name in zip(found.values(), graph.labels, graph.masks, strict=True):
         described = graph.tensors[name]
-        dtype = np.int32 if described.dtype == "i32" else np.float32
+        dtype = LABEL_DTYPES[described.dtype]
         if known is None:
             arrays[name] = np.zeros(described.shape, dtype)
             arrays[mask_name] = np.zeros(described.shape, np.uint8)

@@ -2,58 +2,84 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from fieldtune.errors import UserError
 from firmware_gen.graph import Graph
-from quantize.losses import task_loss
-from quantize.torch_module import GraphModule
-from quantize.training_set import Labelled
+from quantize.torch_module import Conv, GraphModule
 from zoo.task import Task
+from zoo.training.augment import Augment
+from zoo.training.balance import FixedWeights
+from zoo.training.loop import Schedule, train
+from zoo.training.pool import Samples
 
-BATCH = 16
+BATCH = 32
+_STATISTICS = 256  # frames that tell what layers compute before training
 
 
-def fine_tune(
-    graph: Graph, task: Task, samples: Sequence[Labelled], epochs: int, rate: float, seed: int
-) -> Graph:
-    """Return `graph` with weights that were trained by Adam, in batches of `BATCH` in random order.
+@dataclass(frozen=True)
+class Recipe:
+    """How networks are fine-tuned.
+
+    Args:
+        weights: by output, what its loss is multiplied by.
+        augment: how frames are shown.
+        rate: Adam's learning rate at the beginning; it falls to 0 along a half cosine.
+    """
+
+    weights: Mapping[str, float]
+    augment: Augment
+    rate: float
+
+
+def fine_tune(graph: Graph, task: Task, samples: Samples, recipe: Recipe, epochs: int, seed: int) -> Graph:
+    """Return `graph` with weights that were trained, in batches of `BATCH` at most.
+
+    While it trains, batches are normalized behind every layer that an activation follows, as in networks
+    that are made with batch normalization; what does that is folded into the weights again.
 
     Args:
         graph: simplified, in float.
         task: its losses.
         samples: frames to train on.
+        recipe: how.
         epochs: how often each is seen.
-        rate: learning rate at the beginning; it falls to 0 along a half cosine.
-        seed: of the order.
+        seed: of the order, and of what is done to the frames.
 
     Raises:
         UserError: the loss is no finite number any more.
     """
+    if not epochs:
+        return graph
+    outputs = {spec.name: spec for spec in task.outputs}
+    task = replace(task, outputs=tuple(outputs[name] for name in graph.outputs))
     module = GraphModule(graph, {})
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(module.parameters(), rate)
-    steps = epochs * -(-len(samples) // BATCH)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: 0.5 + 0.5 * math.cos(math.pi * step / max(steps, 1))
-    )
-    for _ in range(epochs):
-        order = torch.randperm(len(samples), generator=generator).tolist()
-        for first in range(0, len(order), BATCH):
-            batch = [samples[k] for k in order[first : first + BATCH]]
-            inputs = [
-                torch.from_numpy(np.concatenate([sample.inputs[name] for sample in batch]))
-                for name in graph.inputs
-            ]
-            value = task_loss(task, dict(zip(graph.outputs, module(*inputs), strict=True)), batch)
-            if not math.isfinite(value.item()):
-                raise UserError(f"training diverges with --lr {rate:g}; give a smaller one")
-            optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
-            schedule.step()
+    few = np.linspace(0, len(samples) - 1, min(_STATISTICS, len(samples))).astype(np.intp)
+    _normalize(module, tuple(samples.batch(few).inputs.values()))
+    schedule = Schedule(epochs, recipe.rate, min(BATCH, len(samples)))
+    train(module, task, samples, schedule, FixedWeights(recipe.weights), seed, recipe.augment)
     return module.graph()
+
+
+def _normalize(module: GraphModule, inputs: tuple[Tensor, ...]) -> None:
+    found: dict[Conv, tuple[Tensor, Tensor]] = {}
+    layers = [layer for layer in module.modules() if isinstance(layer, Conv) and layer.normalizable]
+    hooks = [layer.register_forward_hook(_statistics(found)) for layer in layers]
+    with torch.no_grad():
+        module(*inputs)
+        for layer, hook in zip(layers, hooks, strict=True):
+            hook.remove()
+            layer.normalize(*found[layer])
+
+
+def _statistics(found: dict[Conv, tuple[Tensor, Tensor]]) -> Callable[..., Any]:
+    def look(layer: Conv, taken: tuple[Tensor, ...], _given: Tensor) -> None:
+        variance, mean = torch.var_mean(layer.sums(*taken), (0, 2, 3), correction=0)
+        found[layer] = mean, variance
+
+    return look

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,20 +11,28 @@ import numpy as np
 
 from boards import Board
 from fieldtune.console import say
+from fieldtune.errors import UserError
 from firmware_gen.graph import Graph
 from firmware_gen.update import UpdatePlan
-from quantize.fine_tune import fine_tune
+from quantize.fine_tune import Recipe, fine_tune
 from quantize.float_network import FloatNetwork
 from quantize.onnx_writer import float_model
 from quantize.prune_costs import CostModel, Costs
 from quantize.prune_goals import Drop, Goals, parse_goals
 from quantize.prune_methods import Losses, Method, Round, choose
+from quantize.reconstruct import Moments, second_moments
 from quantize.task_scores import Judge, Score
+from quantize.training_samples import LabelledSamples
 from quantize.training_set import Labelled, hold_out, labelled
 from zoo.frames import Frames
+from zoo.training.augment import Views
 
 SWEEP = 96
 """Frames that the choice of channels looks at, at most: it evaluates the network hundreds of times."""
+LOOKED_AT = 128
+"""Frames that tell what layers read, at most."""
+LEAST_PATIENCE = 0.1
+"""Of the output that may lose most: one that may lose nothing must not be all that counts in training."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,10 @@ class Options:
         method: which channels go.
         rounds: in how many steps, at most.
         epochs: of fine-tuning after each round.
+        final_epochs: of fine-tuning at the end.
         rate: its learning rate.
+        mirror: show frames mirrored, too.
+        colour: show them in other colours, too.
         test: the last frames, which are set apart.
         seed: of the order of frames in fine-tuning.
     """
@@ -50,15 +62,21 @@ class Options:
     method: Method = "pagcp"
     rounds: int = 4
     epochs: int = 5
+    final_epochs: int = 0
     rate: float = 1e-3
+    mirror: bool = False
+    colour: bool = False
     test: int = 0
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network on the way: scores on the held-out frames, and whether no output is worse than it may be."""
+    """A network on the way: after which step, scores on the held-out frames, and whether no output is worse
+    than it may be.
+    """
 
+    step: str
     costs: Costs
     scores: Mapping[str, Score]
     accepted: bool
@@ -73,7 +91,8 @@ class Result:
         model: its ONNX file.
         goals: the limits that were asked for.
         drops: how much worse each output may get.
-        candidates: the network as it was given, and after each round, as planned within the limits.
+        candidates: the network as it was given, after each round, and after the training at the end, as
+            planned within the limits.
         costs: before, and after as planned within the limits.
         scores: before and after, on the test frames, else on the held-out ones.
         layers: output channels before and after, of layers with weights.
@@ -133,7 +152,7 @@ def prune_network(network: FloatNetwork, frames: Frames, options: Options) -> Re
     search = _Search(network, options, goals, model, _parts(network, frames, options.test))
     candidates: list[Candidate] = []
     for candidate in search.run():
-        _tell(candidate, len(candidates), goals, before)
+        _tell(candidate, goals, before)
         candidates.append(candidate)
     graph = search.graph
     layers = {
@@ -167,7 +186,7 @@ def _priced(network: FloatNetwork, options: Options) -> tuple[Costs, CostModel, 
 class _Parts:
     """Frames to train on, to choose channels by, to judge rounds by, and to judge the result by."""
 
-    training: Sequence[Labelled]
+    training: LabelledSamples
     sweep: Judge
     held_out: Judge
     test: Judge
@@ -175,13 +194,17 @@ class _Parts:
 
 def _parts(network: FloatNetwork, frames: Frames, test: int) -> _Parts:
     training, judged = hold_out(frames, test, network, "pruning")
-    judge = Judge(network.task, judged, "held-out frames")
+
+    def judge(of: Sequence[Labelled], what: str) -> Judge:
+        return Judge(network.task, LabelledSamples(of, network.graph), what)
+
+    held = judge(judged, "held-out frames")
     last = frames[len(frames) - test :]
     return _Parts(
-        training,
-        Judge(network.task, judged[:: -(-len(judged) // SWEEP)], "held-out frames"),
-        judge,
-        Judge(network.task, labelled(last, network), "test frames") if test else judge,
+        LabelledSamples(training, network.graph),
+        judge(judged[:: -(-len(judged) // SWEEP)], "held-out frames"),
+        held,
+        judge(labelled(last, network), "test frames") if test else held,
     )
 
 
@@ -195,27 +218,22 @@ class _Search:
         self._first = parts.held_out.scores(network.graph)
         shares = np.array([options.drops[name].share(score) for name, score in self._first.items()])
         self._losses = Losses(parts.sweep.losses, shares / max(shares.max(), 1e-9))
+        self._recipe = self._balanced()
 
     def run(self) -> Iterator[Candidate]:
         """Yield the network as it is given and after each round; `graph` is the last that was accepted."""
-        yield Candidate(self._model.planned(self.graph), self._first, True)
+        yield Candidate("as given", self._model.planned(self.graph), self._first, True)
         pace, rounds = 1.0, self._options.rounds
         for number in range(rounds):
-            planned = self._model.planned(self.graph)
-            if self._goals.hold(planned):
-                return
+            if self._goals.hold(self._model.planned(self.graph)):
+                break
             share = pace / (rounds - number)
-            tuned = self._tuned(self._chosen(share), number)
-            scores = self._parts.held_out.scores(tuned)
-            accepted = all(
-                drop.of(self._first[name], scores[name]) <= drop.value
-                for name, drop in self._options.drops.items()
-            )
-            if accepted:
-                self.graph = tuned
-            else:
+            candidate = self._tried(f"round {number + 1}", self._chosen(share), self._options.epochs, number)
+            if not candidate.accepted:
                 pace /= 2
-            yield Candidate(self._model.planned(tuned), scores, accepted)
+            yield candidate
+        if self._options.final_epochs and self.graph is not self._network.graph:
+            yield self._tried("at the end", self.graph, self._options.final_epochs, rounds)
 
     def scores(self) -> dict[str, tuple[Score, Score]]:
         """Return the scores that count, before and after."""
@@ -223,24 +241,47 @@ class _Search:
         return {name: (before[name], after[name]) for name in before}
 
     def _chosen(self, share: float) -> Graph:
-        costs = self._model
+        options, costs = self._options, self._model
         goals = self._goals.on_the_way(costs.planned(self.graph), costs.whole(self.graph), share)
-        given = Round(self.graph, self._options.board.isa, goals, costs.whole, self._losses)
-        return choose(self._options.method, given)
+        moments: Moments = {}
+        if options.method == "pagcp":
+            samples = self._parts.training
+            few = np.linspace(0, len(samples) - 1, min(LOOKED_AT, len(samples))).astype(np.intp)
+            moments = second_moments(self.graph, samples.batch(few).inputs)
+        given = Round(self.graph, options.board.isa, goals, costs.whole, self._losses, moments)
+        return choose(options.method, given)
 
-    def _tuned(self, graph: Graph, number: int) -> Graph:
-        options = self._options
-        seed = options.seed * options.rounds + number
-        samples = self._parts.training
-        return fine_tune(graph, self._network.task, samples, options.epochs, options.rate, seed)
+    def _tried(self, step: str, graph: Graph, epochs: int, number: int) -> Candidate:
+        """Fine-tune and judge a graph, which becomes the graph if no output is worse than it may be."""
+        options, task = self._options, self._network.task
+        seed = options.seed * (options.rounds + 1) + number
+        tuned = fine_tune(graph, task, self._parts.training, self._recipe, epochs, seed)
+        scores = self._parts.held_out.scores(tuned)
+        if not all(math.isfinite(score.loss) for score in scores.values()):
+            raise UserError(f"training diverges with --lr {options.rate:g}; give a smaller one")
+        accepted = all(
+            drop.of(self._first[name], scores[name]) <= drop.value for name, drop in options.drops.items()
+        )
+        if accepted:
+            self.graph = tuned
+        return Candidate(step, self._model.planned(tuned), scores, accepted)
+
+    def _balanced(self) -> Recipe:
+        """Weigh losses as shares of what they were, so that none rules; what may lose less weighs more."""
+        patience = np.maximum(self._losses.patience, LEAST_PATIENCE)
+        weights = {
+            spec.name: spec.weight / max(self._first[spec.name].loss * float(share), 1e-9)
+            for spec, share in zip(self._network.task.learned, patience, strict=True)
+        }
+        views = Views(self._network.task, self._options.mirror, self._options.colour)
+        return Recipe(weights, views, self._options.rate)
 
 
-def _tell(candidate: Candidate, number: int, goals: Goals, first: Costs) -> None:
+def _tell(candidate: Candidate, goals: Goals, first: Costs) -> None:
     costs = ", ".join(
         f"{candidate.costs.of(name) / first.of(name):.1%} of the {name.upper() if name == 'ram' else name}"
         for name in goals.limits
     )
     losses = ", ".join(f"{name} {score.loss:.4g}" for name, score in candidate.scores.items())
-    what = f"round {number}" if number else "as given"
     undone = "" if candidate.accepted else "; undone, an output is worse than it may be"
-    say(f"{what}: {costs}; losses {losses}{undone}")
+    say(f"{candidate.step}: {costs}; losses {losses}{undone}")

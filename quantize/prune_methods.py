@@ -20,6 +20,7 @@ from firmware_gen.operators.depthwise_i8_mve import CHANNELS
 from quantize.channel_groups import ChannelGroup, channel_groups, filter_sizes, removed_channels, without
 from quantize.prune_costs import Costs
 from quantize.prune_goals import Goals
+from quantize.reconstruct import Moments, importance_order, reconstructed
 from quantize.torch_module import is_depthwise
 
 Method = Literal["pagcp", "l1", "uniform"]
@@ -52,20 +53,35 @@ class Losses:
 
 
 class Widths:
-    """The groups of a graph, and how many channels of each may stay."""
+    """The groups of a graph, and how many channels of each may stay.
 
-    def __init__(self, graph: Graph, isa: Isa) -> None:
+    `moments` are of what layers read: with them layers make up for channels that go, and channels go that
+    others make up for best. Without them layers just lose weights, and the channels of small filters go.
+    """
+
+    def __init__(self, graph: Graph, isa: Isa, moments: Moments) -> None:
         self.graph = graph
+        self._moments = moments
         self.groups = channel_groups(graph)
         self._multiples = {group: _multiple(group, graph, isa) for group in self.groups}
 
     def pruned(self, kept: Kept) -> Graph:
         """Return the graph with only the channels that are kept; groups that are not named stay whole."""
+        return reconstructed(self.graph, self._dropped(kept), self._moments)
+
+    def cut(self, kept: Kept) -> Graph:
+        """Return a graph of the same shapes, which takes the same on a board; nothing is made up for."""
         return without(self.graph, self._dropped(kept))
 
     def ranking(self, group: ChannelGroup, kept: Kept) -> list[int]:
-        """Return the channels of a group from the largest filter to the smallest, in the pruned graph."""
-        sizes = filter_sizes(self.graph, group, removed_channels(self._dropped(kept)))
+        """Return the channels of a group from the first that should stay to the first that may go.
+
+        Of the pruned graph: other groups have only the channels that are kept.
+        """
+        removed = removed_channels(self._dropped(kept))
+        if self._moments:
+            return importance_order(self.graph, group, removed, self._moments)
+        sizes = filter_sizes(self.graph, group, removed)
         return [int(k) for k in np.argsort(-sizes, kind="stable")]
 
     def rounded(self, group: ChannelGroup, count: float, dither: float = 0.0) -> int:
@@ -90,15 +106,21 @@ class Round(Widths):
     """What a method knows: a graph, its groups, and where it is to get."""
 
     def __init__(
-        self, graph: Graph, isa: Isa, goals: Goals, costs: Callable[[Graph], Costs], losses: Losses
+        self,
+        graph: Graph,
+        isa: Isa,
+        goals: Goals,
+        costs: Callable[[Graph], Costs],
+        losses: Losses,
+        moments: Moments,
     ) -> None:
-        super().__init__(graph, isa)
+        super().__init__(graph, isa, moments)
         self.goals, self.losses = goals, losses
         self._costs = costs
 
     def costs(self, kept: Kept) -> Costs:
         """Return what that takes."""
-        return self._costs(self.pruned(kept))
+        return self._costs(self.cut(kept))
 
 
 def choose(method: Method, given: Round) -> Graph:

@@ -33,6 +33,7 @@ from quantize.search_result import Point, Result
 from quantize.search_space import TYPES, Candidate, Space, Type
 from quantize.search_store import Store, Trial, not_dominated
 from quantize.task_scores import Judge, Score
+from quantize.training_samples import LabelledSamples
 from quantize.training_set import hold_out, labelled
 from zoo.frames import Frames
 from zoo.task import format_task
@@ -138,8 +139,11 @@ def search_network(network: FloatNetwork, frames: Frames, options: Options, out:
         if seen:
             say(f"going on from {seen} candidates")
         search.run()
-        test = labelled(frames[len(frames) - options.test :], network) if options.test else []
-        return search.result(seen, Judge(network.task, test, "test frames") if test else None)
+        judge = None
+        if options.test:
+            test = labelled(frames[len(frames) - options.test :], network)
+            judge = Judge(network.task, LabelledSamples(test, network.graph), "test frames")
+        return search.result(seen, judge)
 
 
 def _goals(network: FloatNetwork, options: Options) -> Goals:

@@ -11,15 +11,17 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 
 from boards import Board
+from fieldtune.errors import UserError
 from firmware_gen.graph import Array, Graph
 from firmware_gen.update import UpdatePlan, trained_constants
-from quantize.fine_tune import fine_tune
+from quantize.fine_tune import Recipe, fine_tune
 from quantize.float_network import FloatNetwork, Values
 from quantize.onnx_writer import float_model, quantized_model
 from quantize.onnxruntime_backend import calibrate
@@ -27,14 +29,19 @@ from quantize.parameters import QuantizedGraph, input_types
 from quantize.pipeline import ROUNDING_FRAMES, equalized, layers_alone, thinned
 from quantize.prune_costs import CostModel, Costs
 from quantize.prune_goals import Goals
+from quantize.reconstruct import Moments, second_moments
 from quantize.round_weights import round_weights
 from quantize.scheme import Scheme, division
 from quantize.search_space import Candidate, Space, Type
 from quantize.task_scores import Judge, Score
+from quantize.training_samples import LabelledSamples
 from quantize.training_set import Labelled
+from zoo.training.augment import Views
 
 JUDGED = 128
 """Frames that candidates are judged by, at most."""
+LOOKED_AT = 128
+"""Frames that tell what layers read, at most."""
 DRAWS = 20
 """Attempts at a random candidate that keeps the limits."""
 
@@ -71,9 +78,10 @@ class Setting:
     judged: Sequence[Labelled]
     samples: int
 
-    def space(self) -> Space:
-        """Return what can be chosen."""
-        return Space(self.network.graph, self.board.isa, self.narrowest, self.types, self.kept)
+    def space(self, moments: Moments = MappingProxyType({})) -> Space:
+        """Return what can be chosen; `moments` are for who makes the networks."""
+        graph, isa = self.network.graph, self.board.isa
+        return Space(graph, isa, self.narrowest, self.types, self.kept, moments)
 
 
 @dataclass(frozen=True)
@@ -94,13 +102,23 @@ class Evaluator:
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        self._space = setting.space()
-        self._task = setting.network.task
+        graph, self._task = setting.network.graph, setting.network.task
+        self._training = LabelledSamples(setting.training, graph)
+        few = np.linspace(0, len(setting.training) - 1, min(LOOKED_AT, len(setting.training)))
+        moments = second_moments(graph, self._training.batch(few.astype(np.intp)).inputs)
+        self._space = setting.space(moments)
         ram = int(setting.goals.limits["ram"])
         self._costs = CostModel(self._task, setting.board, setting.update, ram)
         judged = setting.judged[:: -(-len(setting.judged) // JUDGED)]
-        self._judge = Judge(self._task, judged, "held-out frames")
+        self._judge = Judge(self._task, LabelledSamples(judged, graph), "held-out frames")
         self._inputs: Sequence[Values] = thinned([each.inputs for each in setting.training], setting.samples)
+        # Losses weigh as shares of what they were, so that none rules.
+        given = self._judge.losses(graph)
+        weights = {
+            spec.name: spec.weight / max(float(loss), 1e-9)
+            for spec, loss in zip(self._task.learned, given, strict=True)
+        }
+        self._recipe = Recipe(weights, Views(self._task, mirror=False, colour=False), setting.rate)
         self._tuned: tuple[tuple[int, ...], Graph] | None = None
         self._int8: tuple[Scheme, QuantizedGraph] | None = None
 
@@ -158,14 +176,16 @@ class Evaluator:
         return np.array([score.loss for score in scores.values()], np.float32)
 
     def _described(self, candidate: Candidate) -> tuple[Graph, frozenset[str]]:
-        return self._space.graph_of(candidate), self._space.float_layers(candidate)
+        return self._space.cut(candidate), self._space.float_layers(candidate)
 
     def _fine_tuned(self, candidate: Candidate) -> Graph:
         """Return the graph of the candidate's widths, trained; where only types are searched, just once."""
         if self._tuned is None or self._tuned[0] != candidate.channels:
             graph, setting = self._space.graph_of(candidate), self._setting
             if setting.epochs:
-                graph = fine_tune(graph, self._task, setting.training, setting.epochs, setting.rate, seed=0)
+                graph = fine_tune(graph, self._task, self._training, self._recipe, setting.epochs, seed=0)
+                if not np.isfinite(self._judge.losses(graph)).all():
+                    raise UserError(f"training diverges with --lr {setting.rate:g}; give a smaller one")
             self._tuned = candidate.channels, graph
         return self._tuned[1]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from boards import Isa
 from firmware_gen.graph import Graph
 from quantize.prune_methods import Widths
+from quantize.reconstruct import Moments
 
 Type = Literal["int8", "float"]
 TYPES: tuple[Type, ...] = ("int8", "float")
@@ -35,7 +38,13 @@ class Space:
     """
 
     def __init__(
-        self, graph: Graph, isa: Isa, narrowest: float, types: Sequence[Type], kept: Collection[str] = ()
+        self,
+        graph: Graph,
+        isa: Isa,
+        narrowest: float,
+        types: Sequence[Type],
+        kept: Collection[str] = (),
+        moments: Moments = MappingProxyType({}),
     ) -> None:
         """Take what may be chosen.
 
@@ -45,16 +54,16 @@ class Space:
             narrowest: the least share of a group's channels that stays.
             types: what layers may be.
             kept: names of operators that are float whatever is chosen.
+            moments: by which layers make up for channels that go; without them they just lose weights.
         """
         self.graph, self.types = graph, tuple(types)
-        self._widths = Widths(graph, isa)
+        self._widths = Widths(graph, isa, moments)
         levels = {
             group: (group.channels, *(count for count in counts if count >= narrowest * group.channels))
             for group in self._widths.groups
             for counts in [self._widths.levels(group, 1 - narrowest)]  # rounded, some of them down
         }
         self._groups = tuple(group for group, counts in levels.items() if len(counts) > 1)
-        self._rankings = tuple(self._widths.ranking(group, {}) for group in self._groups)
         self.groups = tuple(group.name for group in self._groups)
         self.levels = tuple(levels[group] for group in self._groups)
         self._kept = frozenset(kept)
@@ -77,10 +86,19 @@ class Space:
             tuple(counts[0] for counts in self.levels), tuple(kind == "float" for _ in self.layers)
         )
 
+    @functools.cached_property
+    def _rankings(self) -> list[list[int]]:
+        return [self._widths.ranking(group, {}) for group in self._groups]
+
     def graph_of(self, candidate: Candidate) -> Graph:
-        """Return the float graph with the channels that are kept, of each group those with most weight."""
+        """Return the float graph with the channels that stay: of each group those that are missed most."""
         kept = zip(self._groups, self._rankings, candidate.channels, strict=True)
         return self._widths.pruned({group: ranking[:count] for group, ranking, count in kept})
+
+    def cut(self, candidate: Candidate) -> Graph:
+        """Return a graph of its shapes, quickly; it takes the same on a board."""
+        kept = zip(self._groups, candidate.channels, strict=True)
+        return self._widths.cut({group: range(count) for group, count in kept})
 
     def float_layers(self, candidate: Candidate) -> frozenset[str]:
         """Return the names of the operators that are float: those chosen, and those that are in any case."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from fieldtune.errors import DataError
 from firmware_gen.graph import Array, Graph
 from quantize.float_network import run
 from quantize.torch_module import GraphModule
-from quantize.training_set import Labelled
+from quantize.training_samples import LabelledSamples
 from zoo.metrics import class_metrics
 from zoo.task import OutputSpec, Task
 from zoo.training.losses import loss
@@ -35,22 +35,15 @@ class Score:
 class Judge:
     """Frames to judge graphs by."""
 
-    def __init__(self, task: Task, samples: Sequence[Labelled], what: str) -> None:
+    def __init__(self, task: Task, samples: LabelledSamples, what: str) -> None:
         """Take the frames.
 
         Raises:
             DataError: no frame has a label for one of the outputs; `what` says which frames these are.
         """
-        self._task, self._samples = task, samples
-        self._inputs = {
-            spec.name: torch.from_numpy(np.concatenate([sample.inputs[spec.name] for sample in samples]))
-            for spec in task.inputs
-        }
-        self._labels, self._masks = (
-            {spec.name: torch.from_numpy(_joined(samples, of, spec.name)) for spec in task.learned}
-            for of in ("labels", "masks")
-        )
-        self._known = {name: mask.flatten(1).any(1) for name, mask in self._masks.items()}
+        self._task, self._count = task, len(samples)
+        self._samples = samples.whole()
+        self._known = {name: (mask > 0).flatten(1).any(1) for name, mask in self._samples.masks.items()}
         for name, known in self._known.items():
             if not known.any():
                 raise DataError(
@@ -69,8 +62,10 @@ class Judge:
 
     def file_scores(self, model: bytes) -> dict[str, Score]:
         """Return the score of every output of an ONNX model, float or quantized, in ONNX Runtime."""
-        samples = list(run(model, [sample.inputs for sample in self._samples]))
-        joined = {name: np.concatenate([each[name] for each in samples]) for name in samples[0]}
+        inputs = self._samples.inputs
+        frames = [{name: x[k : k + 1].numpy() for name, x in inputs.items()} for k in range(self._count)]
+        found = list(run(model, frames))
+        joined = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
         return self._scores(self._shaped({name: torch.from_numpy(each) for name, each in joined.items()}))
 
     def _scores(self, outputs: Mapping[str, Tensor]) -> dict[str, Score]:
@@ -82,14 +77,14 @@ class Judge:
     def _shaped(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return outputs that have labels, each in the shape of a map."""
         return {
-            name: value.reshape(len(self._samples), -1, *self._labels[name].shape[2:])
+            name: value.reshape(self._count, -1, *self._samples.labels[name].shape[2:])
             for name, value in outputs.items()
-            if name in self._labels
+            if name in self._samples.labels
         }
 
     def _outputs(self, graph: Graph) -> dict[str, Tensor]:
         module = GraphModule(graph, {}).eval()
-        inputs = [self._inputs[name].split(BATCH) for name in graph.inputs]
+        inputs = [values.split(BATCH) for values in self._samples.inputs.values()]
         with torch.no_grad():
             parts = [module(*batch) for batch in zip(*inputs, strict=True)]
         values = (torch.cat(each) for each in zip(*parts, strict=True))
@@ -97,18 +92,14 @@ class Judge:
 
     def _loss(self, spec: OutputSpec, prediction: Tensor) -> float:
         known = self._known[spec.name]
-        labels, masks = self._labels[spec.name][known], self._masks[spec.name][known]
+        labels, masks = (each[spec.name][known] for each in (self._samples.labels, self._samples.masks))
         return float(loss(spec.loss, prediction[known], labels, masks))
 
     def _points(self, spec: OutputSpec, prediction: Tensor) -> float | None:
         if spec.kind not in ("segmentation", "class"):
             return None
         classes = prediction.argmax(1, keepdim=True).numpy()
-        truth, mask = self._labels[spec.name].numpy().astype(np.int64), self._masks[spec.name].numpy()
+        truth = self._samples.labels[spec.name].numpy().astype(np.int64)
+        mask = self._samples.masks[spec.name].numpy()
         found = class_metrics(classes, truth, (mask > 0).astype(np.uint8))
         return 100 * (found.miou if spec.kind == "segmentation" else found.accuracy)
-
-
-def _joined(samples: Sequence[Labelled], of: str, name: str) -> Array:
-    found: Array = np.concatenate([getattr(sample, of)[name] for sample in samples])
-    return found

@@ -90,6 +90,7 @@ class Conv(nn.Module):  # type: ignore[misc]
         shapes = [graph.constants[name].value.shape for name in op.constants]
         self.weight = nn.Parameter(torch.empty([shapes[0][axis] for axis in self._axes]))
         self.bias = nn.Parameter(torch.empty(shapes[1])) if len(shapes) > 1 else None
+        self.norm: nn.BatchNorm2d | None = None
         self.load([graph.constants[name].value for name in op.constants])
 
     def load(self, values: Sequence[Array]) -> None:
@@ -101,13 +102,49 @@ class Conv(nn.Module):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output for (n, c, h, w)."""
-        y = self._transposed(x) if self._attrs.transposed else self._plain(x)
-        return activate(y, self._attrs.activation)
+        y = self.sums(x)
+        return activate(y if self.norm is None else self.norm(y), self._attrs.activation)
+
+    def sums(self, x: Tensor) -> Tensor:
+        """Return what the layer computes before normalization and activation."""
+        return self._transposed(x) if self._attrs.transposed else self._plain(x)
+
+    @property
+    def normalizable(self) -> bool:
+        """Tell whether an activation follows, and a bias is there to fold a normalization into."""
+        grouped = self._attrs.transposed and self._attrs.groups > 1  # other axes
+        return self.bias is not None and self._attrs.activation.kind != "linear" and not grouped
+
+    def normalize(self, mean: Tensor, variance: Tensor) -> None:
+        """Normalize batches from now on, such that sums with this mean and variance stay what they are.
+
+        Args:
+            mean: (c), of what :meth:`sums` returns.
+            variance: (c).
+        """
+        assert self.bias is not None
+        self.bias.requires_grad_(False)  # the normalization would take off what it learns
+        self.norm = nn.BatchNorm2d(self.given)
+        with torch.no_grad():
+            self.norm.running_mean.copy_(mean)
+            self.norm.running_var.copy_(variance)
+            self.norm.weight.copy_(torch.sqrt(variance + self.norm.eps))
+            self.norm.bias.copy_(mean)
 
     def values(self) -> list[Array]:
-        """Return weight and bias in the graph's order of axes."""
-        weight = np.ascontiguousarray(self.weight.detach().numpy().transpose(np.argsort(self._axes)))
-        return [weight] if self.bias is None else [weight, self.bias.detach().numpy().copy()]
+        """Return weight and bias, with what normalizes them folded in, in the graph's order of axes."""
+        weight, bias = self._folded()
+        found = [np.ascontiguousarray(weight.numpy().transpose(np.argsort(self._axes)))]
+        return found if bias is None else [*found, bias.numpy().copy()]
+
+    def _folded(self) -> tuple[Tensor, Tensor | None]:
+        weight, norm = self.weight.detach(), self.norm
+        if self.bias is None or norm is None:
+            return weight, None if self.bias is None else self.bias.detach()
+        factor = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
+        axis = 1 if self._attrs.transposed else 0
+        spread = factor.reshape([-1 if k == axis else 1 for k in range(4)])
+        return weight * spread, (self.bias - norm.running_mean).detach() * factor + norm.bias.detach()
 
     def _plain(self, x: Tensor) -> Tensor:
         w = self._attrs.window

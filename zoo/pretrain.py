@@ -31,7 +31,9 @@ from zoo.networks.folding import folded
 from zoo.networks.multitask import CHANNELS, MultiTaskNet
 from zoo.networks.upydnet import SLOPE, UPydNet
 from zoo.scenes import STEERING
+from zoo.scenes.steering import MIRRORED
 from zoo.task import Task
+from zoo.training.augment import Views
 from zoo.training.balance import Balance, FixedWeights, Uncertainty
 from zoo.training.loop import Schedule, train
 from zoo.training.pool import Pool, render_pool
@@ -83,7 +85,8 @@ def train_upydnet(seed: int) -> UPydNet:
             WORKERS,
         )
         schedule = Schedule(stage.epochs, stage.learning_rate, batch=16)
-        train(network, UPYDNET_TASK, pool, schedule, FixedWeights({"disparity": 1.0}), stage_seed)
+        balance = FixedWeights({"disparity": 1.0})
+        train(network, UPYDNET_TASK, pool, schedule, balance, stage_seed, Views(UPYDNET_TASK))
     return network
 
 
@@ -121,7 +124,8 @@ def train_on_rooms(
 ) -> None:
     """Train a network with batch normalization, on one thread; `pool` may have labels of other tasks too."""
     torch.set_num_threads(1)
-    train(network, task, pool, Schedule(epochs, 2e-3, batch=32, flat=flat), balance, seed)
+    views = Views(task, swaps={spec.name: MIRRORED for spec in task.outputs if spec.kind == "class"})
+    train(network, task, pool, Schedule(epochs, 2e-3, batch=32, flat=flat), balance, seed, views)
 
 
 def fresh(name: str, seed: int, heads: tuple[str, ...], width: float) -> tuple[nn.Module, Task]:

@@ -47,6 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     search.add_argument("--rounds", type=options.positive, default=4, help="steps, at most (4)")
     search.add_argument("--epochs", type=int, default=5, help="of fine-tuning after each step (5)")
+    search.add_argument(
+        "--final-epochs", type=int, default=0, metavar="N", help="of fine-tuning after the last step (0)"
+    )
+    search.add_argument(
+        "--augment",
+        default="",
+        metavar="WAYS",
+        help="show frames in fine-tuning by chance mirrored, in other colours, or both: mirror,colour",
+    )
     search.add_argument("--lr", type=options.not_negative, default=1e-3, help="Adam's learning rate (1e-3)")
     search.add_argument(
         "--test", type=int, default=0, metavar="N", help="the last N frames only judge the result (0)"
@@ -67,9 +76,12 @@ def run(args: argparse.Namespace) -> int:
     from quantize.prune_goals import parse_drops
     from zoo.frames import open_frames
 
-    for name in ("test", "epochs", "seed"):
+    for name in ("test", "epochs", "final_epochs", "seed"):
         if getattr(args, name) < 0:
-            raise UserError(f"--{name} {getattr(args, name)} is no number from 0 up")
+            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)} is no number from 0 up")
+    if args.lr > 1:
+        raise UserError(f"--lr {args.lr:g} is above 1: Adam would move every weight by that much a step")
+    augment = _augment(args.augment)
     network = options.load_float_model(args)
     chosen = Options(
         load_board(args.board),
@@ -79,7 +91,10 @@ def run(args: argparse.Namespace) -> int:
         args.method,
         args.rounds,
         args.epochs,
+        args.final_epochs,
         args.lr,
+        "mirror" in augment,
+        "colour" in augment,
         args.test,
         args.seed,
     )
@@ -100,6 +115,13 @@ def run(args: argparse.Namespace) -> int:
     if result.missed:
         raise UserError(_shortfall(result, args))
     return 0
+
+
+def _augment(text: str) -> set[str]:
+    found = set(text.split(",")) if text else set()
+    if unknown := sorted(found - {"mirror", "colour"}):
+        raise UserError(f"--augment {text}: {unknown[0]!r} is neither mirror nor colour")
+    return found
 
 
 def _say(result: Result, args: argparse.Namespace) -> None:

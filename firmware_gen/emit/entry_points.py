@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from firmware_gen.band_table import BandTable
 from firmware_gen.c_text import c_float
@@ -84,7 +84,7 @@ class EntryPoints:
         yield "static void part(uint32_t index, const ft_hyper_t *hyper, float *losses) {\n"
         yield "    (void)hyper, (void)losses;\n"
         parts = step_parts(self._memory.plan)
-        yield from self._switch(parts)
+        yield from self._switch(parts, self._memory.plan.left_out)
         yield "}\n\n"
         if self._marks:
             yield from self._mark_of(parts)
@@ -109,12 +109,14 @@ class EntryPoints:
             yield f"    case {numbers[0]} ... {numbers[-1]}:\n        return FT_MARK_{phase.upper()};\n"
         yield "    default:\n        return FT_MARK_REST;\n    }\n}\n\n"
 
-    def _switch(self, parts: Sequence[Part]) -> Iterator[str]:
-        """Yield the calls by `index`, without those whose result the plan has put in place."""
+    def _switch(self, parts: Sequence[Part], left_out: Collection[int] = ()) -> Iterator[str]:
+        """Yield the calls by `index`, without `left_out` and those whose result the plan has put in place."""
         yield "    switch (index) {\n"
         runs = itertools.groupby(enumerate(parts), lambda numbered: self._run(*numbered))
         for _, run in runs:
             numbers, members = zip(*run, strict=True)
+            if members[0].step in left_out:
+                continue
             call = self._call(members[0])
             chain = self._chain(members[0])
             if chain is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from boards import Isa
-from firmware_gen.c_text import c_name, c_string
+from firmware_gen.c_text import c_float, c_name, c_string
 from firmware_gen.emit.entry_points import EntryPoints
 from firmware_gen.emit.layers import Layers
 from firmware_gen.emit.memory import Memory
@@ -97,6 +97,11 @@ def _text(plan: Plan, symbol: str, marks: bool) -> Iterator[str]:
 
 def _tensor_table(memory: Memory) -> Iterator[str]:
     plan, graph = memory.plan, memory.graph
+    grids = {name: _grid(memory, name) for name in graph.scaled_by_reader}
+    for name, grid in grids.items():
+        known = graph.tensors[name].quantization
+        if not graph.tensors[name].range and known is not None:
+            yield f"static const ft_grid_t {grid} = {{{c_float(known.scale)}, {known.zero_point}}};\n"
     yield "static const ft_tensor_t tensors[] = {\n"
     for role, names in (
         ("FT_INPUT", graph.inputs),
@@ -110,6 +115,9 @@ def _tensor_table(memory: Memory) -> Iterator[str]:
             view = plan.views[name]
             offset = plan.offsets[view.buffer]
             yield _entry(name, f"arena.data + {offset}", tensor, role)
+    for name, grid in grids.items():
+        for tensor, member in zip(grid_tensors(name), ("scale", "zero"), strict=True):
+            yield _entry(tensor.name, f"(uint8_t *)&{grid}.{member}", tensor, "FT_GRID")
     for name in graph.trained:
         yield _entry(name, f"(uint8_t *){memory.weight(name)}", graph.learned(name), "FT_WEIGHT")
     for name, tensor in graph.state.items():
@@ -130,6 +138,18 @@ def _tensor_table(memory: Memory) -> Iterator[str]:
             yield _entry(name, data, tensor, role)
     yield f'    {{"arena", arena.data, {plan.arena_bytes}, {{0, 0, 0}}, FT_ARENA, FT_U8}},\n'
     yield "};\n\n"
+
+
+def grid_tensors(output: str) -> tuple[Tensor, Tensor]:
+    """Return scale and zero point of an output that its reader scales, as the table of tensors has them."""
+    one = (1, 1, 1)
+    return Tensor(f"grid.{output}.scale", one), Tensor(f"grid.{output}.zero_point", one, "i32")
+
+
+def _grid(memory: Memory, output: str) -> str:
+    """Return the ft_grid_t of an output that its reader scales."""
+    moves = memory.graph.tensors[output].range
+    return f"{memory.range(output)}.grid" if moves else f"grid_{memory.names(output)}"
 
 
 def _field(memory: Memory) -> Iterator[str]:

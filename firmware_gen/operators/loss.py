@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from firmware_gen.c_text import c_float
-from firmware_gen.graph import Op
+from firmware_gen.graph import ITEM_BITS, Op
 from firmware_gen.operators.base import Emitter, Operator
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Loss(Operator):
         function, extra = f"ft_{attrs.kind}_f32", f", {c_float(attrs.weight)}"
         if attrs.kind.startswith("berhu"):
             function, extra = "ft_berhu_f32", f"{extra}, {int(attrs.kind == 'berhu_published')}"
+        elif attrs.kind == "cross_entropy":
+            extra = f"{extra}, {ITEM_BITS[step.graph.tensors[label].dtype] // 8}"
         return (
             f"losses[{attrs.index}] = {function}({c.pointer(prediction)}, {c.map(prediction)},\n"
             f"    {c.pointer(label)}, {c.pointer(mask)}, {c.pointer(dp)}, {c.map(dp)}{extra});"

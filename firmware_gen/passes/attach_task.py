@@ -42,7 +42,7 @@ def attach_task(graph: Graph, task: Task) -> Graph:
 def _with_pixels(graph: Graph, spec: InputSpec) -> Graph:
     old, scaled = graph.tensors[spec.name], f"{spec.name}.scaled"
     inner = scaled if old.dtype == "f32" else f"{spec.name}.quantized"
-    graph = _renamed(graph, spec.name, inner)
+    graph = graph.renamed(spec.name, inner)
     tensors = {
         **graph.tensors,
         spec.name: Tensor(spec.name, old.shape, "u8"),
@@ -59,18 +59,7 @@ def _with_pixels(graph: Graph, spec: InputSpec) -> Graph:
 def _with_floats(graph: Graph, name: str) -> Graph:
     inner = f"{name}.quantized"
     shape = graph.shape(name)
-    graph = _renamed(graph, name, inner)
+    graph = graph.renamed(name, inner)
     step = dequantize()
     op = Op(step.kind, name, (inner,), (name,), step.attrs)
     return graph.with_ops([*graph.ops, op], tensors={**graph.tensors, name: Tensor(name, shape)})
-
-
-def _renamed(graph: Graph, old: str, new: str) -> Graph:
-    """Return `graph` with another name for a tensor wherever an operator reads or writes it."""
-
-    def swap(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(new if name == old else name for name in names)
-
-    ops = tuple(dataclasses.replace(op, inputs=swap(op.inputs), outputs=swap(op.outputs)) for op in graph.ops)
-    tensors = {**graph.tensors, new: dataclasses.replace(graph.tensors[old], name=new)}
-    return dataclasses.replace(graph, ops=ops, tensors=tensors)

@@ -8,6 +8,7 @@ the layers between such tensors become their moving twins. Tensors below keep wh
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 
@@ -33,14 +34,16 @@ SAME_GRID = (
 )
 
 
-def moving_ranges(graph: Graph, trained: tuple[str, ...]) -> Graph:
+def moving_ranges(graph: Graph, trained: tuple[str, ...], judged: Collection[str]) -> Graph:
     """Return `graph` with moving ranges above the layers that have `trained` constants.
+
+    `judged` are the outputs that a loss reads.
 
     Raises:
         ModelError: an int8 layer there has no moving twin.
     """
     graph = _without_rescaling(graph, _moving(graph, trained))
-    graph = _float_outputs(graph, _moving(graph, trained))
+    graph = _float_outputs(graph, _moving(graph, trained), judged)
     moving = _moving(graph, trained)
     if not moving:
         return graph
@@ -81,8 +84,8 @@ def _without_rescaling(graph: Graph, moving: set[str]) -> Graph:
     return graph.with_ops(ops)
 
 
-def _float_outputs(graph: Graph, moving: set[str]) -> Graph:
-    """Let layers whose int8 output is nothing but the network's, in floats, make these floats at once.
+def _float_outputs(graph: Graph, moving: set[str], judged: Collection[str]) -> Graph:
+    """Let layers whose int8 output is nothing but what a loss reads, in floats, make these floats at once.
 
     While a network adapts its output moves most, and what its grid rounds or cuts off goes into the loss.
     """
@@ -92,7 +95,7 @@ def _float_outputs(graph: Graph, moving: set[str]) -> Graph:
         if not lonely or op.kind not in ("conv2d_i8", "moving_conv2d"):
             continue
         (back,) = readers
-        if back.kind != "dequantize" or back.outputs[0] not in graph.outputs:
+        if back.kind != "dequantize" or back.outputs[0] not in judged:
             continue
         graph = float_bias(graph, op) if op.kind == "conv2d_i8" else graph
         twin = graph.producer(op.outputs[0])

@@ -20,7 +20,8 @@ typedef enum {
     FT_ARENA,    /* what the steps compute in, for who knows the plan's offsets; shape 0, 0, 0 */
     FT_RANGE,    /* lowest and highest value of int8 tensors, which move while the network learns */
     FT_LATENT,   /* made in the first parts of step(); written by the host when these are left out */
-    FT_FIELD     /* the sample buffer, and what came of the rounds that learned from it */
+    FT_FIELD,    /* the sample buffer, and what came of the rounds that learned from it */
+    FT_GRID      /* scale or zero point of an int8 output, after infer(): value = scale * (q - zero point) */
 } ft_role_t;
 
 typedef enum {

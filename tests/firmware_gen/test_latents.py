@@ -75,8 +75,8 @@ def drawn(graph: Graph, name: str, random: np.random.Generator) -> NDArray[Any]:
     tensor = graph.tensors[name]
     if tensor.dtype == "f32":
         return random.standard_normal(tensor.shape).astype(np.float32)
-    if tensor.dtype == "i32":
-        return random.integers(0, 3, tensor.shape).astype(np.int32)
+    if name in graph.labels:
+        return random.integers(0, 3, tensor.shape).astype(np.uint8)
     return random.integers(0, 2 if name in graph.masks else 256, tensor.shape).astype(np.uint8)
 
 

@@ -1,23 +1,31 @@
 """Networks with several heads learn on every board: weights of losses, missing labels, frozen parts."""
 
 import dataclasses
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import helper
 from qdq_models import quantized
 from quick_board import quick_board
-from tiny import SIZE, tiny_frames, tiny_task, write_tiny
+from tiny import SIZE, tiny_frames, write_tiny
 
+from boards.building import CODE
 from fieldtune.errors import ModelError
-from firmware_gen.plan import Plan
+from firmware_gen.backward import LossSpec, training_graph
+from firmware_gen.component import write_component
+from firmware_gen.passes import lighten
+from firmware_gen.plan import Plan, make_plan
 from firmware_gen.project import Network, load_network, plan_network
+from firmware_gen.tuned_onnx import write_tuned_onnx
 from firmware_gen.update import WeightType, parse_update
+from firmware_gen.weights import to_source
 from ondevice.device import Device, Hyper
 from ondevice.training_data import Sample, inputs, sample
 from ondevice.workbench import open_board
@@ -38,11 +46,15 @@ def in_float(tmp_path_factory: pytest.TempPathFactory) -> Network:
 
 @pytest.fixture(scope="module")
 def in_int8(in_float: Network, tmp_path_factory: pytest.TempPathFactory) -> Network:
+    return made_int8(in_float, tmp_path_factory.mktemp("int8"))
+
+
+def made_int8(network: Network, folder: Path) -> Network:
     images = [network_input(frame, SIZE, SIZE).transpose(2, 0, 1)[None] for frame in FRAMES[:8]]
     calibration = [{"image": image.astype(np.float32) / 255} for image in images]
-    path = quantized(onnx.load(in_float.path), calibration, tmp_path_factory.mktemp("int8"))
+    path = quantized(onnx.load(network.path), calibration, folder)
     model = onnx.load(path)
-    helper.set_model_props(model, {METADATA_KEY: format_task(tiny_task(HEADS))})
+    helper.set_model_props(model, {METADATA_KEY: format_task(network.needed_task())})
     onnx.save(model, path)
     return load_network(path)
 
@@ -221,3 +233,171 @@ def assert_same(first: tuple[Arrays, ...], *others: tuple[Arrays, ...]) -> None:
             assert expected.keys() == got.keys()
             for name, value in expected.items():
                 assert value.tobytes() == got[name].tobytes(), name
+
+
+# --- what the host has of outputs, and what a step leaves out
+
+
+def silent(network: Network, *heads: str) -> Network:
+    """Return the network with no labels for these heads."""
+    return with_outputs(network, **{head: {"labels": "none"} for head in heads})
+
+
+def test_outputs_in_int8_are_on_the_host_the_floats_of_the_model(in_int8: Network, tmp_path: Path) -> None:
+    image = inputs(FRAMES[0], in_int8.needed_task(), in_int8.graph)
+    plan = planned(in_int8, "native", "")
+    floats = make_plan(in_int8.graph, plan.board)
+    with open_board(plan, tmp_path / "int8") as device, open_board(floats, tmp_path / "f32") as other:
+        found, expected = device.infer(image), other.infer(image)
+        for head in HEADS:
+            assert device.read_tensor(head).dtype == np.int8
+            assert device.tensors[head].bytes * 4 == other.tensors[head].bytes
+            assert found[head].dtype == np.float32
+            assert found[head].tobytes() == expected[head].tobytes(), head
+            described = plan.graph.tensors[head].quantization
+            assert described is not None
+            assert device.read_tensor(f"grid.{head}.scale").item() == np.float32(described.scale)
+            assert device.read_tensor(f"grid.{head}.zero_point").item() == described.zero_point
+
+
+def test_while_a_head_learns_outputs_without_a_loss_stay_in_int8(in_int8: Network) -> None:
+    plan = planned(silent(in_int8, "segments", "kind"), "native", "depth*")
+    assert {head: plan.graph.tensors[head].dtype for head in HEADS} == {
+        "depth": "f32",
+        "segments": "i8",
+        "kind": "i8",
+    }
+
+
+@pytest.mark.parametrize("board", [BOARDS[0], pytest.param(BOARDS[1], marks=pytest.mark.long)])
+def test_above_a_trunk_that_learns_the_host_follows_the_scale_of_an_output(
+    board: str, in_int8: Network, tmp_path: Path
+) -> None:
+    update = parse_update("dec*,depth*")
+    plan = plan_network(silent(in_int8, "segments", "kind"), quick_board(board), update)
+    assert plan.graph.scaled_by_reader == ("segments", "kind")
+    on_board = lighten(training_graph(in_int8.graph, (LossSpec("depth", "berhu"),), update))
+    floats = make_plan(on_board, plan.board)
+    found, grids = [], []
+    for name, one in (("int8", plan), ("f32", floats)):
+        with open_board(one, tmp_path / name) as device:
+            samples = samples_of(silent(in_int8, "segments", "kind"), plan)
+            first = outputs_of(device, in_int8, one)
+            grids.append(device.read_role("grid"))
+            train(device, samples[:STEPS])
+            found.append((first, outputs_of(device, in_int8, one)))
+            grids.append(device.read_role("grid"))
+    assert_same(*found)
+    assert not grids[2]
+    for head in ("segments", "kind"):
+        assert grids[0][f"grid.{head}.scale"] != grids[1][f"grid.{head}.scale"]
+        assert found[0][0][head].tobytes() != found[0][1][head].tobytes()
+
+
+def test_the_tuned_file_has_the_scales_that_an_output_without_a_loss_has_come_to(
+    tmp_path: Path,
+) -> None:
+    network = load_network(write_tiny(tmp_path / "tiny.onnx", ("depth", "segments")))
+    network = silent(made_int8(network, tmp_path), "segments")
+    plan, out = planned(network, "native", "dec*,depth*", "int8"), tmp_path / "tuned.onnx"
+    image = inputs(FRAMES[0], network.needed_task(), plan.graph)
+    with open_board(plan, tmp_path / "native") as device:
+        train(device, samples_of(network, plan)[:STEPS], lr=0.1)
+        learned = device.read_role("weight", "range")
+        expected = device.infer(image)
+    constants = plan.graph.constants
+    after = {name: to_source(constants[name], learned[name]) for name in plan.graph.trained}
+    assert write_tuned_onnx(network.path, plan.graph, after, out, learned)
+    feed = {"image": (image["image"] / 255).astype(np.float32).transpose(2, 0, 1)[None]}
+    apart = {}
+    for file in (network.path, out):
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        (found,) = session.run(["segments"], feed)
+        apart[file] = np.abs(found[0].transpose(1, 2, 0) - expected["segments"]).max()
+    assert apart[out] < 0.03 * np.ptp(expected["segments"])
+    assert apart[network.path] > 3 * apart[out]
+
+
+@pytest.mark.parametrize("update", ["depth*", "dec*,depth*"])
+def test_a_component_s_header_has_what_makes_real_values(
+    update: str, in_int8: Network, tmp_path: Path
+) -> None:
+    network = silent(in_int8, "segments", "kind")
+    plan = planned(network, "native", update)
+    write_component(plan, network.task, "cmake", tmp_path / "net")
+    (tmp_path / "user.c").write_text(USER)
+    sources = [*map(str, (tmp_path / "net" / "src").rglob("*.c")), str(tmp_path / "user.c")]
+    folders = [f"-I{tmp_path / 'net' / 'src'}", f"-I{tmp_path / 'net' / 'src' / 'fieldtune'}"]
+    subprocess.run(["gcc", *CODE, "-Werror", *folders, *sources, "-lm", "-o", tmp_path / "user"], check=True)
+    image = inputs(FRAMES[0], network.needed_task(), plan.graph)
+    said = subprocess.run([tmp_path / "user"], input=image["image"].tobytes(), stdout=-1, check=True).stdout
+    with open_board(plan, tmp_path / "native") as device:
+        expected = device.infer(image)
+    assert said == expected["segments"].tobytes() + expected["kind"].tobytes()
+
+
+USER = """
+#include <fieldtune.h>
+#include <stdio.h>
+#define PRINT(name, NAME)                                                                                  \\
+    for (int k = 0; k < FT_OUTPUT_##NAME##_COUNT; k++) {                                                   \\
+        const int8_t q = ft_output_##name()[k];                                                            \\
+        const float value = FT_OUTPUT_##NAME##_SCALE * (float)(q - FT_OUTPUT_##NAME##_ZERO_POINT);         \\
+        fwrite(&value, sizeof value, 1, stdout);                                                           \\
+    }
+int main(void) {
+    ft_init();
+    if (fread(ft_input_image(), 1, FT_INPUT_IMAGE_COUNT, stdin) != FT_INPUT_IMAGE_COUNT)
+        return 1;
+    ft_infer();
+    PRINT(segments, SEGMENTS)
+    PRINT(kind, KIND)
+    return 0;
+}
+"""
+
+
+def test_a_class_takes_a_byte_of_a_label(in_float: Network) -> None:
+    plan = planned(in_float, "native", "dec*")
+    assert plan.graph.tensors["segments.label"].bytes == SIZE * SIZE
+    assert plan.graph.tensors["kind.label"].dtype == "u8"
+    assert {ready["segments.label"].dtype for ready in samples_of(in_float, plan)} == {np.dtype(np.uint8)}
+
+
+def test_a_step_leaves_out_a_head_without_a_loss(in_float: Network, tmp_path: Path) -> None:
+    heard = planned(in_float, "native", "dec*,depth*")
+    plan = planned(silent(in_float, "segments"), "native", "dec*,depth*")
+    assert not heard.left_out
+    assert {plan.steps[k].op.name for k in plan.left_out} == {"segments"}
+    assert plan.instructions <= heard.instructions
+    (index,) = plan.left_out
+    view = plan.views["segments"]
+    place = plan.offsets[view.buffer], plan.graph.tensors["segments"].bytes
+    samples = [without(ready, heard, "segments") for ready in samples_of(in_float, heard)[:3]]
+    given = [{k: v for k, v in ready.items() if not k.startswith("segments.")} for ready in samples]
+    with open_board(heard, tmp_path / "heard") as device, open_board(plan, tmp_path / "silent") as other:
+        losses = train(device, samples)
+        assert train(other, given) == [(first, last) for first, _, last in losses]
+        weights = device.read_role("weight")
+        for name, value in other.read_role("weight").items():
+            assert value.tobytes() == weights[name].tobytes(), name
+        outputs, expected = outputs_of(other, in_float, plan), outputs_of(device, in_float, heard)
+        for head in HEADS:
+            assert outputs[head].tobytes() == expected[head].tobytes(), head
+        # The bytes in which an inference would put the output are left alone by its part of a step.
+        other.put_sample(given[0])
+        other.step(3, 0, index)
+        before = other.read_arena(*place)
+        other.step(3, index, index + 1)
+        assert other.read_arena(*place) == before
+        other.run_inference(index, index + 1)
+        assert other.read_arena(*place) != before
+
+
+def test_a_step_goes_over_a_head_whose_ranges_follow_the_trunk(in_int8: Network) -> None:
+    network = silent(in_int8, "segments", "kind")
+    frozen, learning = (planned(network, "native", update) for update in ("depth*", "dec*"))
+    assert {frozen.steps[k].op.name for k in frozen.left_out} >= {"segments"}
+    tensors = learning.graph.tensors
+    ranged = {op.name for op in learning.graph.ops if any(tensors[name].range for name in op.outputs)}
+    assert ranged.isdisjoint(learning.steps[k].op.name for k in learning.left_out)

@@ -81,8 +81,10 @@ class TwinGraph:
         mask = (self.rng.random(shape) >= masked).astype(np.uint8)
         if kind == "cross_entropy":
             # Also labels that name no class, such as 255 for "unknown": they count as masked.
-            label: Array = self.rng.integers(-1, prediction.shape[1] + 1, shape).astype(np.int32)
-            known = torch.tensor((mask > 0) & (label >= 0) & (label < prediction.shape[1]))
+            classes = prediction.shape[1]
+            dtype = np.uint8 if classes <= 256 else np.int32
+            label: Array = self.rng.integers(-1, classes + 1, shape).astype(dtype)
+            known = torch.tensor((mask > 0) & (label >= 0) & (label < classes))
         else:
             label = self.rng.uniform(0.5, 3.0, shape).astype(np.float32)
             known = torch.tensor(mask > 0)

@@ -31,6 +31,7 @@ from quantize.search_predictor import Growths, Predictor, Sensitivities, rank_co
 from quantize.search_space import Candidate, Space
 from quantize.search_store import Trial, not_dominated
 from quantize.task_scores import Judge
+from quantize.training_samples import LabelledSamples
 from quantize.training_set import hold_out, labelled
 from zoo.frames import Frames
 
@@ -167,7 +168,7 @@ def test_all_layers_in_float_leave_no_integer(tmp_path: Path) -> None:
 
 
 def test_a_file_is_judged_as_its_graph_is(network: FloatNetwork) -> None:
-    judge = Judge(network.task, labelled(FRAMES, network), "frames")
+    judge = Judge(network.task, LabelledSamples(labelled(FRAMES, network), network.graph), "frames")
     graph, file = judge.scores(network.graph), judge.file_scores(float_model(network.graph))
     for name, score in graph.items():
         assert file[name].loss == pytest.approx(score.loss, rel=1e-4)
@@ -322,7 +323,7 @@ def test_points_keep_the_limits_and_nothing_that_was_evaluated_betters_them(
 
 def _given(network: FloatNetwork) -> dict[str, float]:
     _, judged = hold_out(FRAMES, 4, network, "a test")
-    scores = Judge(network.task, judged, "frames").file_scores(network.model)
+    scores = Judge(network.task, LabelledSamples(judged, network.graph), "frames").file_scores(network.model)
     return {name: score.loss for name, score in scores.items()}
 
 

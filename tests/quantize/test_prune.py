@@ -26,8 +26,10 @@ from quantize.prune import Options, _parts, prune_network
 from quantize.prune_costs import CostModel
 from quantize.prune_goals import Drop, Goals, parse_drops, parse_goals
 from quantize.prune_methods import Losses, Round, _pagcp, _sweep, _thresholds, choose
+from quantize.reconstruct import Moments
 from quantize.scheme import divide
 from quantize.task_scores import Judge, Score
+from quantize.training_samples import LabelledSamples
 from quantize.training_set import labelled
 from zoo.frames import Frames
 
@@ -45,15 +47,23 @@ def network(tmp_path: Path) -> FloatNetwork:
 
 
 def _round(
-    network: FloatNetwork, goals: Goals, losses: Callable[[Graph], Array], patience: Array | None = None
+    network: FloatNetwork,
+    goals: Goals,
+    losses: Callable[[Graph], Array],
+    patience: Array | None = None,
+    moments: Moments | None = None,
 ) -> Round:
     model = CostModel(network.task, BOARD, NOTHING)
     given = np.ones(len(network.task.outputs)) if patience is None else patience
-    return Round(network.graph, "dsp", goals, model.whole, Losses(losses, given))
+    return Round(network.graph, "dsp", goals, model.whole, Losses(losses, given), moments or {})
+
+
+def _samples(frames: Frames, network: FloatNetwork) -> LabelledSamples:
+    return LabelledSamples(labelled(frames, network), network.graph)
 
 
 def _judge(network: FloatNetwork) -> Judge:
-    return Judge(network.task, labelled(tiny_frames(12), network), "frames")
+    return Judge(network.task, _samples(tiny_frames(12), network), "frames")
 
 
 # --- costs
@@ -226,7 +236,7 @@ def test_l1_removes_the_smallest_filters_of_all(network: FloatNetwork) -> None:
 def test_a_sweep_leaves_a_quarter_of_each_group_at_least(network: FloatNetwork) -> None:
     model = CostModel(network.task, BOARD, NOTHING)
     losses = Losses(_judge(network).losses, np.ones(3))
-    given = Round(network.graph, "c", Goals({"instructions": 1.0}), model.whole, losses)
+    given = Round(network.graph, "c", Goals({"instructions": 1.0}), model.whole, losses, {})
     for group in given.groups:
         levels = given.levels(group)
         assert levels == sorted(levels, reverse=True)
@@ -245,9 +255,9 @@ def test_blocks_from_everywhere_are_held_out(network: FloatNetwork) -> None:
     held_out = [k for block in blocks for k in block]
     training = [k for k in range(128) if k not in held_out]
     assert len(parts.training) == len(training)
-    for sample, k in zip(parts.training, training, strict=True):
-        np.testing.assert_array_equal(sample.inputs["image"], pixels(frames[k], network)["image"])
-    expected = Judge(network.task, labelled(Frames.of([frames[k] for k in held_out]), network), "frames")
+    images = np.concatenate([pixels(frames[k], network)["image"] for k in training])
+    np.testing.assert_array_equal(parts.training.whole().inputs["image"], images)
+    expected = Judge(network.task, _samples(Frames.of([frames[k] for k in held_out]), network), "frames")
     np.testing.assert_array_equal(parts.held_out.losses(network.graph), expected.losses(network.graph))
 
 
@@ -290,6 +300,27 @@ def test_a_round_after_which_a_task_is_worse_than_it_may_be_is_undone(network: F
     np.testing.assert_array_equal(_judge(network).losses(result.graph), given)
     first, second = result.candidates[1:]
     assert first.costs.instructions <= second.costs.instructions < result.costs[0].instructions
+
+
+def test_training_at_the_end_is_judged_like_a_round(network: FloatNetwork) -> None:
+    frames = Frames.of(list(tiny_frames(40)))
+    once = prune_network(network, frames, _options(rounds=1))
+    longer = prune_network(network, frames, _options(rounds=1, final_epochs=2))
+    assert [each.accepted for each in longer.candidates] == [True, True, True]
+    assert longer.candidates[1].scores == once.candidates[1].scores
+    assert longer.candidates[2].scores != once.candidates[1].scores
+    assert longer.candidates[2].costs == once.costs[1]
+    spoiled = replace(
+        _options(rounds=1, epochs=0, final_epochs=1, rate=30.0), drops=dict.fromkeys(once.drops, Drop(100.0))
+    )
+    result = prune_network(network, frames, spoiled)
+    assert [each.accepted for each in result.candidates] == [True, True, False]
+    assert result.model == prune_network(network, frames, replace(spoiled, final_epochs=0)).model
+
+
+def test_training_that_diverges_is_said(network: FloatNetwork) -> None:
+    with pytest.raises(UserError, match="training diverges with --lr 1e\\+20"):
+        prune_network(network, Frames.of(list(tiny_frames(40))), _options(rate=1e20))
 
 
 def test_a_network_that_keeps_its_goals_already_stays(network: FloatNetwork) -> None:

@@ -29,7 +29,9 @@ MISTAKES = (
     (["--epochs", "-1"], "--epochs -1"),
     (["--test", "33"], "pruning needs 8 others"),
     (["--data", "blind.npz"], "frames has a valid label to train on"),
-    (["--lr", "1e30"], "training diverges"),
+    (["--lr", "1e38"], "--lr 1e+38 is above 1"),
+    (["--final-epochs", "-1"], "--final-epochs -1 is no number from 0 up"),
+    (["--augment", "mirror,noise"], "'noise' is neither mirror nor colour"),
     (["-o", "a_file/out.onnx"], "cannot write"),
     (["--report", "a_file/page.html"], "cannot write"),
 )

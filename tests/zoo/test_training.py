@@ -9,6 +9,7 @@ from fieldtune.errors import UserError
 from zoo.frames import UNKNOWN_CLASS, Frame, Frames
 from zoo.prepare import label
 from zoo.scenes import STEERING, render
+from zoo.scenes.steering import MIRRORED
 from zoo.task import Task
 
 torch = pytest.importorskip("torch", reason="torch is not installed; pip install 'fieldtune[torch]'")
@@ -16,7 +17,7 @@ from zoo.export import multitask_task  # noqa: E402
 from zoo.networks.multitask import CHANNELS, MultiTaskNet  # noqa: E402
 from zoo.pretrain import WEIGHTS, balance, main  # noqa: E402
 from zoo.training import flat  # noqa: E402
-from zoo.training.augment import mirrored, recolour  # noqa: E402
+from zoo.training.augment import Views, mirrored, recolour  # noqa: E402
 from zoo.training.balance import Balance, FixedWeights, Uncertainty  # noqa: E402
 from zoo.training.loop import Schedule, backward, train  # noqa: E402
 from zoo.training.losses import task_losses  # noqa: E402
@@ -24,6 +25,7 @@ from zoo.training.pool import Batch, Pool, pool  # noqa: E402
 
 TASK = multitask_task(tuple(CHANNELS))
 SIDE = 48
+VIEWS = Views(TASK, swaps={"steer": MIRRORED})
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +78,11 @@ def test_mirrored_frames_have_mirrored_labels(frames: Pool) -> None:
     batch = _batch(frames)
     batch.masks["disparity"][:, :, :, :5] = 0
     which = torch.arange(len(frames)).reshape(-1, 1, 1, 1) % 2 == 1
-    turned = mirrored(batch, TASK, which)
+    turned = mirrored(batch, TASK, which, {"steer": MIRRORED})
     for name in ("disparity", "segments"):
         assert torch.equal(turned.labels[name][1], batch.labels[name][1].flip(2))
         assert torch.equal(turned.labels[name][0], batch.labels[name][0])
-    assert torch.equal(turned.image[1], batch.image[1].flip(2))
+    assert torch.equal(turned.inputs["image"][1], batch.inputs["image"][1].flip(2))
     assert turned.masks["disparity"][0].sum() == turned.masks["disparity"][1].sum() == SIDE * (SIDE - 5)
     assert not turned.masks["disparity"][1, :, :, -5:].any()
     names = [[STEERING[int(k)] for k in each.labels["steer"].flatten()] for each in (batch, turned)]
@@ -90,8 +92,25 @@ def test_mirrored_frames_have_mirrored_labels(frames: Pool) -> None:
     assert names[1][::2] == names[0][::2]
 
 
+def test_a_class_whose_mirrored_meaning_is_not_known_is_masked(frames: Pool) -> None:
+    which = torch.arange(len(frames)).reshape(-1, 1, 1, 1) % 2 == 1
+    turned = mirrored(_batch(frames), TASK, which, {})
+    assert turned.masks["steer"][::2].all()
+    assert not turned.masks["steer"][1::2].any()
+    assert turned.masks["segments"][1::2].any()
+
+
+def test_inputs_of_another_scale_are_recoloured_as_the_same_pictures(frames: Pool) -> None:
+    batch = _batch(frames)
+    scaled = replace(TASK, inputs=(replace(TASK.inputs[0], scale=2 / 255, bias=-1.0),))
+    shown = Batch({"image": batch.inputs["image"] * 2 - 1}, batch.labels, batch.masks)
+    found = Views(scaled, swaps=VIEWS.swaps)(shown, np.random.default_rng(1)).inputs["image"]
+    expected = VIEWS(batch, np.random.default_rng(1)).inputs["image"]
+    torch.testing.assert_close(found, expected * 2 - 1, rtol=0, atol=1e-5)
+
+
 def test_recoloured_images_stay_in_range_and_differ(frames: Pool) -> None:
-    image = _batch(frames).image
+    image = _batch(frames).inputs["image"]
     changed = recolour(image, np.random.default_rng(0))
     assert 0 <= changed.min() <= changed.max() <= 1
     assert ((changed - image).abs().mean((1, 2, 3)) > 0.01).all()
@@ -113,7 +132,7 @@ def test_a_task_without_labels_adds_nothing(frames: Pool, kind: str, rho: float)
     masks = {**batch.masks, "segments": torch.zeros_like(batch.masks["segments"])}
     balance = Uncertainty(TASK) if kind == "uncertainty" else _alike(TASK)
     without = multitask_task(("disparity", "steer"))
-    found = _gradients(TASK, Batch(batch.image, batch.labels, masks), balance, rho)
+    found = _gradients(TASK, Batch(batch.inputs, batch.labels, masks), balance, rho)
     expected = _gradients(
         without, batch, Uncertainty(without) if kind == "uncertainty" else _alike(without), rho
     )
@@ -201,7 +220,7 @@ def test_flat_training_leaves_weights_and_sees_the_batch_once(frames: Pool) -> N
 def test_the_same_seed_gives_the_same_weights_and_another_other_ones(frames: Pool, rho: float) -> None:
     def trained(seed: int) -> list[torch.Tensor]:
         network = _network()
-        train(network, TASK, frames, Schedule(2, 1e-3, batch=4, flat=rho), Uncertainty(TASK), seed)
+        train(network, TASK, frames, Schedule(2, 1e-3, batch=4, flat=rho), Uncertainty(TASK), seed, VIEWS)
         return list(network.state_dict().values())
 
     first, again, other = trained(1), trained(1), trained(2)
@@ -213,15 +232,16 @@ def test_training_is_adam_on_mirrored_and_recoloured_batches_with_a_cosine(
     frames: Pool,
 ) -> None:
     network, expected = _network(), _network()
-    train(network, TASK, frames, Schedule(2, 1e-3, batch=4), _alike(TASK), 3)
+    train(network, TASK, frames, Schedule(2, 1e-3, batch=4), _alike(TASK), 3, VIEWS)
     optimizer = torch.optim.Adam(expected.train().to(memory_format=torch.channels_last).parameters())
     rng = np.random.default_rng(3)
     for step in range(4):
         if step % 2 == 0:
             order = rng.permutation(8)
         batch = frames.batch(order[step % 2 * 4 : step % 2 * 4 + 4])
-        batch = mirrored(batch, TASK, torch.from_numpy(rng.random((4, 1, 1, 1)) < 0.5))
-        outputs = dict(zip(CHANNELS, expected(recolour(batch.image, rng)), strict=True))
+        which = torch.from_numpy(rng.random((4, 1, 1, 1)) < 0.5)
+        batch = mirrored(batch, TASK, which, {"steer": MIRRORED})
+        outputs = dict(zip(CHANNELS, expected(recolour(batch.inputs["image"], rng)), strict=True))
         optimizer.param_groups[0]["lr"] = 1e-3 * (0.5 + 0.5 * np.cos(np.pi * step / 4))
         optimizer.zero_grad()
         sum(task_losses(TASK, outputs, batch.labels, batch.masks).values()).backward()
@@ -235,13 +255,13 @@ def test_training_lowers_every_tasks_loss(frames: Pool) -> None:
     totals = []
     for _ in range(2):
         totals.append(backward(network.train(), TASK, _batch(frames), _alike(TASK), 0.0))
-        train(network, TASK, frames, Schedule(15, 5e-3, batch=4), Uncertainty(TASK), 0)
+        train(network, TASK, frames, Schedule(15, 5e-3, batch=4), Uncertainty(TASK), 0, VIEWS)
     assert all(totals[1][name] < 0.97 * totals[0][name] for name in CHANNELS)
 
 
 def test_a_pool_smaller_than_a_batch_is_refused(frames: Pool) -> None:
     with pytest.raises(UserError, match="8 frames are fewer than a batch of 32"):
-        train(_network(), TASK, frames, Schedule(1, 1e-3, batch=32), _alike(TASK), 0)
+        train(_network(), TASK, frames, Schedule(1, 1e-3, batch=32), _alike(TASK), 0, VIEWS)
 
 
 @pytest.mark.parametrize(

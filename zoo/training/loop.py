@@ -12,10 +12,10 @@ from fieldtune.console import progress, say
 from fieldtune.errors import UserError
 from zoo.task import Task
 from zoo.training import flat
-from zoo.training.augment import mirrored, recolour
+from zoo.training.augment import Augment
 from zoo.training.balance import Balance
 from zoo.training.losses import task_losses
-from zoo.training.pool import Batch, Pool
+from zoo.training.pool import Batch, Samples
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,15 @@ class Schedule:
 
 
 def train(
-    network: nn.Module, task: Task, pool: Pool, schedule: Schedule, balance: Balance, seed: int
+    network: nn.Module,
+    task: Task,
+    samples: Samples,
+    schedule: Schedule,
+    balance: Balance,
+    seed: int,
+    augment: Augment,
 ) -> None:
-    """Train `network` on a pool, whose images are mirrored and recoloured by chance.
+    """Train `network` on frames that are shown as `augment` changes them.
 
     The same arguments, threads and machine give the same weights. A label that is missing adds nothing: to a
     task's loss, nor to its weight.
@@ -44,31 +50,28 @@ def train(
         network: its outputs are those of `task`, in their order.
         balance: may learn too.
         seed: of the order of frames and of what is done to them.
+        augment: changes batches, by chance.
 
     Raises:
-        UserError: the pool is smaller than a batch, or the loss is no finite number any more.
+        UserError: there are fewer samples than a batch, or the loss is no finite number any more.
     """
     rng = np.random.default_rng(seed)
     network.train().to(memory_format=torch.channels_last)  # a quarter faster on a CPU
     optimizer = torch.optim.Adam([*network.parameters(), *balance.parameters()], schedule.learning_rate)
-    batches = len(pool) // schedule.batch
+    batches = len(samples) // schedule.batch
     if not batches:
-        raise UserError(f"{len(pool)} frames are fewer than a batch of {schedule.batch}; give more")
+        raise UserError(f"{len(samples)} frames are fewer than a batch of {schedule.batch}; give more")
     steps = schedule.epochs * batches
     warm_up = min(200, steps // 10 + 1)
     rates = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda k: min((k + 1) / warm_up, 0.5 + 0.5 * math.cos(math.pi * k / steps))
     )
     for epoch in range(schedule.epochs):
-        totals = dict.fromkeys((spec.name for spec in task.outputs), 0.0)
-        order = rng.permutation(len(pool))[: batches * schedule.batch]
+        totals = dict.fromkeys((spec.name for spec in task.learned), 0.0)
+        order = rng.permutation(len(samples))[: batches * schedule.batch]
         for numbers in progress(np.split(order, batches), f"epoch {epoch + 1}"):
-            batch = pool.batch(numbers)
-            which = torch.from_numpy(rng.random((len(numbers), 1, 1, 1)) < 0.5)
-            batch = mirrored(batch, task, which)
-            image = recolour(batch.image, rng)
+            batch = augment(samples.batch(numbers), rng)
             optimizer.zero_grad()
-            batch = Batch(image, batch.labels, batch.masks)
             for name, value in backward(network, task, batch, balance, schedule.flat).items():
                 totals[name] += value
             optimizer.step()
@@ -89,7 +92,7 @@ def backward(network: nn.Module, task: Task, batch: Batch, balance: Balance, rho
     shares = {name: (mask > 0).flatten(1).any(1).float().mean() for name, mask in batch.masks.items()}
 
     def losses() -> Mapping[str, Tensor]:
-        return task_losses(task, named(task, network(batch.image)), batch.labels, batch.masks)
+        return task_losses(task, named(task, network(*batch.inputs.values())), batch.labels, batch.masks)
 
     def weighed(name: str, loss: Tensor) -> Tensor:
         return balance(name, loss, shares[name])

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,16 +25,32 @@ _CHANNELS = {"segmentation": len(scenes.CLASSES), "class": len(scenes.STEERING)}
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What torch gets: image (n, 3, side, side) in [0, 1]; labels and masks as in :class:`Pool`."""
+    """What torch gets of n frames.
 
-    image: Tensor
+    Args:
+        inputs: by name, in the order in which the network takes them, (n, c, h, w).
+        labels: for each output that learns, (n, c, h, w); class indices are (n, 1, h, w).
+        masks: in the labels' shapes, 0 = unknown.
+    """
+
+    inputs: Mapping[str, Tensor]
     labels: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
 
 
+class Samples(Protocol):
+    """Frames to train on."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def batch(self, numbers: NDArray[np.intp]) -> Batch:
+        """Return those with these numbers."""
+
+
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """So many frames with the labels of a task's outputs.
+    """:class:`Samples` with one image each, in 8 bits: so many frames with the labels of a task's outputs.
 
     Args:
         images: uint8 (n, side, side, 3).
@@ -50,9 +66,9 @@ class Pool:
         return len(self.images)
 
     def batch(self, numbers: NDArray[np.intp]) -> Batch:
-        """Return the frames with these numbers."""
+        """Return the frames with these numbers, images (n, 3, side, side) in [0, 1]."""
         return Batch(
-            torch.from_numpy(self.images[numbers]).permute(0, 3, 1, 2).float() / 255,
+            {"image": torch.from_numpy(self.images[numbers]).permute(0, 3, 1, 2).float() / 255},
             {name: torch.from_numpy(values[numbers]) for name, values in self.labels.items()},
             {name: torch.from_numpy(mask[numbers]) for name, mask in self.masks.items()},
         )

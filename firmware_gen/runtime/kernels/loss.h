@@ -2,7 +2,7 @@
  *
  * All are means over the positions whose mask is not 0, times `weight`; with no such position loss and
  * gradient are 0.
- * Predictions, labels and gradients are maps of one shape (cross-entropy: one int32 label a pixel); masks are
+ * Predictions, labels and gradients are maps of one shape (cross-entropy: one label a pixel); masks are
  * dense, one byte a position. dp may be p. Sums run in raster order. */
 #ifndef FT_LOSS_H
 #define FT_LOSS_H
@@ -96,12 +96,20 @@ FT_INLINE float ft_mse_f32(const float *p, ft_map_t pm, const float *t, const ui
     return loss * share;
 }
 
-/* mean -log softmax(p)[label] over the pixels; a label outside 0..pm.c-1 counts as masked. */
-FT_INLINE float ft_cross_entropy_f32(const float *p, ft_map_t pm, const int32_t *t, const uint8_t *mask,
-                                     float *dp, ft_map_t dpm, float weight) {
+/* The class at position k; `bytes` is the size of a label: 1, uint8_t, or 4, int32_t. */
+FT_INLINE int32_t ft_class_at(const void *labels, int bytes, int k) {
+    return bytes == 1 ? ((const uint8_t *)labels)[k] : ((const int32_t *)labels)[k];
+}
+
+/* mean -log softmax(p)[label] over the pixels; a label outside 0..pm.c-1 counts as masked. label_bytes as for
+ * ft_class_at. */
+FT_INLINE float ft_cross_entropy_f32(const float *p, ft_map_t pm, const void *labels, const uint8_t *mask,
+                                     float *dp, ft_map_t dpm, float weight, int label_bytes) {
     int valid = 0;
-    for (int k = 0; k < pm.h * pm.w; k++)
-        valid += mask[k] && t[k] >= 0 && t[k] < pm.c;
+    for (int k = 0; k < pm.h * pm.w; k++) {
+        const int32_t label = ft_class_at(labels, label_bytes, k);
+        valid += mask[k] && label >= 0 && label < pm.c;
+    }
     const float share = weight / (float)(valid ? valid : 1);
     float loss = 0.0f;
     int k = 0;
@@ -109,7 +117,8 @@ FT_INLINE float ft_cross_entropy_f32(const float *p, ft_map_t pm, const int32_t 
         for (int col = 0; col < pm.w; col++, k++) {
             const float *in = p + row * pm.row + col * pm.pixel;
             float *out = dp + row * dpm.row + col * dpm.pixel;
-            if (!mask[k] || t[k] < 0 || t[k] >= pm.c) {
+            const int32_t label = ft_class_at(labels, label_bytes, k);
+            if (!mask[k] || label < 0 || label >= pm.c) {
                 for (int c = 0; c < pm.c; c++)
                     out[c] = 0.0f;
                 continue;
@@ -117,14 +126,14 @@ FT_INLINE float ft_cross_entropy_f32(const float *p, ft_map_t pm, const int32_t 
             float top = in[0], sum = 0.0f;
             for (int c = 1; c < pm.c; c++)
                 top = in[c] > top ? in[c] : top;
-            const float at_label = in[t[k]];
+            const float at_label = in[label];
             for (int c = 0; c < pm.c; c++) {
                 out[c] = ft_expf(in[c] - top);
                 sum = sum + out[c];
             }
             loss = loss + (ft_logf(sum) - (at_label - top));
             for (int c = 0; c < pm.c; c++)
-                out[c] = (out[c] / sum - (c == t[k] ? 1.0f : 0.0f)) * share;
+                out[c] = (out[c] / sum - (c == label ? 1.0f : 0.0f)) * share;
         }
     return loss * share;
 }
