@@ -69,8 +69,8 @@ class Widths:
         """Return the graph with only the channels that are kept; groups that are not named stay whole."""
         return reconstructed(self.graph, self._dropped(kept), self._moments)
 
-    def sliced(self, kept: Kept) -> Graph:
-        """Return a graph of the same shapes with the weights that it had."""
+    def cut(self, kept: Kept) -> Graph:
+        """Return a graph of the same shapes, which takes the same on a board; nothing is made up for."""
         return without(self.graph, self._dropped(kept))
 
     def ranking(self, group: ChannelGroup, kept: Kept) -> list[int]:
@@ -120,7 +120,7 @@ class Round(Widths):
 
     def costs(self, kept: Kept) -> Costs:
         """Return what the pruned graph takes."""
-        return self._costs(self.sliced(kept))
+        return self._costs(self.cut(kept))
 
 
 def choose(method: Method, given: Round) -> Graph:

@@ -139,10 +139,10 @@ def search_network(network: FloatNetwork, frames: Frames, options: Options, out:
         if seen:
             say(f"going on from {seen} candidates")
         search.run()
-        test = labelled(frames[len(frames) - options.test :], network) if options.test else []
-        if not test:
-            return search.result(seen, None)
-        judge = Judge(network.task, LabelledSamples(test, network.graph), "test frames")
+        judge = None
+        if options.test:
+            test = labelled(frames[len(frames) - options.test :], network)
+            judge = Judge(network.task, LabelledSamples(test, network.graph), "test frames")
         return search.result(seen, judge)
 
 

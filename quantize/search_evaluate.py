@@ -11,12 +11,14 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 
 from boards import Board
+from fieldtune.errors import UserError
 from firmware_gen.graph import Array, Graph
 from firmware_gen.update import UpdatePlan, trained_constants
 from quantize.fine_tune import Recipe, even_weights, fine_tune
@@ -27,7 +29,7 @@ from quantize.parameters import QuantizedGraph, input_types
 from quantize.pipeline import ROUNDING_FRAMES, equalized, layers_alone, thinned
 from quantize.prune_costs import CostModel, Costs
 from quantize.prune_goals import Goals
-from quantize.reconstruct import second_moments
+from quantize.reconstruct import Moments, second_moments
 from quantize.round_weights import round_weights
 from quantize.scheme import Scheme, division
 from quantize.search_space import Candidate, Space, Type
@@ -74,11 +76,10 @@ class Setting:
     judged: Sequence[Labelled]
     samples: int
 
-    def space(self) -> Space:
-        """Return what can be chosen."""
-        graph = self.network.graph
-        moments = second_moments(graph, LabelledSamples(self.training, graph))
-        return Space(graph, self.board.isa, moments, self.narrowest, self.types, self.kept)
+    def space(self, moments: Moments = MappingProxyType({})) -> Space:
+        """Return what can be chosen; `moments` are for who makes the networks."""
+        graph, isa = self.network.graph, self.board.isa
+        return Space(graph, isa, self.narrowest, self.types, self.kept, moments)
 
 
 @dataclass(frozen=True)
@@ -99,19 +100,17 @@ class Evaluator:
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        self._space = setting.space()
-        self._task = setting.network.task
+        graph, self._task = setting.network.graph, setting.network.task
+        self._training = LabelledSamples(setting.training, graph)
+        self._space = setting.space(second_moments(graph, self._training))
         ram = int(setting.goals.limits["ram"])
         self._costs = CostModel(self._task, setting.board, setting.update, ram)
         judged = setting.judged[:: -(-len(setting.judged) // JUDGED)]
-        graph = setting.network.graph
         self._judge = Judge(self._task, LabelledSamples(judged, graph), "held-out frames")
-        first = dict(zip((spec.name for spec in self._task.learned), self._judge.losses(graph), strict=True))
-        self._recipe = Recipe(
-            even_weights(self._task, first), Views(self._task, mirror=False, colour=False), setting.rate
-        )
-        self._training = LabelledSamples(setting.training, graph)
         self._inputs: Sequence[Values] = thinned([each.inputs for each in setting.training], setting.samples)
+        given = zip((spec.name for spec in self._task.learned), self._judge.losses(graph), strict=True)
+        weights = even_weights(self._task, {name: float(loss) for name, loss in given})
+        self._recipe = Recipe(weights, Views(self._task, mirror=False, colour=False), setting.rate)
         self._tuned: tuple[tuple[int, ...], Graph] | None = None
         self._int8: tuple[Scheme, QuantizedGraph] | None = None
 
@@ -169,13 +168,16 @@ class Evaluator:
         return np.array([score.loss for score in scores.values()], np.float32)
 
     def _described(self, candidate: Candidate) -> tuple[Graph, frozenset[str]]:
-        return self._space.sliced(candidate), self._space.float_layers(candidate)
+        return self._space.cut(candidate), self._space.float_layers(candidate)
 
     def _fine_tuned(self, candidate: Candidate) -> Graph:
         """Return the graph of the candidate's widths, trained; where only types are searched, just once."""
         if self._tuned is None or self._tuned[0] != candidate.channels:
-            graph = self._space.graph_of(candidate)
-            graph = fine_tune(graph, self._task, self._training, self._recipe, self._setting.epochs, seed=0)
+            graph, setting = self._space.graph_of(candidate), self._setting
+            if setting.epochs:
+                graph = fine_tune(graph, self._task, self._training, self._recipe, setting.epochs, seed=0)
+                if not np.isfinite(self._judge.losses(graph)).all():
+                    raise UserError(f"training diverges with --lr {setting.rate:g}; give a smaller one")
             self._tuned = candidate.channels, graph
         return self._tuned[1]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from boards import Isa
 from firmware_gen.graph import Graph
-from quantize.prune_methods import Kept, Widths
+from quantize.prune_methods import Widths
 from quantize.reconstruct import Moments
 
 Type = Literal["int8", "float"]
@@ -39,20 +41,20 @@ class Space:
         self,
         graph: Graph,
         isa: Isa,
-        moments: Moments,
         narrowest: float,
         types: Sequence[Type],
         kept: Collection[str] = (),
+        moments: Moments = MappingProxyType({}),
     ) -> None:
         """Take what may be chosen.
 
         Args:
             graph: simplified, in float.
             isa: of the board, whose kernels like some numbers of channels.
-            moments: of what layers read, with which they make up for channels that go.
             narrowest: the least share of a group's channels that stays.
             types: what layers may be.
             kept: names of operators that are float whatever is chosen.
+            moments: by which layers make up for channels that go; without them they just lose weights.
         """
         self.graph, self.types = graph, tuple(types)
         self._widths = Widths(graph, isa, moments)
@@ -62,7 +64,6 @@ class Space:
             for counts in [self._widths.levels(group, 1 - narrowest)]  # rounded, some of them down
         }
         self._groups = tuple(group for group, counts in levels.items() if len(counts) > 1)
-        self._rankings = tuple(self._widths.ranking(group, {}) for group in self._groups)
         self.groups = tuple(group.name for group in self._groups)
         self.levels = tuple(levels[group] for group in self._groups)
         self._kept = frozenset(kept)
@@ -85,17 +86,19 @@ class Space:
             tuple(counts[0] for counts in self.levels), tuple(kind == "float" for _ in self.layers)
         )
 
+    @functools.cached_property
+    def _rankings(self) -> list[list[int]]:
+        return [self._widths.ranking(group, {}) for group in self._groups]
+
     def graph_of(self, candidate: Candidate) -> Graph:
-        """Return the float graph with the channels that are kept: those that would be missed most."""
-        return self._widths.pruned(self._kept_channels(candidate))
-
-    def sliced(self, candidate: Candidate) -> Graph:
-        """Return a graph that costs the same, in which nothing makes up for what is gone."""
-        return self._widths.sliced(self._kept_channels(candidate))
-
-    def _kept_channels(self, candidate: Candidate) -> Kept:
+        """Return the float graph with the channels that stay: of each group those that are missed most."""
         kept = zip(self._groups, self._rankings, candidate.channels, strict=True)
-        return {group: ranking[:count] for group, ranking, count in kept}
+        return self._widths.pruned({group: ranking[:count] for group, ranking, count in kept})
+
+    def cut(self, candidate: Candidate) -> Graph:
+        """Return a graph of its shapes, quickly; it takes the same on a board."""
+        kept = zip(self._groups, candidate.channels, strict=True)
+        return self._widths.cut({group: range(count) for group, count in kept})
 
     def float_layers(self, candidate: Candidate) -> frozenset[str]:
         """Return the names of the operators that are float: those chosen, and those that are in any case."""

@@ -63,11 +63,9 @@ class Judge:
     def file_scores(self, model: bytes) -> dict[str, Score]:
         """Return the score of every output of an ONNX model, float or quantized, in ONNX Runtime."""
         inputs = self._samples.inputs
-        frames = (
-            {name: values[k : k + 1].numpy() for name, values in inputs.items()} for k in range(self._count)
-        )
-        samples = list(run(model, list(frames)))
-        joined = {name: np.concatenate([each[name] for each in samples]) for name in samples[0]}
+        frames = [{name: x[k : k + 1].numpy() for name, x in inputs.items()} for k in range(self._count)]
+        found = list(run(model, frames))
+        joined = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
         return self._scores(self._shaped({name: torch.from_numpy(each) for name, each in joined.items()}))
 
     def _scores(self, outputs: Mapping[str, Tensor]) -> dict[str, Score]:

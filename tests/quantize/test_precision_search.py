@@ -55,7 +55,7 @@ def few_generations(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _space(network: FloatNetwork) -> Space:
-    return Space(network.graph, "dsp", {}, 0.25, ("int8", "float"))
+    return Space(network.graph, "dsp", 0.25, ("int8", "float"))
 
 
 def _setting(network: FloatNetwork, board: str, update: UpdatePlan, kept: frozenset[str]) -> Setting:
@@ -116,7 +116,7 @@ def test_a_candidate_is_the_graph_that_its_genes_say(network: FloatNetwork) -> N
 def test_widths_or_types_can_be_left_alone(
     narrowest: float, types: Sequence, named: str, network: FloatNetwork
 ) -> None:
-    space = Space(network.graph, "dsp", {}, narrowest, types)
+    space = Space(network.graph, "dsp", narrowest, types)
     assert {name.partition(" of ")[0] for name in space.genes()} == {named}
     candidate = space.random(np.random.default_rng(0))
     assert space.candidate(space.values(candidate)) == candidate
@@ -126,14 +126,14 @@ def test_layers_that_share_weights_are_of_one_type(network: FloatNetwork) -> Non
     first, second = (op for op in network.graph.ops if op.name in ("segments", "kind"))
     shared = replace(second, constants=(second.constants[0], first.constants[1]))  # both biases have 3
     ops = [shared if op is second else op for op in network.graph.ops]
-    space = Space(network.graph.with_ops(ops), "dsp", {}, 1.0, ("int8", "float"))
+    space = Space(network.graph.with_ops(ops), "dsp", 1.0, ("int8", "float"))
     assert "kind" not in space.layers
     only = Candidate((), tuple(name == "segments" for name in space.layers))
     assert space.float_layers(only) == {"segments", "kind"}
 
 
 def test_layers_that_are_kept_in_float_are_no_choice(network: FloatNetwork) -> None:
-    space = Space(network.graph, "dsp", {}, 0.25, ("int8", "float"), ["enc0"])
+    space = Space(network.graph, "dsp", 0.25, ("int8", "float"), ["enc0"])
     assert "type of enc0" not in space.genes()
     assert space.float_layers(space.whole("int8")) == {"enc0"}
 
@@ -151,7 +151,7 @@ def test_costs_of_a_mixed_candidate_are_those_of_its_file(
     learns = next(op.name for op in reversed(ops) if op.constants)
     kept = frozenset(op.name for op in ops[-2:] if op.kind == "softmax")  # in int8 it does not learn
     evaluator = Evaluator(_setting(network, board, parse_update(learns), kept))
-    space = Space(network.graph, load_board(board).isa, {}, 0.25, ("int8", "float"), kept)
+    space = Space(network.graph, load_board(board).isa, 0.25, ("int8", "float"), kept)
     drawn = [space.random(np.random.default_rng(k)) for k in range(3)]
     for candidate in (space.whole("float"), *drawn):
         asked, measured = evaluator.costs(candidate), evaluator.evaluate(candidate).costs
@@ -231,7 +231,7 @@ def test_rank_correlation_of_too_little_is_unknown() -> None:
 
 
 def test_generations_find_what_no_other_candidate_is_predicted_to_better(network: FloatNetwork) -> None:
-    space = Space(network.graph, "c", {}, 0.4, ("int8",))
+    space = Space(network.graph, "c", 0.4, ("int8",))
     _, growths = _made_up(space, noise=0.0)
     predict = lambda some: np.stack([growths(each) for each in some])  # noqa: E731
     every = [Candidate(each, space.whole("int8").floats) for each in itertools.product(*space.levels)]
@@ -358,5 +358,5 @@ def test_two_machines_share_a_data_base(network: FloatNetwork, tmp_path: Path) -
 @pytest.mark.usefixtures("few_generations")
 def test_a_search_ends_when_all_there_is_was_evaluated(network: FloatNetwork, tmp_path: Path) -> None:
     result = _search(network, tmp_path, types=("int8",), narrowest=0.6, trials=1000, epochs=0)
-    space = Space(network.graph, "dsp", {}, 0.6, ("int8",))
+    space = Space(network.graph, "dsp", 0.6, ("int8",))
     assert 1 < len(result.trials) <= space.size < 1000
