@@ -17,6 +17,7 @@ COMMANDS = (
     "boards",
     "export",
     "prune",
+    "search",
     "quantize",
     "inspect",
     "plan",

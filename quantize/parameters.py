@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_gen.graph import Array, Graph, Quantization
+from zoo.task import Task
 
 QMIN, QMAX = -128, 127
 WEIGHT_MAX = 127
@@ -36,6 +37,11 @@ def covering(low: float, high: float) -> Quantization:
     low, high = min(low, 0.0), max(high, 0.0)
     scale = float(np.float32((high - low) / (QMAX - QMIN))) or 1.0
     return Quantization(scale, int(np.clip(round(QMIN - low / scale), QMIN, QMAX)))
+
+
+def input_types(task: Task) -> dict[str, Quantization]:
+    """Return the quantization of the network's inputs, in which a pixel is stored exactly."""
+    return {spec.name: covering(spec.bias, 255 * spec.scale + spec.bias) for spec in task.inputs}
 
 
 def limits(quantization: Quantization) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +15,7 @@ from firmware_gen.graph import Array, Graph
 from quantize.equalize import equalize
 from quantize.float_network import FloatNetwork, Values, pixels, run
 from quantize.onnx_writer import float_model, quantized_model
-from quantize.parameters import QuantizedGraph, covering
+from quantize.parameters import QuantizedGraph, input_types
 from quantize.round_weights import round_weights
 from quantize.scheme import Scheme, divide
 from quantize.training_set import Labelled, labelled, split
@@ -103,8 +103,8 @@ def quantize_network(network: FloatNetwork, frames: Frames, options: Options) ->
     training = labelled(parts.training, network) if options.epochs else []
     inputs = [pixels(frame, network) for frame in parts.calibration]
     say(f"calibrating on {len(inputs)} frames")
-    scheme = replace(scheme, graph=_equalized(scheme, inputs))
-    types = {spec.name: covering(spec.bias, 255 * spec.scale + spec.bias) for spec in network.task.inputs}
+    scheme = equalized(scheme, inputs)
+    types = input_types(network.task)
     trainer: NncfModel | None = None
     if options.backend == "nncf":
         from quantize.nncf_backend import NncfModel
@@ -115,8 +115,8 @@ def quantize_network(network: FloatNetwork, frames: Frames, options: Options) ->
         from quantize.onnxruntime_backend import calibrate
 
         quantized = calibrate(scheme, inputs, types)
-    quantized = round_weights(quantized, _thinned(inputs, ROUNDING_FRAMES))
-    layers = _sensitivities(scheme, quantized, _thinned(inputs, SENSITIVITY_FRAMES))
+    quantized = round_weights(quantized, thinned(inputs, ROUNDING_FRAMES))
+    layers = _sensitivities(scheme, quantized, thinned(inputs, SENSITIVITY_FRAMES))
     model = quantized_model(quantized, network.task)
     seen = [pixels(frame, network) for frame in parts.test] or inputs
     error, share = _difference(run(network.model, seen), run(model, seen))
@@ -142,7 +142,8 @@ def _require(options: Options) -> None:
         raise UserError("--epochs needs --backend nncf; ONNX Runtime does not train")
 
 
-def _equalized(scheme: Scheme, inputs: Sequence[Values]) -> Graph:
+def equalized(scheme: Scheme, inputs: Sequence[Values]) -> Scheme:
+    """Return the scheme of a graph that computes the same with channels of like ranges on these inputs."""
     largest: dict[str, Array] = {}
     for values, outputs in zip(inputs, run(float_model(scheme.graph, all_tensors=True), inputs), strict=True):
         for name, value in {**outputs, **values}.items():
@@ -150,30 +151,43 @@ def _equalized(scheme: Scheme, inputs: Sequence[Values]) -> Graph:
             if not np.isfinite(magnitude).all():
                 raise ModelError(f"'{name}' of {scheme.graph.name} is not finite on the calibration frames")
             largest[name] = np.maximum(largest.get(name, magnitude), magnitude)
-    return equalize(scheme.graph, largest, scheme.unscaled_layers)
+    return replace(scheme, graph=equalize(scheme.graph, largest, scheme.unscaled_layers))
 
 
-def _thinned(inputs: Sequence[Values], count: int) -> Sequence[Values]:
+def thinned(inputs: Sequence[Values], count: int) -> Sequence[Values]:
+    """Return at most `count` of the inputs, evenly spread."""
     return inputs[:: -(-len(inputs) // count)]
+
+
+def layers_alone(graph: Graph, quantized: QuantizedGraph) -> Iterator[tuple[str, QuantizedGraph]]:
+    """Yield for each int8 layer the network in which it alone is int8: its weights, and what it stores.
+
+    Args:
+        graph: in float, before the weights were rounded.
+        quantized: all of it.
+    """
+    for op in graph.ops:
+        if not op.constants or op.constants[0] not in quantized.weights:
+            continue
+        constants = {name: quantized.graph.constants[name] for name in op.constants}
+        yield (
+            op.name,
+            QuantizedGraph(
+                replace(graph, constants={**graph.constants, **constants}),
+                {name: quantized.activations[name] for name in op.outputs if name in quantized.activations},
+                {op.constants[0]: quantized.weights[op.constants[0]]},
+            ),
+        )
 
 
 def _sensitivities(
     scheme: Scheme, quantized: QuantizedGraph, inputs: Sequence[Values]
 ) -> tuple[Sensitivity, ...]:
-    """Measure each int8 layer alone: its weights and what it stores are int8, all else is float."""
     exact = list(run(float_model(scheme.graph), inputs))
-    found = []
-    for op in scheme.graph.ops:
-        if not op.constants or op.constants[0] not in quantized.weights:
-            continue
-        constants = {name: quantized.graph.constants[name] for name in op.constants}
-        alone = QuantizedGraph(
-            replace(scheme.graph, constants={**scheme.graph.constants, **constants}),
-            {name: quantized.activations[name] for name in op.outputs if name in quantized.activations},
-            {op.constants[0]: quantized.weights[op.constants[0]]},
-        )
-        found.append(Sensitivity(op.name, _difference(exact, run(quantized_model(alone), inputs))[1]))
-    return tuple(found)
+    return tuple(
+        Sensitivity(name, _difference(exact, run(quantized_model(alone), inputs))[1])
+        for name, alone in layers_alone(scheme.graph, quantized)
+    )
 
 
 def _difference(exact: Iterable[Values], other: Iterable[Values]) -> tuple[float, float]:

@@ -11,30 +11,24 @@ import numpy as np
 
 from boards import Board
 from fieldtune.console import say
-from fieldtune.errors import DataError, UserError
+from fieldtune.errors import UserError
 from firmware_gen.graph import Graph
 from firmware_gen.update import UpdatePlan
-from quantize.fine_tune import Recipe, fine_tune
+from quantize.fine_tune import Recipe, even_weights, fine_tune
 from quantize.float_network import FloatNetwork
 from quantize.onnx_writer import float_model
 from quantize.prune_costs import CostModel, Costs
 from quantize.prune_goals import Drop, Goals, parse_goals
 from quantize.prune_methods import Losses, Method, Round, choose
-from quantize.reconstruct import Moments, second_moments
+from quantize.reconstruct import second_moments
 from quantize.task_scores import Judge, Score
 from quantize.training_samples import LabelledSamples
-from quantize.training_set import Labelled, labelled
+from quantize.training_set import Labelled, hold_out, labelled
 from zoo.frames import Frames
 from zoo.training.augment import Views
 
 SWEEP = 96
 """Frames that the choice of channels looks at, at most: it evaluates the network hundreds of times."""
-LOOKED_AT = 128
-"""Frames that tell what layers read, at most."""
-HELD_OUT = 8
-"""Of the frames that are not for the test, every so many-th block is held out from training."""
-BLOCKS = 8
-"""So many blocks are held out: as whole blocks they are unlike those to train on, and several differ."""
 LEAST_PATIENCE = 0.1
 """Of the output that may lose most: one that may lose nothing must not be all that counts in training."""
 
@@ -197,18 +191,7 @@ class _Parts:
 
 
 def _parts(network: FloatNetwork, frames: Frames, test: int) -> _Parts:
-    count = len(frames) - test
-    if count < HELD_OUT:
-        raise DataError(
-            f"there are {len(frames)} frames, of which --test sets {test} apart; pruning needs {HELD_OUT} "
-            "others or more, to train on and to judge by"
-        )
-    blocks = HELD_OUT * min(BLOCKS, count // HELD_OUT)
-    held_out = np.arange(count) * blocks // count % HELD_OUT == HELD_OUT - 1
-    training, judged = (
-        labelled(Frames.of([frames[int(k)] for k in np.flatnonzero(which)], frames.geometry), network)
-        for which in (~held_out, held_out)
-    )
+    training, judged = hold_out(frames, test, network, "pruning")
 
     def judge(of: Sequence[Labelled], what: str) -> Judge:
         return Judge(network.task, LabelledSamples(of, network.graph), what)
@@ -218,7 +201,7 @@ def _parts(network: FloatNetwork, frames: Frames, test: int) -> _Parts:
         LabelledSamples(training, network.graph),
         judge(judged[:: -(-len(judged) // SWEEP)], "held-out frames"),
         held,
-        judge(labelled(frames[count:], network), "test frames") if test else held,
+        judge(labelled(frames[len(frames) - test :], network), "test frames") if test else held,
     )
 
 
@@ -257,11 +240,7 @@ class _Search:
     def _chosen(self, share: float) -> Graph:
         options, costs = self._options, self._model
         goals = self._goals.on_the_way(costs.planned(self.graph), costs.whole(self.graph), share)
-        moments: Moments = {}
-        if options.method == "pagcp":
-            samples = self._parts.training
-            few = np.linspace(0, len(samples) - 1, min(LOOKED_AT, len(samples))).astype(np.intp)
-            moments = second_moments(self.graph, samples.batch(few).inputs)
+        moments = second_moments(self.graph, self._parts.training) if options.method == "pagcp" else {}
         given = Round(self.graph, options.board.isa, goals, costs.whole, self._losses, moments)
         return choose(options.method, given)
 
@@ -283,10 +262,9 @@ class _Search:
     def _balanced(self) -> Recipe:
         """Weigh losses as shares of what they were, so that none rules; what may lose less weighs more."""
         patience = np.maximum(self._losses.patience, LEAST_PATIENCE)
-        weights = {
-            spec.name: spec.weight / max(self._first[spec.name].loss * float(share), 1e-9)
-            for spec, share in zip(self._network.task.learned, patience, strict=True)
-        }
+        losses = {name: score.loss for name, score in self._first.items()}
+        even = even_weights(self._network.task, losses)
+        weights = {name: even[name] / share for name, share in zip(losses, patience, strict=True)}
         views = Views(self._network.task, self._options.mirror, self._options.colour)
         return Recipe(weights, views, self._options.rate)
 

@@ -1,4 +1,4 @@
-"""What a float network would take on a board in int8, from the planner, without calibrating it.
+"""What a float network would take on a board in int8, or partly so, from the planner, without calibration.
 
 What scales are does not matter to RAM and instructions, and to flash only where a kernel proves a short
 rounding exact; so any will do that are equal and different where calibration would have them so.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from firmware_gen.project import Network, load_network, plan_network
 from firmware_gen.update import UpdatePlan, parse_update
 from firmware_gen.window import Activation
 from quantize.onnx_writer import quantized_model
-from quantize.parameters import QuantizedGraph, covering
-from quantize.scheme import Scheme, divide
+from quantize.parameters import QuantizedGraph, covering, input_types
+from quantize.scheme import Scheme, division
 from zoo.task import Task
 
 ENDLESS = 1 << 40  # bytes
@@ -31,7 +32,7 @@ METRICS = ("ram", "flash", "instructions")
 """What goals can be set for, in the order in which they are told."""
 
 _INFERENCE = parse_update(None)
-_Shapes = tuple[Shape, ...]
+_Key = tuple[tuple[Shape, ...], frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Costs:
 
 
 class CostModel:
-    """Asks the planner, once for each set of shapes."""
+    """Asks the planner, once for each set of shapes and of layers in float."""
 
     def __init__(self, task: Task, board: Board, update: UpdatePlan, ram_limit: int | None = None) -> None:
         """Use `update` for the firmware that learns, if it names layers.
@@ -74,39 +75,52 @@ class CostModel:
         self._limit = allowed_ram(board, ram_limit)
         regions = tuple(dataclasses.replace(region, bytes=ENDLESS) for region in board.regions)
         self._board = dataclasses.replace(board, regions=regions)
-        self._whole: dict[_Shapes, Costs] = {}
-        self._planned: dict[_Shapes, Costs] = {}
+        self._whole: dict[_Key, Costs] = {}
+        self._planned: dict[_Key, Costs] = {}
 
-    def whole(self, graph: Graph) -> Costs:
+    def whole(self, graph: Graph, float_layers: Collection[str] = ()) -> Costs:
         """Return what `graph`, simplified and in float, would take in int8 with all layers made whole.
 
         It takes a fraction of a second, where `planned` may take many.
+
+        Args:
+            graph: of the network.
+            float_layers: those that would stay in float.
 
         Raises:
             UserError: the update plan names nothing.
             ModelError: an operator cannot be quantized.
         """
-        key = _shapes(graph)
+        key = _key(graph, float_layers)
         if key not in self._whole:
-            inference, training = self._plans(graph)
-            backward = None if training is None else training.ram_bytes
-            flash = sum(inference.flash.values())
-            self._whole[key] = Costs(inference.ram_bytes, flash, inference.instructions, backward)
+            self._whole[key] = _costs(*self._plans(int8_network(graph, self._task, float_layers)))
         return self._whole[key]
 
-    def planned(self, graph: Graph) -> Costs:
+    def planned(self, graph: Graph, float_layers: Collection[str] = ()) -> Costs:
         """Return what the planner comes to within the limit, or the least RAM that it finds: see `whole`."""
-        key, costs = _shapes(graph), self.whole(graph)
+        key, costs = _key(graph, float_layers), self.whole(graph, float_layers)
         if key not in self._planned:
-            if max(costs.ram, costs.backward_ram or 0) > self._limit:
-                inference, training = self._plans(graph)
-                backward = None if training is None else self._fitted(training)
-                costs = dataclasses.replace(costs, ram=self._fitted(inference), backward_ram=backward)
+            if self._is_beyond(costs):
+                costs = self._narrowed(*self._plans(int8_network(graph, self._task, float_layers)))
             self._planned[key] = costs
         return self._planned[key]
 
-    def _plans(self, graph: Graph) -> tuple[Plan, Plan | None]:
-        network = int8_network(graph, self._task)
+    def of_file(self, model: bytes) -> Costs:
+        """Return what a quantized file takes, as `planned` does of one that is not calibrated yet."""
+        plans = self._plans(_read(model))
+        costs = _costs(*plans)
+        return self._narrowed(*plans) if self._is_beyond(costs) else costs
+
+    def _is_beyond(self, costs: Costs) -> bool:
+        return max(costs.ram, costs.backward_ram or 0) > self._limit
+
+    def _narrowed(self, inference: Plan, training: Plan | None) -> Costs:
+        backward = None if training is None else self._fitted(training)
+        return dataclasses.replace(
+            _costs(inference, training), ram=self._fitted(inference), backward_ram=backward
+        )
+
+    def _plans(self, network: Network) -> tuple[Plan, Plan | None]:
         inference = plan_network(network, self._board, _INFERENCE)
         return inference, plan_network(network, self._board, self._update) if self._update.patterns else None
 
@@ -116,18 +130,27 @@ class CostModel:
         return find_plan(plan.graph, self._board, self._limit).ram_bytes
 
 
-def _shapes(graph: Graph) -> _Shapes:
-    return tuple(graph.shape(op.outputs[0]) for op in graph.ops)
+def _key(graph: Graph, float_layers: Collection[str]) -> _Key:
+    return tuple(graph.shape(op.outputs[0]) for op in graph.ops), frozenset(float_layers)
 
 
-def int8_network(graph: Graph, task: Task) -> Network:
+def _costs(inference: Plan, training: Plan | None) -> Costs:
+    backward = None if training is None else training.ram_bytes
+    return Costs(inference.ram_bytes, sum(inference.flash.values()), inference.instructions, backward)
+
+
+def int8_network(graph: Graph, task: Task, float_layers: Collection[str] = ()) -> Network:
     """Return `graph` as it would be read from a quantized file with other scales."""
-    scheme = divide(graph)
-    convolutions = (op for op in scheme.graph.ops if op.kind == "conv2d")
+    scheme = division(graph, float_layers)
+    convolutions = (op for op in scheme.graph.ops if op.kind == "conv2d" and scheme.is_int8(op))
     scales = {op.constants[0]: _alike(scheme.graph.constants[op.constants[0]].value) for op in convolutions}
+    return _read(quantized_model(QuantizedGraph(scheme.graph, _ranges(scheme, task), scales), task))
+
+
+def _read(model: bytes) -> Network:
     with tempfile.TemporaryDirectory(prefix="fieldtune-") as folder:
         path = Path(folder) / "network.onnx"
-        path.write_bytes(quantized_model(QuantizedGraph(scheme.graph, _ranges(scheme, task), scales), task))
+        path.write_bytes(model)
         return load_network(path)
 
 
@@ -138,7 +161,7 @@ def _alike(weight: Array) -> Array:
 
 def _ranges(scheme: Scheme, task: Task) -> dict[str, Quantization]:
     """Return quantizations that differ where calibration would make them differ, and clamp where it would."""
-    found = {spec.name: covering(spec.bias, 255 * spec.scale + spec.bias) for spec in task.inputs}
+    found = input_types(task)
     groups = scheme.groups()
     for index, name in enumerate(scheme.tensors):
         if name not in found:

@@ -27,7 +27,7 @@ Method = Literal["pagcp", "l1", "uniform"]
 
 TRIAL = 0.3  # of a group's channels: what ranks the groups
 MOST = 0.75  # of a group's channels go in a round at most
-LEVELS = 8  # how many shares a sweep tries in a group
+LEVELS = 8  # how many shares are tried in a group
 BEST = 0.8  # of the groups that a sweep has pruned stay pruned
 BUDGETS = (*(0.5 * 2**k for k in range(7)), 1e6)
 """By which share the losses may grow in a sweep, before fine-tuning; the last is no limit."""
@@ -52,25 +52,16 @@ class Losses:
     patience: Array
 
 
-class Round:
-    """What a method knows: a graph, its groups, and where it is to get.
+class Widths:
+    """The groups of a graph, and how many channels of each may stay.
 
     `moments` are of what layers read: with them layers make up for channels that go, and channels go that
     others make up for best. Without them layers just lose weights, and the channels of small filters go.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        isa: Isa,
-        goals: Goals,
-        costs: Callable[[Graph], Costs],
-        losses: Losses,
-        moments: Moments,
-    ) -> None:
-        self.graph, self.goals, self.losses = graph, goals, losses
+    def __init__(self, graph: Graph, isa: Isa, moments: Moments) -> None:
+        self.graph = graph
         self._moments = moments
-        self._costs = costs
         self.groups = channel_groups(graph)
         self._multiples = {group: _multiple(group, graph, isa) for group in self.groups}
 
@@ -78,9 +69,9 @@ class Round:
         """Return the graph with only the channels that are kept; groups that are not named stay whole."""
         return reconstructed(self.graph, self._dropped(kept), self._moments)
 
-    def costs(self, kept: Kept) -> Costs:
-        """Return what that takes."""
-        return self._costs(without(self.graph, self._dropped(kept)))
+    def cut(self, kept: Kept) -> Graph:
+        """Return a graph of the same shapes, which takes the same on a board; nothing is made up for."""
+        return without(self.graph, self._dropped(kept))
 
     def ranking(self, group: ChannelGroup, kept: Kept) -> list[int]:
         """Return the channels of a group from the first that should stay to the first that may go.
@@ -101,14 +92,35 @@ class Round:
         multiple = self._multiples[group]
         return min(group.channels, max(round(count / multiple + dither), 1) * multiple)
 
-    def levels(self, group: ChannelGroup) -> list[int]:
-        """Return the numbers of channels that a sweep tries to keep, the largest first."""
-        shares = np.linspace(MOST / LEVELS, MOST, LEVELS)
+    def levels(self, group: ChannelGroup, most: float = MOST) -> list[int]:
+        """Return the numbers of channels to try, the largest first, if a share of `most` may go."""
+        shares = np.linspace(most / LEVELS, most, LEVELS)
         found = {self.rounded(group, group.channels * (1 - share)) for share in shares}
         return sorted(found - {group.channels}, reverse=True)
 
     def _dropped(self, kept: Kept) -> dict[ChannelGroup, Iterable[int]]:
         return {group: set(range(group.channels)) - set(channels) for group, channels in kept.items()}
+
+
+class Round(Widths):
+    """What a method knows: a graph, its groups, and where it is to get."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        isa: Isa,
+        goals: Goals,
+        costs: Callable[[Graph], Costs],
+        losses: Losses,
+        moments: Moments,
+    ) -> None:
+        super().__init__(graph, isa, moments)
+        self.goals, self.losses = goals, losses
+        self._costs = costs
+
+    def costs(self, kept: Kept) -> Costs:
+        """Return what the pruned graph takes."""
+        return self._costs(self.cut(kept))
 
 
 def choose(method: Method, given: Round) -> Graph:

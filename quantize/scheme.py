@@ -70,22 +70,43 @@ def divide(graph: Graph, keep_float: str | None = None, update: str | None = Non
         UserError: a pattern matches nothing, or nothing is left for int8.
         ModelError: a constant that several layers share would learn.
     """
-    kept, trained = _named(graph, keep_float), trained_constants(graph, parse_update(update))
+    kept, trained = named_layers(graph, keep_float), trained_constants(graph, parse_update(update))
     learning = {op.name for op in graph.ops if any(name in trained for name in op.constants)}
+    if not any(op.constants and op.name not in kept for op in graph.ops):
+        raise UserError(f"no layer of {graph.name} is left for int8; name fewer layers with --keep-float")
+    return division(graph, kept, learning)
+
+
+def division(graph: Graph, float_layers: Collection[str], learning: Collection[str] = ()) -> Scheme:
+    """Return the scheme in which just these operators are in float, and those whose readers all are.
+
+    Args:
+        graph: simplified, in float.
+        float_layers: names of operators; where these are all that have weights, all else is in float too.
+        learning: names of those that will learn on the device.
+    """
+    kept = set(float_layers)
+    if all(op.name in kept for op in graph.ops if op.constants):
+        kept = {op.name for op in graph.ops}
     for op in reversed(graph.ops):
         readers = graph.consumers(op.outputs[0])
         inner = not op.constants and readers and op.outputs[0] not in graph.outputs
         if inner and all(reader.name in kept for reader in readers):
             kept.add(op.name)
-    if not any(op.constants and op.name not in kept for op in graph.ops):
-        raise UserError(f"no layer of {graph.name} is left for int8; name fewer layers with --keep-float")
     return Scheme(
-        _with_biases(graph, kept), frozenset(kept), frozenset(kept | learning), _int8_tensors(graph, kept)
+        _with_biases(graph, kept),
+        frozenset(kept),
+        frozenset(kept.union(learning)),
+        _int8_tensors(graph, kept),
     )
 
 
-def _named(graph: Graph, patterns: str | None) -> set[str]:
-    """Return the layers that the `patterns` of --keep-float name by themselves or by their weights."""
+def named_layers(graph: Graph, patterns: str | None) -> set[str]:
+    """Return the layers that the `patterns` of --keep-float name by themselves or by their weights.
+
+    Raises:
+        UserError: a pattern matches nothing.
+    """
     named: set[str] = set()
     for pattern in filter(None, (part.strip() for part in (patterns or "").split(","))):
         hits = {

@@ -1,7 +1,8 @@
-"""How good a float graph is on labelled frames, output by output."""
+"""How good a float graph, or an ONNX file, is on labelled frames, output by output."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from fieldtune.errors import DataError
 from firmware_gen.graph import Array, Graph
+from quantize.float_network import run
 from quantize.torch_module import GraphModule
 from quantize.training_samples import LabelledSamples
 from zoo.metrics import class_metrics
@@ -56,10 +58,28 @@ class Judge:
 
     def scores(self, graph: Graph) -> dict[str, Score]:
         """Return the score of every output."""
-        outputs = self._outputs(graph)
+        return self._scores(self._outputs(graph))
+
+    def file_scores(self, model: bytes) -> dict[str, Score]:
+        """Return the score of every output of an ONNX model, float or quantized, in ONNX Runtime."""
+        inputs = self._samples.inputs
+        frames = [{name: x[k : k + 1].numpy() for name, x in inputs.items()} for k in range(self._count)]
+        found = list(run(model, frames))
+        joined = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+        return self._scores(self._shaped({name: torch.from_numpy(each) for name, each in joined.items()}))
+
+    def _scores(self, outputs: Mapping[str, Tensor]) -> dict[str, Score]:
         return {
             spec.name: Score(self._loss(spec, outputs[spec.name]), self._points(spec, outputs[spec.name]))
             for spec in self._task.learned
+        }
+
+    def _shaped(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return outputs that have labels, each in the shape of a map."""
+        return {
+            name: value.reshape(self._count, -1, *self._samples.labels[name].shape[2:])
+            for name, value in outputs.items()
+            if name in self._samples.labels
         }
 
     def _outputs(self, graph: Graph) -> dict[str, Tensor]:
@@ -67,11 +87,8 @@ class Judge:
         inputs = [values.split(BATCH) for values in self._samples.inputs.values()]
         with torch.no_grad():
             parts = [module(*batch) for batch in zip(*inputs, strict=True)]
-        return {
-            name: torch.cat(values).reshape(self._count, -1, *self._samples.labels[name].shape[2:])
-            for name, values in zip(graph.outputs, zip(*parts, strict=True), strict=True)
-            if name in self._samples.labels
-        }
+        values = (torch.cat(each) for each in zip(*parts, strict=True))
+        return self._shaped(dict(zip(graph.outputs, values, strict=True)))
 
     def _loss(self, spec: OutputSpec, prediction: Tensor) -> float:
         known = self._known[spec.name]

@@ -34,6 +34,12 @@ class Labelled:
     masks: Mapping[str, Array]
 
 
+HELD_OUT = 8
+"""Of the frames that are not for the test, every so many-th block is held out from training."""
+BLOCKS = 8
+"""So many blocks are held out: as whole blocks they are unlike those to train on, and several differ."""
+
+
 def split(frames: Frames, test: int, samples: int) -> Split:
     """Set the last `test` frames apart and thin the others evenly to at most `samples` for calibration.
 
@@ -72,6 +78,29 @@ def labelled(frames: Frames, network: FloatNetwork) -> list[Labelled]:
             "check the sensor's status codes, its range and the geometry (docs/your_data.md)"
         )
     return found
+
+
+def hold_out(
+    frames: Frames, test: int, network: FloatNetwork, what: str
+) -> tuple[list[Labelled], list[Labelled]]:
+    """Divide all but the last `test` frames into those to train on and those to judge by.
+
+    Raises:
+        DataError: there are too few for `what`, or none of a part has a label.
+    """
+    count = len(frames) - test
+    if count < HELD_OUT:
+        raise DataError(
+            f"there are {len(frames)} frames, of which --test sets {test} apart; {what} needs {HELD_OUT} "
+            "others or more, to train on and to judge by"
+        )
+    blocks = HELD_OUT * min(BLOCKS, count // HELD_OUT)
+    judges = np.arange(count) * blocks // count % HELD_OUT == HELD_OUT - 1
+    training, judged = (
+        labelled(Frames.of([frames[int(k)] for k in np.flatnonzero(which)], frames.geometry), network)
+        for which in (~judges, judges)
+    )
+    return training, judged
 
 
 def _nothing(network: FloatNetwork, output: str) -> tuple[NDArray[Any], NDArray[np.uint8]]:

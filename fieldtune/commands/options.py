@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +56,37 @@ def add_float_model(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="what the inputs and outputs mean (default: NAME.task.toml or the model's own)",
     )
+
+
+def add_goals(group: argparse._ArgumentGroup) -> None:
+    """Add the most that a network may take on its board, and what will learn there."""
+    group.add_argument(
+        "--keep-ram", metavar="SIZE", help="static RAM, such as 128K, or 60%% of what it takes now"
+    )
+    group.add_argument("--keep-flash", metavar="SIZE", help="flash, likewise; by estimate")
+    group.add_argument("--keep-instructions", metavar="N", help="of an inference: 40%%, or 33M; by estimate")
+    group.add_argument(
+        "--update", metavar="LAYERS", help="what will learn on the board: --keep-ram is for that firmware"
+    )
+
+
+def goals(args: argparse.Namespace) -> dict[str, str]:
+    """Return the goals that the options name, by metric."""
+    found = {name: getattr(args, f"keep_{name}") for name in ("ram", "flash", "instructions")}
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def require(command: str, packages: Sequence[str]) -> None:
+    """See that the packages of a command's extra are there, which has its name.
+
+    Raises:
+        UserError: one is not.
+    """
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise UserError(f"{command} needs {package}: pip install 'fieldtune[{command}]'") from error
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:

@@ -29,14 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--out", type=Path, required=True, help="the ONNX file to write")
     goals = parser.add_argument_group("goals, of the network in int8; one at least")
-    goals.add_argument(
-        "--keep-ram", metavar="SIZE", help="static RAM, such as 128K, or 60%% of what it takes now"
-    )
-    goals.add_argument("--keep-flash", metavar="SIZE", help="flash, likewise; by estimate")
-    goals.add_argument("--keep-instructions", metavar="N", help="of an inference: 40%%, or 33M; by estimate")
-    goals.add_argument(
-        "--update", metavar="LAYERS", help="what will learn on the board: --keep-ram is for that firmware"
-    )
+    options.add_goals(goals)
     goals.add_argument(
         "--max-drop",
         default="3%",
@@ -74,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prune, write, report."""
-    _require()
+    options.require("prune", ("torch", "torch_pruning"))
     from boards import load_board
     from fieldtune.files import replacing
     from firmware_gen.update import parse_update
@@ -90,10 +83,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--lr {args.lr:g} is above 1: Adam would move every weight by that much a step")
     augment = _augment(args.augment)
     network = options.load_float_model(args)
-    goals = {name: getattr(args, f"keep_{name}") for name in ("ram", "flash", "instructions")}
     chosen = Options(
         load_board(args.board),
-        {name: text for name, text in goals.items() if text is not None},
+        options.goals(args),
         parse_drops(args.max_drop, network.task),
         parse_update(args.update),
         args.method,
@@ -130,16 +122,6 @@ def _augment(text: str) -> set[str]:
     if unknown := sorted(found - {"mirror", "colour"}):
         raise UserError(f"--augment {text}: {unknown[0]!r} is neither mirror nor colour")
     return found
-
-
-def _require() -> None:
-    import importlib
-
-    for package in ("torch", "torch_pruning"):
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise UserError(f"prune needs {package}: pip install 'fieldtune[prune]'") from error
 
 
 def _say(result: Result, args: argparse.Namespace) -> None:

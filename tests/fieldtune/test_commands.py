@@ -14,7 +14,7 @@ from fieldtune import __version__
 from fieldtune.__main__ import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("numpy", "onnx", "torch", "matplotlib", "serial", "elftools", "cobs", "rich", "PIL")
+HEAVY = ("numpy", "onnx", "torch", "matplotlib", "serial", "elftools", "cobs", "rich", "PIL", "optuna")
 UPDATE = ["--update", "dec*,depth"]
 
 
