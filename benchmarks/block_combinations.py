@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from real_frames import METRICS, tune
+from real_frames import METRICS, learned
 
 from boards import Board, load_board
 from fieldtune.errors import DoesNotFitError, UserError
@@ -48,7 +48,7 @@ def main() -> None:
     for name in wanted:
         update = ",".join(BLOCKS[block] for block in name.split("+"))
         whole, least = ram(network, board, parse_update(update, weights=args.weights))
-        metrics = learned(args.model, args.data, update, args.weights)
+        metrics = tuned(args.model, args.data, update, args.weights)
         print(f"| {name} | {whole:,} B | {least:,} B | {metrics} |", flush=True)
 
 
@@ -64,16 +64,17 @@ def ram(network: Network, board: Board, update: UpdatePlan) -> tuple[int, int]:
         return whole, int(found[1].replace(",", ""))
 
 
-def learned(model: Path, data: Path, update: str, weights: str) -> str:
+def tuned(model: Path, data: Path, update: str, weights: str) -> str:
     """Return the metrics after one run, as cells of the table."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            after = tune(model, data, "native", update, ["--weights", weights], Path(folder) / "session")
+            options = ["--board", "native", "--update", update, "--weights", weights]
+            found = learned("tune", model, data, options, Path(folder) / "session")
         except subprocess.CalledProcessError as failed:
             if failed.returncode != UserError.exit_code:
                 raise
             return "diverges | – | –"
-    return " | ".join(f"{after['after'][key]:.3f}" for key in METRICS)
+    return " | ".join(f"{found['after'][key]:.3f}" for key in METRICS)
 
 
 if __name__ == "__main__":
