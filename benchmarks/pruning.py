@@ -30,7 +30,7 @@ import torch
 from multitask import BOARD, JUDGED_BY, TEST_ROOMS, judge
 
 from fieldtune.console import progress
-from quantize.fine_tune import Recipe, fine_tune
+from quantize.fine_tune import Recipe, even_weights, fine_tune
 from quantize.float_network import read_network
 from quantize.onnx_writer import float_model
 from quantize.training_samples import LabelledSamples
@@ -131,7 +131,7 @@ class Bench:
         network = replace(read_network(given), task=self.task)
         frames = open_frames(self.folder / "frames.npz")[: -len(self.test)]
         samples = LabelledSamples(labelled(frames, network), network.graph)
-        weights = {name: 1 / loss for name, loss in losses(given, self.test, self.task).items()}
+        weights = even_weights(self.task, losses(given, self.test, self.task))
         recipe = Recipe(weights, Views(self.task), self.args.lr)
         graph = fine_tune(network.graph, self.task, samples, recipe, self.args.final_epochs, seed)
         model.write_bytes(float_model(graph, self.task))

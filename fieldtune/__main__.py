@@ -28,6 +28,7 @@ COMMANDS = (
     "energy",
     "battery",
     "tune",
+    "merge",
     "weights",
     "collect",
     "alone",

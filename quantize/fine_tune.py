@@ -37,6 +37,16 @@ class Recipe:
     rate: float
 
 
+def even_weights(task: Task, losses: Mapping[str, float]) -> dict[str, float]:
+    """Return weights with which losses count as shares of what they are, so that none rules.
+
+    Args:
+        task: may weigh its outputs besides.
+        losses: by output.
+    """
+    return {spec.name: spec.weight / max(losses[spec.name], 1e-9) for spec in task.learned}
+
+
 def fine_tune(graph: Graph, task: Task, samples: Samples, recipe: Recipe, epochs: int, seed: int) -> Graph:
     """Return `graph` with weights that were trained, in batches of `BATCH` at most.
 

@@ -14,13 +14,13 @@ from fieldtune.console import say
 from fieldtune.errors import UserError
 from firmware_gen.graph import Graph
 from firmware_gen.update import UpdatePlan
-from quantize.fine_tune import Recipe, fine_tune
+from quantize.fine_tune import Recipe, even_weights, fine_tune
 from quantize.float_network import FloatNetwork
 from quantize.onnx_writer import float_model
 from quantize.prune_costs import CostModel, Costs
 from quantize.prune_goals import Drop, Goals, parse_goals
 from quantize.prune_methods import Losses, Method, Round, choose
-from quantize.reconstruct import Moments, second_moments
+from quantize.reconstruct import second_moments
 from quantize.task_scores import Judge, Score
 from quantize.training_samples import LabelledSamples
 from quantize.training_set import Labelled, hold_out, labelled
@@ -29,8 +29,6 @@ from zoo.training.augment import Views
 
 SWEEP = 96
 """Frames that the choice of channels looks at, at most: it evaluates the network hundreds of times."""
-LOOKED_AT = 128
-"""Frames that tell what layers read, at most."""
 LEAST_PATIENCE = 0.1
 """Of the output that may lose most: one that may lose nothing must not be all that counts in training."""
 
@@ -199,12 +197,11 @@ def _parts(network: FloatNetwork, frames: Frames, test: int) -> _Parts:
         return Judge(network.task, LabelledSamples(of, network.graph), what)
 
     held = judge(judged, "held-out frames")
-    last = frames[len(frames) - test :]
     return _Parts(
         LabelledSamples(training, network.graph),
         judge(judged[:: -(-len(judged) // SWEEP)], "held-out frames"),
         held,
-        judge(labelled(last, network), "test frames") if test else held,
+        judge(labelled(frames[len(frames) - test :], network), "test frames") if test else held,
     )
 
 
@@ -243,11 +240,7 @@ class _Search:
     def _chosen(self, share: float) -> Graph:
         options, costs = self._options, self._model
         goals = self._goals.on_the_way(costs.planned(self.graph), costs.whole(self.graph), share)
-        moments: Moments = {}
-        if options.method == "pagcp":
-            samples = self._parts.training
-            few = np.linspace(0, len(samples) - 1, min(LOOKED_AT, len(samples))).astype(np.intp)
-            moments = second_moments(self.graph, samples.batch(few).inputs)
+        moments = second_moments(self.graph, self._parts.training) if options.method == "pagcp" else {}
         given = Round(self.graph, options.board.isa, goals, costs.whole, self._losses, moments)
         return choose(options.method, given)
 
@@ -269,10 +262,9 @@ class _Search:
     def _balanced(self) -> Recipe:
         """Weigh losses as shares of what they were, so that none rules; what may lose less weighs more."""
         patience = np.maximum(self._losses.patience, LEAST_PATIENCE)
-        weights = {
-            spec.name: spec.weight / max(self._first[spec.name].loss * float(share), 1e-9)
-            for spec, share in zip(self._network.task.learned, patience, strict=True)
-        }
+        losses = {name: score.loss for name, score in self._first.items()}
+        even = even_weights(self._network.task, losses)
+        weights = {name: even[name] / share for name, share in zip(losses, patience, strict=True)}
         views = Views(self._network.task, self._options.mirror, self._options.colour)
         return Recipe(weights, views, self._options.rate)
 

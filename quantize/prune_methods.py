@@ -119,7 +119,7 @@ class Round(Widths):
         self._costs = costs
 
     def costs(self, kept: Kept) -> Costs:
-        """Return what that takes."""
+        """Return what the pruned graph takes."""
         return self._costs(self.cut(kept))
 
 

@@ -22,22 +22,26 @@ from firmware_gen.graph import Array, Constant, Graph, Op
 from firmware_gen.operators.conv2d import ConvAttrs
 from quantize.channel_groups import ChannelGroup, Removed, removed_channels, without
 from quantize.torch_module import GraphModule
+from zoo.training.pool import Samples
 
 Matrix = NDArray[np.float64]
 Moments = Mapping[str, Matrix]
 """By layer: the second moments of the channels that it reads and, last, of a 1 that stands for its bias."""
 
+FRAMES = 128
 RIDGE = 1e-4  # of the mean square of a channel: keeps weights small where channels are nearly the same
 _BATCH = 32
 
 
-def second_moments(graph: Graph, inputs: Mapping[str, Tensor]) -> Moments:
-    """Return the moments of all convolutions but grouped and depthwise ones.
+def second_moments(graph: Graph, samples: Samples) -> Moments:
+    """Return the moments of all convolutions but grouped and depthwise ones, over `FRAMES` frames at most.
 
     Args:
         graph: simplified, in float.
-        inputs: of the network, in its order, (n, c, h, w) for n frames.
+        samples: whose inputs are those of the graph, in its order.
     """
+    numbers = np.linspace(0, len(samples) - 1, min(FRAMES, len(samples))).astype(np.intp)
+    inputs = samples.batch(numbers).inputs
     module = GraphModule(graph, {}).eval()
     sums: dict[str, Matrix] = {}
     for index, op in enumerate(graph.ops):

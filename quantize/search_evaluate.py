@@ -21,7 +21,7 @@ from boards import Board
 from fieldtune.errors import UserError
 from firmware_gen.graph import Array, Graph
 from firmware_gen.update import UpdatePlan, trained_constants
-from quantize.fine_tune import Recipe, fine_tune
+from quantize.fine_tune import Recipe, even_weights, fine_tune
 from quantize.float_network import FloatNetwork, Values
 from quantize.onnx_writer import float_model, quantized_model
 from quantize.onnxruntime_backend import calibrate
@@ -40,8 +40,6 @@ from zoo.training.augment import Views
 
 JUDGED = 128
 """Frames that candidates are judged by, at most."""
-LOOKED_AT = 128
-"""Frames that tell what layers read, at most."""
 DRAWS = 20
 """Attempts at a random candidate that keeps the limits."""
 
@@ -104,20 +102,14 @@ class Evaluator:
         self._setting = setting
         graph, self._task = setting.network.graph, setting.network.task
         self._training = LabelledSamples(setting.training, graph)
-        few = np.linspace(0, len(setting.training) - 1, min(LOOKED_AT, len(setting.training)))
-        moments = second_moments(graph, self._training.batch(few.astype(np.intp)).inputs)
-        self._space = setting.space(moments)
+        self._space = setting.space(second_moments(graph, self._training))
         ram = int(setting.goals.limits["ram"])
         self._costs = CostModel(self._task, setting.board, setting.update, ram)
         judged = setting.judged[:: -(-len(setting.judged) // JUDGED)]
         self._judge = Judge(self._task, LabelledSamples(judged, graph), "held-out frames")
         self._inputs: Sequence[Values] = thinned([each.inputs for each in setting.training], setting.samples)
-        # Losses weigh as shares of what they were, so that none rules.
-        given = self._judge.losses(graph)
-        weights = {
-            spec.name: spec.weight / max(float(loss), 1e-9)
-            for spec, loss in zip(self._task.learned, given, strict=True)
-        }
+        given = zip((spec.name for spec in self._task.learned), self._judge.losses(graph), strict=True)
+        weights = even_weights(self._task, {name: float(loss) for name, loss in given})
         self._recipe = Recipe(weights, Views(self._task, mirror=False, colour=False), setting.rate)
         self._tuned: tuple[tuple[int, ...], Graph] | None = None
         self._int8: tuple[Scheme, QuantizedGraph] | None = None

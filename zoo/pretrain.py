@@ -124,8 +124,13 @@ def train_on_rooms(
 ) -> None:
     """Train a network with batch normalization, on one thread; `pool` may have labels of other tasks too."""
     torch.set_num_threads(1)
-    views = Views(task, swaps={spec.name: MIRRORED for spec in task.outputs if spec.kind == "class"})
-    train(network, task, pool, Schedule(epochs, 2e-3, batch=32, flat=flat), balance, seed, views)
+    schedule = Schedule(epochs, 2e-3, batch=32, flat=flat)
+    train(network, task, pool, schedule, balance, seed, steering_views(task))
+
+
+def steering_views(task: Task) -> Views:
+    """Return how frames are shown whose class is where to steer."""
+    return Views(task, swaps={spec.name: MIRRORED for spec in task.outputs if spec.kind == "class"})
 
 
 def fresh(name: str, seed: int, heads: tuple[str, ...], width: float) -> tuple[nn.Module, Task]:

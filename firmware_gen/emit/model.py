@@ -116,7 +116,7 @@ def _tensor_table(memory: Memory) -> Iterator[str]:
             offset = plan.offsets[view.buffer]
             yield _entry(name, f"arena.data + {offset}", tensor, role)
     for name, grid in grids.items():
-        for tensor, member in zip(grid_tensors(name), ("scale", "zero"), strict=True):
+        for tensor, member in zip(_grid_tensors(name), ("scale", "zero"), strict=True):
             yield _entry(tensor.name, f"(uint8_t *)&{grid}.{member}", tensor, "FT_GRID")
     for name in graph.trained:
         yield _entry(name, f"(uint8_t *){memory.weight(name)}", graph.learned(name), "FT_WEIGHT")
@@ -140,7 +140,7 @@ def _tensor_table(memory: Memory) -> Iterator[str]:
     yield "};\n\n"
 
 
-def grid_tensors(output: str) -> tuple[Tensor, Tensor]:
+def _grid_tensors(output: str) -> tuple[Tensor, Tensor]:
     """Return scale and zero point of an output that its reader scales, as the table of tensors has them."""
     one = (1, 1, 1)
     return Tensor(f"grid.{output}.scale", one), Tensor(f"grid.{output}.zero_point", one, "i32")

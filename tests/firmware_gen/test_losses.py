@@ -7,8 +7,11 @@ import pytest
 from drawing import LONG, SHORT, Draw, new_net, sizes, stem, worth_compiling
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import Net
 from proof import Case, prove
 from references import LOSSES
+
+from firmware_gen.update import UpdatePlan
 
 WEIGHTS = (1.0, 0.01, 7.5)
 MASKED = (0.0, 0.3, 0.95, 1.0)  # shares of unknown positions; 1: no valid label at all
@@ -36,6 +39,15 @@ def test_losses_and_gradients_equal_autograd(folders: Iterator[Path]) -> None:
         prove(worth_compiling(cases), next(folders))
 
     check()
+
+
+def test_a_label_has_room_for_all_classes(tmp_path: Path) -> None:
+    for classes, dtype in ((256, "u8"), (257, "i32")):
+        net = Net(seed=4)
+        net.loss(net.conv(net.input(2, 3, 3), classes, name="head"), "cross_entropy", masked=0.2)
+        (label,) = net.labels
+        assert net.plan(tmp_path, UpdatePlan(("*",))).graph.tensors[f"{label}.label"].dtype == dtype
+    prove((Case(net),), tmp_path)
 
 
 @pytest.mark.long

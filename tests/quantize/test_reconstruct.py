@@ -1,11 +1,12 @@
 """What layers lose with channels is made up for as well as least squares can."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from float_networks import inverted_residuals
+from numpy.typing import NDArray
 from tiny import tiny_frames, write_tiny
 
 pytest.importorskip("torch_pruning", reason="torch-pruning is not installed; pip install 'fieldtune[prune]'")
@@ -17,6 +18,7 @@ from quantize.float_network import FloatNetwork, pixels, read_network
 from quantize.reconstruct import importance_order, reconstructed, second_moments
 from quantize.torch_module import GraphModule
 from zoo.frames import Frames
+from zoo.training.pool import Batch
 
 
 @pytest.fixture
@@ -24,9 +26,22 @@ def network(tmp_path: Path) -> FloatNetwork:
     return read_network(write_tiny(tmp_path / "net.onnx", ("depth", "segments", "kind")))
 
 
+@dataclass(frozen=True)
+class Images:
+    """Samples without labels."""
+
+    values: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def batch(self, numbers: NDArray[np.intp]) -> Batch:
+        return Batch({"image": self.values[torch.from_numpy(numbers)]}, {}, {})
+
+
 @pytest.fixture
-def images(network: FloatNetwork) -> dict[str, torch.Tensor]:
-    return {"image": _images(tiny_frames(40), network)}
+def images(network: FloatNetwork) -> Images:
+    return Images(_images(tiny_frames(40), network))
 
 
 def _images(frames: Frames, network: FloatNetwork) -> torch.Tensor:
@@ -59,14 +74,14 @@ def _outputs(graph: Graph, images: torch.Tensor) -> list[Array]:
     ("layer", "twins"), [("enc0", {1: 0, 5: 4}), ("enc1", {7: 2}), ("dec", {0: 3, 8: 3})]
 )
 def test_channels_that_others_are_multiples_of_are_not_missed(
-    layer: str, twins: dict[int, int], network: FloatNetwork, images: dict[str, torch.Tensor]
+    layer: str, twins: dict[int, int], network: FloatNetwork, images: Images
 ) -> None:
     graph = _with_twins(network.graph, layer, twins)
-    group, expected = _group(graph, layer), _outputs(graph, images["image"])
+    group, expected = _group(graph, layer), _outputs(graph, images.values)
     smaller = reconstructed(graph, {group: twins}, second_moments(graph, images))
     for found, plain, output in zip(
-        _outputs(smaller, images["image"]),
-        _outputs(without(graph, {group: twins}), images["image"]),
+        _outputs(smaller, images.values),
+        _outputs(without(graph, {group: twins}), images.values),
         expected,
         strict=True,
     ):
@@ -75,9 +90,7 @@ def test_channels_that_others_are_multiples_of_are_not_missed(
         assert np.abs(found - output).max() < 0.01 * spread
 
 
-def test_of_two_channels_that_are_alike_one_goes_first(
-    network: FloatNetwork, images: dict[str, torch.Tensor]
-) -> None:
+def test_of_two_channels_that_are_alike_one_goes_first(network: FloatNetwork, images: Images) -> None:
     graph = _with_twins(network.graph, "enc1", {6: 1, 3: 5})
     order = importance_order(graph, _group(graph, "enc1"), {}, second_moments(graph, images))
     assert sorted(order) == list(range(8))
@@ -91,7 +104,7 @@ def test_a_layer_of_single_pixels_gets_the_weights_of_least_squares(
     network = read_network(inverted_residuals(tmp_path / "net.onnx"))
     graph, images = network.graph, _images(tiny_frames(20), network)
     group, gone = _group(graph, "expand"), [2, 3, 11]
-    smaller = reconstructed(graph, {group: gone}, second_moments(graph, {"image": images}))
+    smaller = reconstructed(graph, {group: gone}, second_moments(graph, Images(images)))
     (index,) = (k for k, op in enumerate(graph.ops) if op.name == "project")
     read: list[torch.Tensor] = []
     module = GraphModule(graph, {}).eval()
@@ -119,7 +132,7 @@ def test_layers_without_moments_just_lose_their_weights(network: FloatNetwork) -
         np.testing.assert_array_equal(found.constants[name].value, constant.value)
 
 
-def test_a_constant_channel_becomes_a_bias(network: FloatNetwork, images: dict[str, torch.Tensor]) -> None:
+def test_a_constant_channel_becomes_a_bias(network: FloatNetwork, images: Images) -> None:
     """Of a transposed convolution, one of whose taps makes each output; for this channel all are alike."""
     (op,) = (op for op in network.graph.ops if op.name == "enc1")
     weight, bias = (network.graph.constants[name].value.copy() for name in op.constants)
@@ -135,7 +148,5 @@ def test_a_constant_channel_becomes_a_bias(network: FloatNetwork, images: dict[s
     graph = replace(network.graph, constants=constants)
     group = _group(graph, "enc1")
     smaller = reconstructed(graph, {group: [2]}, second_moments(graph, images))
-    for found, expected in zip(
-        _outputs(smaller, images["image"]), _outputs(graph, images["image"]), strict=True
-    ):
+    for found, expected in zip(_outputs(smaller, images.values), _outputs(graph, images.values), strict=True):
         np.testing.assert_allclose(found, expected, atol=0.01 * float(expected.std()))

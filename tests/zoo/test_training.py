@@ -15,7 +15,7 @@ from zoo.task import Task
 torch = pytest.importorskip("torch", reason="torch is not installed; pip install 'fieldtune[torch]'")
 from zoo.export import multitask_task  # noqa: E402
 from zoo.networks.multitask import CHANNELS, MultiTaskNet  # noqa: E402
-from zoo.pretrain import WEIGHTS, balance, main  # noqa: E402
+from zoo.pretrain import WEIGHTS, balance, main, steering_views  # noqa: E402
 from zoo.training import flat  # noqa: E402
 from zoo.training.augment import Views, mirrored, recolour  # noqa: E402
 from zoo.training.balance import Balance, FixedWeights, Uncertainty  # noqa: E402
@@ -25,7 +25,7 @@ from zoo.training.pool import Batch, Pool, pool  # noqa: E402
 
 TASK = multitask_task(tuple(CHANNELS))
 SIDE = 48
-VIEWS = Views(TASK, swaps={"steer": MIRRORED})
+VIEWS = steering_views(TASK)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from zoo.training import flat
 from zoo.training.augment import Augment
 from zoo.training.balance import Balance
 from zoo.training.losses import task_losses
+from zoo.training.magnitude import Masks
 from zoo.training.pool import Batch, Samples
 
 
@@ -40,6 +41,7 @@ def train(
     balance: Balance,
     seed: int,
     augment: Augment,
+    masks: Masks | None = None,
 ) -> None:
     """Train `network` on frames that are shown as `augment` changes them.
 
@@ -51,6 +53,7 @@ def train(
         balance: may learn too.
         seed: of the order of frames and of what is done to them.
         augment: changes batches, by chance.
+        masks: of the network; weights that are pruned stay 0.
 
     Raises:
         UserError: there are fewer samples than a batch, or the loss is no finite number any more.
@@ -74,7 +77,11 @@ def train(
             optimizer.zero_grad()
             for name, value in backward(network, task, batch, balance, schedule.flat).items():
                 totals[name] += value
+            if masks is not None:
+                masks.hold_gradients()
             optimizer.step()
+            if masks is not None:
+                masks.hold_weights()
             rates.step()
         if not math.isfinite(sum(totals.values())):
             raise UserError(f"training diverges in epoch {epoch + 1}; take a smaller rate")
