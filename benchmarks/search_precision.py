@@ -1,8 +1,8 @@
 """What `fieldtune search` finds, beside as many candidates that were only drawn.
 
-    python benchmarks/search_precision.py [--model FILE.onnx] [--scenes 48] [--trials 40] [--seeds 1]
+    python benchmarks/search_precision.py [--model FILE.onnx] [--rooms 48] [--trials 40] [--seeds 1]
 
-Renders scenes, of which the last tenth is the test, as benchmarks/pruning.py does. For every seed and kind it
+Renders rooms, of which the last tenth is the test, as benchmarks/pruning.py does. For every seed and kind it
 searches for what takes no more instructions and flash than the network in int8: with a predictor after the
 first candidates; with random draws alone; with all layers in int8 ("int8"). Prints one JSON line a search.
 Then a table: the loss of the output that loses most, on the held-out frames, as a share of the network's as
@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pruning import PACKAGE, fieldtune, rendered
+from pruning import FIRST_ROOM, PACKAGE, fieldtune, room
 
+from zoo import scenes
 from zoo.loaders.npz import write_npz
 
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6)
@@ -71,10 +72,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, default=PACKAGE / "zoo/weights/multitask_rendered.onnx")
-    parser.add_argument("--domains", default="room", help="of the scenes, in turn")
     parser.add_argument("--board", default="mps2_an386")
     parser.add_argument("--kinds", default=",".join(KINDS))
-    parser.add_argument("--scenes", type=int, default=48)
+    parser.add_argument("--rooms", type=int, default=48)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--first", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=1)
@@ -85,8 +85,8 @@ def main() -> None:
     found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in args.kinds.split(",")}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "frames.npz"
-        frames = rendered(args.domains.split(","), args.scenes)
-        write_npz(data, frames)
+        frames = [frame for k in range(args.rooms) for frame in room(FIRST_ROOM + k)]
+        write_npz(data, frames, scenes.sensor.GEOMETRY)
         words = ["--data", data, "--test", len(frames) // 10, "--board", args.board, "--jobs", args.jobs]
         words += ["--trials", args.trials, "--first", args.first, "--epochs", args.epochs]
         words += ["--max-drop", args.max_drop, "--keep-instructions", "100%", "--keep-flash", "100%"]
