@@ -9,8 +9,8 @@ from pathlib import Path
 README = Path(__file__).parents[2] / "README.md"
 SMALLER = {
     "pretrain multitask": "pretrain multitask --rooms 4 --epochs 1 --width 0.5",
-    "--seeds 200-209 --frames 40": "--seeds 200-203 --frames 10",
-    "--keep-instructions 90% --max-drop 40%": "--keep-instructions 80% --max-drop 50% --rounds 1 --epochs 1",
+    "--seeds 200-239": "--seeds 200-203",
+    "--max-drop 30%": "--max-drop 50% --rounds 1 --epochs 1",
     "--test 100": "--test 8",
     "--steps 200": "--steps 12",
 }
