@@ -7,7 +7,7 @@ which the firmware library compiles against. `docs/protocol.md` states the rules
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from firmware_gen.payloads import NOTHING, Field, Payload
 
@@ -42,20 +42,7 @@ Role = Literal[
     "field",
     "grid",
 ]
-ROLES: Final[tuple[Role, ...]] = (
-    "input",
-    "label",
-    "mask",
-    "output",
-    "weight",
-    "state",
-    "gradient",
-    "arena",
-    "range",
-    "latent",
-    "field",
-    "grid",
-)
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
 DTYPES: Final = ("f32", "u8", "i8", "i32", "bits", "bf16", "i16")
 """Names of ft_role_t and ft_dtype_t in ``runtime/model_api.h``, in their order."""
 
