@@ -39,6 +39,25 @@ class Compiler:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """Cores beside the main one, with a memory of their own, L1, that a DMA fills.
+
+    `cores` are those that a team can have; one more, the master, hands out the work. All stacks lie in L1.
+    """
+
+    cores: int
+    l1_bytes: int
+    master_stack_bytes: int
+    slave_stack_bytes: int
+    source: str
+
+    @property
+    def l1_data_bytes(self) -> int:
+        """What the stacks leave of L1."""
+        return self.l1_bytes - self.master_stack_bytes - self.cores * self.slave_stack_bytes
+
+
+@dataclass(frozen=True)
 class Emulator:
     """The program that plays the board, the apt package that brings it, and its arguments."""
 
@@ -185,6 +204,7 @@ class Board:
     marks: Marks | None
     sensors: Sensors | None
     sources: Mapping[str, str]
+    cluster: Cluster | None = None
 
     @property
     def isa(self) -> Isa:

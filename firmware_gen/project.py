@@ -13,6 +13,7 @@ from pathlib import Path
 from boards import Board, port_files
 from fieldtune.errors import ModelError, UserError
 from firmware_gen.backward import LossSpec, training_graph
+from firmware_gen.cluster.config import team_config
 from firmware_gen.emit.model import model_c
 from firmware_gen.field import Buffer, Field
 from firmware_gen.graph import Graph
@@ -191,6 +192,8 @@ def write_runtime(plan: Plan, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     (folder / "link" / "parts.h").write_text(parts.header())
+    if plan.board.cluster is not None:
+        (folder / "cluster" / "team_config.h").write_text(team_config(plan.board.cluster))
     if plan.mlperf is not None:
         (folder / "mlperf" / "config.h").write_text(mlperf_header(plan.graph, plan.mlperf))
     else:
@@ -204,6 +207,8 @@ def _belongs(source: Path, plan: Plan) -> bool:
         return plan.mlperf is None or source.name in LINK_HEADERS
     if source.parts[0] == "field":
         return plan.mlperf is None
+    if source.parts[0] == "cluster":
+        return plan.board.cluster is not None
     if source.parts[0] == "mlperf":
         return plan.mlperf is not None
     return source.name != MAIN

@@ -63,6 +63,7 @@ RATES: Mapping[tuple[Arch, Isa, Kind], Rates] = {
         Work(165, 165), Work(5.8, 160), Work(4.8, 120), Work(5.6, 150), 700, 100
     ),
     ("riscv", "c", "soft"): Rates(Work(150, 20), Work(2.70, 25), Work(2.67, 56), Work(3.96, 57), 400, 100),
+    ("riscv", "xpulp", "fpu"): Rates(Work(1.60, 8), Work(0.55, 15), Work(0.55, 40), Work(3.96, 57), 30, 10),
     ("riscv", "c", "fpu"): Rates(Work(1.60, 8), Work(2.70, 25), Work(2.67, 56), Work(3.96, 57), 30, 10),
 }
 
@@ -94,6 +95,8 @@ def step_instructions(steps: Sequence[Step], board: Board) -> float:
 
 def _rates(board: Board) -> Rates | None:
     """Return the rates of the board's core, None where nothing like it was counted."""
+    if board.cluster is not None:  # also where a computer plays it: its tiles are to be the same
+        return RATES["riscv", "xpulp", "fpu"]
     soft: Kind = "soft-small" if board.core in SMALL_CORES else "soft"
     return RATES.get((board.arch, board.isa, "fpu" if board.fpu else soft))
 

@@ -14,6 +14,42 @@ from firmware_gen.schedule import Chain
 from firmware_gen.step_parts import Part, part_phase, step_parts
 from firmware_gen.update import CORRECTIONS
 
+# The fabric controller's side: what is to be run goes to the cluster's master core as one task.
+_SENT_INFERENCE = """\
+typedef struct {
+    uint32_t first, end;
+} inference_t;
+
+static void run_inference(void *argument) {
+    const inference_t *const wanted = argument;
+    infer_on_cluster(wanted->first, wanted->end);
+}
+
+static void infer(uint32_t first, uint32_t end) {
+    inference_t wanted = {first, end};
+    ft_team_run(run_inference, &wanted);
+}
+
+"""
+_SENT_STEP = """\
+typedef struct {
+    uint32_t first, end;
+    const ft_hyper_t *hyper;
+    float *losses;
+} training_t;
+
+static void run_training(void *argument) {
+    const training_t *const wanted = argument;
+    step_on_cluster(wanted->first, wanted->end, wanted->hyper, wanted->losses);
+}
+
+static void step(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses) {
+    training_t wanted = {first, end, hyper, losses};
+    ft_team_run(run_training, &wanted);
+}
+
+"""
+
 
 class EntryPoints:
     """The functions of one model.c that its descriptor names."""
@@ -54,13 +90,17 @@ class EntryPoints:
         yield "}\n\n"
         if self._memory.graph.ranges:
             yield from self._ranges()
-        yield "static void infer(uint32_t first, uint32_t end) {\n"
+        on_cluster = self._memory.plan.board.cluster is not None
+        name = "infer_on_cluster" if on_cluster else "infer"
+        yield f"static void {name}(uint32_t first, uint32_t end) {{\n"
         yield from self._begin_ranges()
         yield from self._mark("FT_MARK_FORWARD")
         yield f"    for (uint32_t k = first; k < end && k < {len(forward)}; k++)\n"
         yield "        forward(k);\n"
         yield from self._mark("FT_MARK_REST")
         yield "}\n\n"
+        if on_cluster:
+            yield _SENT_INFERENCE
 
     def _ranges(self) -> Iterator[str]:
         count = len(self._memory.graph.ranges)
@@ -88,13 +128,17 @@ class EntryPoints:
         yield "}\n\n"
         if self._marks:
             yield from self._mark_of(parts)
-        yield "static void step(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses) {\n"
+        on_cluster = self._memory.plan.board.cluster is not None
+        head = "(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses)"
+        yield f"static void {'step_on_cluster' if on_cluster else 'step'}{head} {{\n"
         yield from self._begin_ranges(self._memory.plan.latent_step)
         yield f"    for (uint32_t k = first; k < end && k < {len(parts)}; k++) {{\n"
         yield from self._mark("mark_of(k)", indent=8)
         yield "        part(k, hyper, losses);\n    }\n"
         yield from self._mark("FT_MARK_REST")
         yield "}\n\n"
+        if on_cluster:
+            yield _SENT_STEP
 
     def _mark(self, mark: str, indent: int = 4) -> Iterator[str]:
         if self._marks:

@@ -66,6 +66,9 @@ class Layers:
     def rows(self, step: Step) -> str:
         return f"{step.rows[0]}, {step.rows[1]}" if step.chain is None else "y0, y1"
 
+    def channels(self, count: int, multiple: int) -> str:
+        return f"0, {count}"
+
     def pointer(self, tensor: str) -> str:
         return self._memory.pointer(tensor)
 
@@ -148,12 +151,17 @@ class Layers:
         """Yield the statements of a step in a chain: rows that are still needed move, new ones are made."""
         table = self._memory.band_table(chain)
         at = table.position(step.op)
-        for buffer, roll in table.rolls.items():
-            if roll.writers[0] == at:
-                yield from self._move(buffer, roll, table)
+        yield from self._moves(step, chain)
         yield f"const int y0 = {table.begin(at)}, y1 = {table.end(at)};"
         yield "if (y0 == y1)\n    return;"
         yield body
+
+    def _moves(self, step: Step, chain: Chain) -> Iterator[str]:
+        """Yield the statements that move the rows of rolling buffers which `step` is the first to write to."""
+        table = self._memory.band_table(chain)
+        for buffer, roll in table.rolls.items():
+            if roll.writers[0] == table.position(step.op):
+                yield from self._move(buffer, roll, table)
 
     def _move(self, buffer: str, roll: Roll, table: BandTable) -> Iterator[str]:
         first, before = table.first(buffer), table.first_before(buffer)

@@ -60,7 +60,11 @@ class Memory:
 
     def range(self, tensor: str) -> str:
         """Return the ft_moving_range_t of an int8 tensor."""
-        return f"ranges[{list(self.graph.ranges).index(self.graph.tensors[tensor].range)}]"
+        return self.range_of(self.graph.tensors[tensor].range)
+
+    def range_of(self, name: str) -> str:
+        """Return the ft_moving_range_t of this name in `Graph.ranges`."""
+        return f"ranges[{list(self.graph.ranges).index(name)}]"
 
     def declarations(self) -> Iterator[str]:
         """Yield all that is in RAM."""

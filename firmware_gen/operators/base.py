@@ -72,6 +72,12 @@ class Emitter(Protocol):
     def rows(self, step: Step) -> str:
         """Return the C expressions of first and end row that `step` makes, as a kernel's last arguments."""
 
+    def channels(self, count: int, multiple: int) -> str:
+        """Return the C expressions of first and end channel, of `count`, that the call is to make.
+
+        Ask once in an operator. The first is a multiple of `multiple`.
+        """
+
     def pointer(self, tensor: str) -> str:
         """Return the typed C pointer to logical row 0 of `tensor`."""
 
@@ -118,6 +124,7 @@ class Operator:
     kind: ClassVar[str]
     learns: ClassVar[bool] = False  # its parameters have gradients
     row_by_row: ClassVar[bool] = False  # a row of the output is made from the same row of each input
+    leaves_parts: ClassVar[bool] = False  # of its output, where the plan has put them in place
     accumulates: ClassVar[bool] = False  # sums over rows, to what is there: it has no rows of its own
 
     def macs(self, op: Op, graph: Graph) -> int:

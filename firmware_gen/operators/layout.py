@@ -184,6 +184,7 @@ class Concat(Operator):
 
     kind = "concat"
     row_by_row = True
+    leaves_parts = True
 
     def backward(self, op: Op, tape: Tape) -> None:
         dy, first = tape.gradient(op.outputs[0]), 0

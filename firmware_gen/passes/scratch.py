@@ -13,12 +13,15 @@ STACK_SHARE = 2  # of the stack, which is reserved anyway, scratch takes one par
 
 
 def with_scratch(graph: Graph, board: Board) -> Graph:
-    """Return `graph` with the scratch that its kernels need on `board`, none that another board needed."""
+    """Return `graph` with the scratch that its kernels need on `board`, none that another board needed.
+
+    The cores of a cluster have theirs in L1 (:mod:`firmware_gen.cluster.layers`).
+    """
     tensors = dict(graph.tensors)
     ops: list[Op] = []
     for op in graph.ops:
         own = tuple(name for name in op.scratch if not name.endswith(ENDING))
-        count = OPERATORS[op.kind].scratch_bytes(op, graph, board.isa)
+        count = 0 if board.cluster else OPERATORS[op.kind].scratch_bytes(op, graph, board.isa)
         stack = count if count <= board.stack_bytes // STACK_SHARE else 0
         if count and not stack:
             name = f"{op.outputs[0] if op.outputs else op.name}{ENDING}"

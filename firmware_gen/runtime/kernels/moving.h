@@ -110,6 +110,17 @@ FT_INLINE void ft_range_observe(ft_moving_range_t *range, const int8_t *y, ft_ma
     range->most = most;
 }
 
+/* Makes `range` what `cores` cores, each with a copy of it, `apart` copies apart, have together seen. */
+FT_INLINE void ft_range_gather(ft_moving_range_t *range, const ft_moving_range_t *copies, int cores,
+                               int apart) {
+    *range = copies[0];
+    for (int k = 1; k < cores; k++) {
+        const ft_moving_range_t *const copy = copies + k * apart;
+        range->least = copy->least < range->least ? copy->least : range->least;
+        range->most = copy->most > range->most ? copy->most : range->most;
+    }
+}
+
 /* factor = *multiplier * 2^(*shift - 31), to the last bit of a float, limited to what every kernel rounds in
  * the same way: below 1/2, and 0 when it is below 2^-31. 0 <= factor. */
 FT_INLINE void ft_float_multiplier(float factor, int32_t *multiplier, int8_t *shift) {

@@ -1,0 +1,241 @@
+"""Tiles: in which pieces a layer's rows come to the cluster's own memory (L1), and go back.
+
+A layer that runs on a cluster has its weights and tables in L1 as a whole, and of its maps some rows at a
+time, twice: while the cores work on one tile, the DMA brings the next one's rows and takes away those that
+were made before. The cores divide a tile among them: its rows, the output's channels, or both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from firmware_gen.graph import ITEM_BITS, Graph, Op, Tensor
+from firmware_gen.operators import OPERATORS
+from firmware_gen.schedule import Step
+from firmware_gen.storage import View, element_bytes
+
+ALIGNMENT = 16  # of what lies in L1; the widest vectors among the hosts that play the cluster read so
+TEAM_BYTES = 512  # at the start of L1: what the runtime knows of the tile that the cores work on
+# DMA (measured by us on GVSOC's pulp-open, L2 to L1; docs/gap9.md): cycles a transfer and bytes a cycle.
+TRANSFER_CYCLES, TRANSFER_RATE = 46, 8
+FORK_CYCLES = 200  # a guess: to start the cores on a tile, and to wait for the last of them
+
+Rows = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """How the rows of a tensor lie in L2: as lines of `length` bytes, `stride` apart, `per_row` to a row."""
+
+    length: int
+    stride: int
+    per_row: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row where rows lie densely, as they do in L1."""
+        return self.length * self.per_row
+
+
+def lines(tensor: Tensor, view: View) -> Lines | None:
+    """Return how rows are to be fetched; None where no single pattern describes them."""
+    height, width, channels = tensor.shape
+    if tensor.dtype == "bits":
+        bits = width * channels
+        return Lines(bits // 8, bits // 8, 1) if bits % 8 == 0 else None
+    each = element_bytes(tensor)
+    if view.pixel == channels or width == 1:
+        row = width * channels * each
+        return Lines(row, row if height == 1 else view.row * each, 1)
+    if height == 1 or view.row == width * view.pixel:
+        return Lines(channels * each, view.pixel * each, width)
+    return None
+
+
+def row_unit(op: Op, graph: Graph) -> int:
+    """Return of how many rows the borders between cores must be multiples: no two may write to one byte."""
+    unit = 1
+    for name in op.outputs:
+        _, width, channels = graph.shape(name)
+        if ITEM_BITS[graph.tensors[name].dtype] == 1:
+            unit = math.lcm(unit, 8 // math.gcd(8, width * channels))
+    return unit
+
+
+def has_rows(op: Op, graph: Graph) -> bool:
+    """Tell whether the operator makes any rows of its output that it is asked for."""
+    if not op.inputs:
+        return False
+    return all(OPERATORS[op.kind].reach(op, graph, k, 0) is not None for k in range(len(op.inputs)))
+
+
+def rows_read(op: Op, graph: Graph, k: int, rows: Rows) -> Rows:
+    """Return which rows of input `k` are read for `rows` of the first output; all if it is made as a whole."""
+    if not has_rows(op, graph):
+        return 0, graph.shape(op.inputs[k])[0]
+    reads = [OPERATORS[op.kind].reach(op, graph, k, row) for row in range(*rows)]
+    known = [each for each in reads if each is not None and each[0] < each[1]]
+    return (min(low for low, _ in known), max(end for _, end in known)) if known else (0, 0)
+
+
+@dataclass(frozen=True)
+class Share:
+    """How the cores divide a tile: `rows` parts of its rows, each in `channels` parts of its channels."""
+
+    rows: int
+    channels: int
+
+    @property
+    def cores(self) -> int:
+        """How many cores work."""
+        return self.rows * self.channels
+
+    def slowest(self, height: int, blocks: int) -> float:
+        """Return the part of the work that the core with most of it has."""
+        return math.ceil(height / self.rows) * math.ceil(blocks / self.channels) / (height * blocks)
+
+
+def shares(cores: int, by_rows: bool, blocks: int) -> list[Share]:
+    """Return the ways to divide a tile; `blocks`: of channels, that stay together; 1: channels stay."""
+    rows = range(1, cores + 1) if by_rows else (1,)
+    return [Share(r, n) for r in rows for n in range(1, min(cores // r, blocks) + 1)]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The maps of a layer that come to L1: of each its rows for a tile, and how they are fetched."""
+
+    op: Op
+    graph: Graph
+    inputs: tuple[tuple[int, Lines], ...]  # index among the operator's inputs
+    output: Lines | None  # of the first output; None: it is written where it lies
+
+    def bytes_of(self, tiles: Sequence[Rows]) -> list[int]:
+        """Return the bytes that a buffer for each of these maps needs, the output's last."""
+        sizes = [
+            max(_height(rows_read(self.op, self.graph, k, tile)) for tile in tiles) * each.row_bytes
+            for k, each in self.inputs
+        ]
+        if self.output is not None:
+            sizes.append(max(map(_height, tiles)) * self.output.row_bytes)
+        return [-(-size // ALIGNMENT) * ALIGNMENT for size in sizes]
+
+    def traffic(self, tile: Rows) -> tuple[float, float]:
+        """Return the cycles in which the DMA brings what a tile reads, and takes away what it makes."""
+        read = sum(
+            _transfer(_height(rows_read(self.op, self.graph, k, tile)) * each.row_bytes)
+            for k, each in self.inputs
+        )
+        return read, 0.0 if self.output is None else _transfer(_height(tile) * self.output.row_bytes)
+
+
+def _height(rows: Rows) -> int:
+    return rows[1] - rows[0]
+
+
+def _transfer(size: int) -> float:
+    return TRANSFER_CYCLES + size / TRANSFER_RATE if size else 0.0
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The tiles of a layer: `tiles[band]` of each band in turn (one, if it is made whole).
+
+    Attributes:
+        share: how the cores divide a tile.
+        height: rows of a tile, at most.
+        buffers: bytes of one buffer for each map in L1; there are two of each if `double`.
+        cycles: how long the layer takes by a rough estimate.
+    """
+
+    share: Share
+    height: int
+    tiles: tuple[tuple[Rows, ...], ...]
+    buffers: tuple[int, ...]
+    double: bool
+    cycles: float
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all buffers."""
+        return sum(self.buffers) * (2 if self.double else 1)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be tiled: rows of each band, the maps in L1, and what the cores need besides.
+
+    Attributes:
+        maps: what comes and goes.
+        bands: the rows of each band, of one if the layer is made whole.
+        cores: of the cluster.
+        blocks: of output channels that stay together; 1: channels are not divided.
+        by_rows: cores may divide the rows.
+        scratch: bytes a core.
+        room: bytes of L1 for buffers and scratch.
+        instructions: of the whole layer, roughly.
+    """
+
+    maps: Maps
+    bands: tuple[Rows, ...]
+    cores: int
+    blocks: int
+    by_rows: bool
+    scratch: int
+    room: int
+    instructions: float
+
+    def best(self) -> Tiling | None:
+        """Return the tiling that takes least time; None if no tile fits into the room."""
+        found = [tiling for height in self._heights() for tiling in self._of_height(height)]
+        return min(found, key=lambda tiling: (tiling.cycles, -tiling.height), default=None)
+
+    def _heights(self) -> Iterator[int]:
+        most = max((_height(band) for band in self.bands), default=1)
+        unit = row_unit(self.maps.op, self.maps.graph)
+        if has_rows(self.maps.op, self.maps.graph):
+            yield from range(unit, most, unit)
+        yield max(most, 1)
+
+    def _of_height(self, height: int) -> Iterator[Tiling]:
+        tiles = tuple(tuple(_cut(band, height)) for band in self.bands)
+        every = [tile for band in tiles for tile in band]
+        if not every:
+            return
+        buffers = tuple(self.maps.bytes_of(every))
+        double = max(map(len, tiles)) > 1
+        for share in shares(self.cores, self.by_rows, self.blocks):
+            scratch = -(-self.scratch // ALIGNMENT) * ALIGNMENT * share.cores
+            if sum(buffers) * (2 if double else 1) + scratch <= self.room:
+                yield Tiling(share, height, tiles, buffers, double, self._cycles(tiles, share))
+
+    def _cycles(self, tiles: tuple[tuple[Rows, ...], ...], share: Share) -> float:
+        unit = row_unit(self.maps.op, self.maps.graph)
+        total = sum(_height(tile) for band in tiles for tile in band)
+        cycles = 0.0
+        for band in tiles:
+            waiting = 0.0  # for what was made by the tile before
+            for index, tile in enumerate(band):
+                height = _height(tile)
+                work = self.instructions * height / total
+                work *= share.slowest(-(-height // unit), self.blocks)
+                read, written = self.maps.traffic(tile)
+                if index == 0:
+                    cycles += read
+                following = self.maps.traffic(band[index + 1])[0] if index + 1 < len(band) else 0.0
+                cycles += FORK_CYCLES + max(work, following + waiting)
+                waiting = written
+            cycles += waiting
+        return cycles
+
+
+def _cut(rows: Rows, height: int) -> Iterator[Rows]:
+    for low in range(rows[0], rows[1], height):
+        yield low, min(rows[1], low + height)
+
+
+def bands_of(steps: Sequence[Step]) -> tuple[Rows, ...]:
+    """Return the rows of each band of a layer, given all its steps."""
+    return tuple(step.rows for step in steps)
