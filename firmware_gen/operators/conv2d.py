@@ -40,8 +40,13 @@ class ConvGradAttrs:
 
 # Strides of a weight in elements: from tap to tap, group to group, channel to channel taken, and given.
 Strides = tuple[int, int, int, int]
-# Output channels whose weights are made floats at a time where they are stored in bf16.
-SLAB = 8
+# Output channels whose weights are made floats at a time where they are stored in bf16; on a cluster each core
+# does so for channels of its own.
+SLAB, CLUSTER_SLAB = 8, 4
+
+
+def _slab_channels(isa: Isa) -> int:
+    return CLUSTER_SLAB if isa == "xpulp" else SLAB
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class _Gather:
     def c(self, step: Step, c: Emitter) -> str:
         """Return the statements that run `step`."""
         if not _is_narrow(step.op, step.graph):
-            return self._call(step, c)
+            return self._share(step, c)
         scratch = f"float *const wide = (float *)(void *){c.scratch(step.op)};\n"
         if self.conv.groups > 1:
             size = step.graph.constants[step.op.constants[0]].value.size
@@ -71,15 +76,32 @@ class _Gather:
             return scratch + made + replace(self, weight="wide")._call(step, c)
         return scratch + "\n".join(self._slabs(step, c))
 
+    def _share(self, step: Step, c: Emitter) -> str:
+        """Return the call that makes the output channels that are asked for."""
+        if self.conv.groups > 1:
+            return self._call(step, c)
+        first, end = c.channels(self.given, 1).split(", ")
+        if first == "0":
+            return self._call(step, c)
+        offset = first if self.strides[3] == 1 else f"{first} * {self.strides[3]}"
+        start = self.start if self.start == "NULL" else f"{self.start} + {first}"
+        part = replace(self, weight=f"{self.weight} + {offset}", start=start)
+        return part._call(step, c, first, f"{end} - {first}")
+
     def _slabs(self, step: Step, c: Emitter) -> Iterator[str]:
-        whole = self.given - self.given % SLAB
-        if whole > SLAB:
-            body = self._slab(SLAB, "o", step, c).replace("\n", "\n    ")
-            yield f"for (int o = 0; o < {whole}; o += {SLAB}) {{\n    {body}\n}}"
+        slab = _slab_channels(c.isa)
+        first, end = c.channels(self.given, slab).split(", ")
+        whole = self.given - self.given % slab
+        if first != "0" or whole > slab:
+            body = self._slab(slab, "o", step, c).replace("\n", "\n    ")
+            last = str(whole) if first == "0" else f"{end} - {slab - 1}"
+            yield f"for (int o = {first}; o < {last}; o += {slab}) {{\n    {body}\n}}"
         elif whole:
-            yield self._slab(SLAB, "0", step, c)
+            yield self._slab(slab, "0", step, c)
         if whole < self.given:
-            yield self._slab(self.given - whole, str(whole), step, c)
+            rest = self._slab(self.given - whole, str(whole), step, c)
+            indented = rest.replace("\n", "\n    ")
+            yield rest if first == "0" else f"if ({end} == {self.given}) {{\n    {indented}\n}}"
 
     def _slab(self, count: int, at: str, step: Step, c: Emitter) -> str:
         """Return the statements that make `count` output channels from channel `at` on."""
@@ -87,19 +109,20 @@ class _Gather:
         taps = self.conv.window.taps
         start = self.start if self.start == "NULL" else f"{self.start} + {at}"
         dense = (self.taken * count, 0, count, 1)
-        part = replace(self, given=count, strides=dense, weight="wide", start=start)
+        part = replace(self, strides=dense, weight="wide", start=start)
         return (
             f"ft_widen({self.weight} + {at} * {w_out}, wide, {taps}, {tap}, {self.taken}, {w_in}, "
-            f"{count}, {w_out});\n{part._call(step, c, at, count)}"
+            f"{count}, {w_out});\n{part._call(step, c, at, str(count))}"
         )
 
-    def _call(self, step: Step, c: Emitter, at: str = "0", channels: int | None = None) -> str:
+    def _call(self, step: Step, c: Emitter, at: str = "0", given: str | None = None) -> str:
+        """Return the call that makes `given` channels of each group, or all, from channel `at` on."""
         x, y = step.op.inputs[0], step.op.outputs[0]
         target = c.pointer(y) if at == "0" else f"{c.pointer(y)} + {at}"
-        literal = _conv_literal(self.conv, self.taken, self.given, self.strides)
+        literal = _conv_literal(self.conv, self.taken, given or str(self.given), self.strides)
         return (
             f"{self.kernel}({c.pointer(x)}, {c.map(x)}, {self.weight}, {self.start}{self.start_map},\n"
-            f"    {target}, {c.map(y, channels)}, {literal},\n"
+            f"    {target}, {c.map(y)}, {literal},\n"
             f"    {self.conv.activation.c()}, {c.rows(step)});"
         )
 
@@ -110,7 +133,7 @@ def _is_narrow(op: Op, graph: Graph) -> bool:
     return weight in graph.trained and graph.learned(weight).dtype != "f32"
 
 
-def _scratch_bytes(op: Op, groups: int, taken: int, given: int, graph: Graph) -> int:
+def _scratch_bytes(op: Op, groups: int, taken: int, given: int, graph: Graph, isa: Isa) -> int:
     """Return what the floats of a weight take that lies in RAM in another type."""
     if not _is_narrow(op, graph):
         return 0
@@ -118,10 +141,10 @@ def _scratch_bytes(op: Op, groups: int, taken: int, given: int, graph: Graph) ->
     if groups > 1:
         return 4 * int(value.size)
     kernel_y, kernel_x, _, _ = value.shape
-    return 4 * int(kernel_y) * int(kernel_x) * taken * min(given, SLAB)
+    return 4 * int(kernel_y) * int(kernel_x) * taken * min(given, _slab_channels(isa))
 
 
-def _conv_literal(conv: ConvAttrs, taken: int, given: int, strides: Strides) -> str:
+def _conv_literal(conv: ConvAttrs, taken: int, given: int | str, strides: Strides) -> str:
     """Return the ft_conv_t that sums `taken` channels of each group to `given`."""
     numbers = ", ".join(map(str, (conv.groups, taken, given, *strides)))
     return f"(ft_conv_t){{{conv.window.c()}, {numbers}}}"
@@ -144,7 +167,7 @@ class Conv2d(Operator):
 
     def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
         taken, given, _ = _forward(_attrs(op), graph.constants[op.constants[0]].value.shape)
-        return _scratch_bytes(op, _attrs(op).groups, taken, given, graph)
+        return _scratch_bytes(op, _attrs(op).groups, taken, given, graph, isa)
 
     def backward(self, op: Op, tape: Tape) -> None:
         attrs = _attrs(op)
@@ -235,7 +258,7 @@ class ConvGradInput(Operator):
         assert isinstance(op.attrs, ConvGradAttrs)
         outer = int(graph.constants[op.constants[0]].value.shape[3])
         taken = outer if op.attrs.conv.transposed else outer // op.attrs.conv.groups
-        return _scratch_bytes(op, op.attrs.conv.groups, taken, op.attrs.channels.count, graph)
+        return _scratch_bytes(op, op.attrs.conv.groups, taken, op.attrs.channels.count, graph, isa)
 
     def emit(self, step: Step, c: Emitter) -> str:
         op = step.op
@@ -305,10 +328,13 @@ class ConvUpdate(Operator):
         name = op.constants[0]
         kernel = "ft_conv2d_transpose_grad_w_f32" if attrs.transposed else "ft_conv2d_grad_w_f32"
         declaration, sink = c.sink(name, step)
+        shape = step.graph.constants[name].value.shape
+        _, given, _ = _forward(attrs, shape)
+        channels = c.channels(given, 1) if attrs.groups == 1 else f"0, {given}"
         return (
             f"{declaration}{kernel}({c.pointer(x)}, {c.map(x)}, {c.pointer(dy)}, {c.map(dy)},\n"
             f"    {sink},\n"
-            f"    {forward_literal(attrs, step.graph.constants[name].value.shape)}, {c.rows(step)});"
+            f"    {forward_literal(attrs, shape)}, {channels}, {c.rows(step)});"
         )
 
 
@@ -327,7 +353,11 @@ class BiasUpdate(Operator):
     def emit(self, step: Step, c: Emitter) -> str:
         dy, name = step.op.inputs[0], step.op.constants[0]
         declaration, sink = c.sink(name, step)
-        return f"{declaration}ft_bias_grad_f32({c.pointer(dy)}, {c.map(dy)},\n    {sink}, {c.rows(step)});"
+        channels = c.channels(step.graph.shape(dy)[2], 1)
+        return (
+            f"{declaration}ft_bias_grad_f32({c.pointer(dy)}, {c.map(dy)},\n"
+            f"    {sink}, {channels}, {c.rows(step)});"
+        )
 
 
 class RoundGradient(Operator):

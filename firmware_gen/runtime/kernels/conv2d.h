@@ -208,13 +208,14 @@ FT_INLINE void ft_conv_grad_w_rows_f32(const float *x, int x_row, int x_pixel, c
     }
 }
 
-/* The weight gradients of one tap, summed over the rows y0..y1 of the map that the window steps over (dy of a
- * convolution, x of a transposed one), which go to the place `at` of the sink.
+/* The weight gradients of one tap and of output channels o0..o1 of each group, summed over the rows y0..y1 of
+ * the map that the window steps over (dy of a convolution, x of a transposed one), which go to the place `at`
+ * of the sink. Depthwise layers have no such channels.
  *
  * Convolution: weights are [tap][in][groups * out]. Transposed: [tap][groups * in][out]. */
 FT_INLINE void ft_conv_tap_grad_w_f32(const float *x, ft_map_t xm, const float *dy, ft_map_t dym,
                                       ft_sink_t to, int at, ft_conv_t conv, int ky, int kx, int transposed,
-                                      int y0, int y1) {
+                                      int o0, int o1, int y0, int y1) {
     const ft_window_t win = conv.window;
     const ft_map_t near = transposed ? xm : dym, far = transposed ? dym : xm;
     ft_range_t ys = ft_positions(ky, win.stride_y, win.pad_y, win.dilation_y, far.h, near.h);
@@ -238,37 +239,39 @@ FT_INLINE void ft_conv_tap_grad_w_f32(const float *x, ft_map_t xm, const float *
     const int pitch = transposed ? conv.out : conv.groups * conv.out;
     for (int n = 0; n < conv.groups; n++) {
         const float *xg = x + n * conv.in + (transposed ? 0 : offset);
-        const float *d = dy + n * conv.out + (transposed ? offset : 0);
-        const int first = at + (transposed ? n * conv.in * pitch : n * conv.out);
+        const float *d = dy + n * conv.out + o0 + (transposed ? offset : 0);
+        const int first = at + o0 + (transposed ? n * conv.in * pitch : n * conv.out);
         int c = 0;
         for (; c + FT_BLOCK <= conv.in; c += FT_BLOCK)
             ft_conv_grad_w_rows_f32(xg + c, x_row, x_pixel, d, dy_row, dy_pixel, to, first + c * pitch, pitch,
-                                    conv.out, ys, xs, FT_BLOCK);
+                                    o1 - o0, ys, xs, FT_BLOCK);
         for (; c < conv.in; c++)
             ft_conv_grad_w_rows_f32(xg + c, x_row, x_pixel, d, dy_row, dy_pixel, to, first + c * pitch, pitch,
-                                    conv.out, ys, xs, 1);
+                                    o1 - o0, ys, xs, 1);
     }
 }
 
 FT_INLINE void ft_conv_grad_w_f32(const float *x, ft_map_t xm, const float *dy, ft_map_t dym, ft_sink_t to,
-                                  ft_conv_t conv, int transposed, int y0, int y1) {
+                                  ft_conv_t conv, int transposed, int o0, int o1, int y0, int y1) {
     const int width = conv.window.kernel_x;
     _Pragma("GCC unroll 1") for (int ky = 0; ky < conv.window.kernel_y; ky++)
         _Pragma("GCC unroll 1") for (int kx = 0; kx < width; kx++) ft_conv_tap_grad_w_f32(
-            x, xm, dy, dym, to, (ky * width + kx) * conv.w_tap, conv, ky, kx, transposed, y0, y1);
+            x, xm, dy, dym, to, (ky * width + kx) * conv.w_tap, conv, ky, kx, transposed, o0, o1, y0, y1);
 }
 
-/* The weight gradients of a convolution with input x and output gradient dy, of rows y0..y1 of dy, go to the
- * sink. Where that adds to g, rows may come in several calls, ascending: the same sums. No scratch. */
+/* The weight gradients of a convolution with input x and output gradient dy, of its output channels o0..o1 (of
+ * each group) and rows y0..y1 of dy, go to the sink. Where that adds to g, rows may come in several calls,
+ * ascending: the same sums. No scratch. */
 FT_INLINE void ft_conv2d_grad_w_f32(const float *x, ft_map_t xm, const float *dy, ft_map_t dym, ft_sink_t to,
-                                    ft_conv_t conv, int y0, int y1) {
-    ft_conv_grad_w_f32(x, xm, dy, dym, to, conv, 0, y0, y1);
+                                    ft_conv_t conv, int o0, int o1, int y0, int y1) {
+    ft_conv_grad_w_f32(x, xm, dy, dym, to, conv, 0, o0, o1, y0, y1);
 }
 
 /* The same of a transposed convolution, of rows y0..y1 of x. */
 FT_INLINE void ft_conv2d_transpose_grad_w_f32(const float *x, ft_map_t xm, const float *dy, ft_map_t dym,
-                                              ft_sink_t to, ft_conv_t conv, int y0, int y1) {
-    ft_conv_grad_w_f32(x, xm, dy, dym, to, conv, 1, y0, y1);
+                                              ft_sink_t to, ft_conv_t conv, int o0, int o1, int y0,
+                                              int y1) {
+    ft_conv_grad_w_f32(x, xm, dy, dym, to, conv, 1, o0, o1, y0, y1);
 }
 
 /* The bias gradients of `vectors` vectors of channels from `at` on. */
@@ -289,11 +292,11 @@ FT_INLINE void ft_bias_grad_block_f32(const float *dy, ft_map_t dym, ft_sink_t t
         ft_sink_finish(to, at + v * FT_LANES, acc[v], count);
 }
 
-/* The bias gradients, sums of rows y0..y1 of dy pixel by pixel, go to the sink, as weight gradients do. No
- * scratch. */
-FT_INLINE void ft_bias_grad_f32(const float *dy, ft_map_t dym, ft_sink_t to, int y0, int y1) {
-    for (int c = 0; c < dym.c;) {
-        const int left = dym.c - c;
+/* The bias gradients of channels c0..c1, sums of rows y0..y1 of dy pixel by pixel, go to the sink, as weight
+ * gradients do. No scratch. */
+FT_INLINE void ft_bias_grad_f32(const float *dy, ft_map_t dym, ft_sink_t to, int c0, int c1, int y0, int y1) {
+    for (int c = c0; c < c1;) {
+        const int left = c1 - c;
         if (left >= FT_SINGLE * FT_LANES) {
             ft_bias_grad_block_f32(dy, dym, to, c, FT_SINGLE, FT_LANES, y0, y1);
             c += FT_SINGLE * FT_LANES;
