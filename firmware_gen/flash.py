@@ -57,7 +57,7 @@ class _Constants:
     def scratch(self, op: Op) -> str:
         return op.name
 
-    def map(self, tensor: str, channels: int | None = None) -> str:
+    def map(self, tensor: str) -> str:
         return tensor
 
     def strides(self, tensor: str) -> tuple[int, int]:

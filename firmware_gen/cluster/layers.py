@@ -101,12 +101,12 @@ class ClusterLayers(Layers):
             return super().pointer(tensor)
         return self._operand(tensor, C_TYPES[self._memory.graph.tensors[tensor].dtype])
 
-    def map(self, tensor: str, channels: int | None = None) -> str:
+    def map(self, tensor: str) -> str:
         if tensor not in self._local.maps:
-            return super().map(tensor, channels)
+            return super().map(tensor)
         height, width, depth = self._memory.graph.shape(tensor)
         row, pixel = self.strides(tensor)
-        numbers = (height, width, depth if channels is None else channels, row, pixel)
+        numbers = (height, width, depth, row, pixel)
         return f"(ft_map_t){{{', '.join(map(str, numbers))}}}"
 
     def strides(self, tensor: str) -> tuple[int, int]:
@@ -178,7 +178,7 @@ class ClusterLayers(Layers):
         for local in self._choices(step):
             self._local = local
             body = OPERATORS[step.op.kind].emit(step, self)
-            if not body:
+            if not body and step.chain is None:
                 return
             found = self._fitted(step, bands)
             if found is not None:
@@ -188,7 +188,9 @@ class ClusterLayers(Layers):
         tiling, layout = found
         self.tilings[index] = tiling
         self.l1_bytes = max(self.l1_bytes, layout.bytes)
-        text = "".join((*self._share(index, step, tiling, layout, body), *self._layer(index, bands, tiling, layout)))
+        text = "".join(
+            (*self._share(index, step, tiling, layout, body), *self._layer(index, bands, tiling, layout))
+        )
         self.functions[index] = text
 
     def _choices(self, step: Step) -> Iterator[_Local]:
@@ -281,9 +283,13 @@ class ClusterLayers(Layers):
         for at, name in enumerate(local.ranges):
             yield f"seen[{at}] = {self._memory.range_of(name)};"
         if {"y0", "y1"} & used:
-            yield "const int y0 = tile->y0, y1 = tile->y1;" if not by_rows else (
-                f"const ft_rows_t mine = ft_share(tile->y0, tile->y1, {row_unit(step.op, step.graph)}, "
-                f"core{f' / {share.channels}' if by_channels else ''}, {share.rows});"
+            yield (
+                "const int y0 = tile->y0, y1 = tile->y1;"
+                if not by_rows
+                else (
+                    f"const ft_rows_t mine = ft_share(tile->y0, tile->y1, {row_unit(step.op, step.graph)}, "
+                    f"core{f' / {share.channels}' if by_channels else ''}, {share.rows});"
+                )
             )
             if by_rows:
                 yield "const int y0 = mine.first, y1 = mine.end;"

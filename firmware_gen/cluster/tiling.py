@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from firmware_gen.graph import ITEM_BITS, Graph, Op, Tensor
 from firmware_gen.operators import OPERATORS
-from firmware_gen.schedule import Step
 from firmware_gen.storage import View, element_bytes
 
 ALIGNMENT = 16  # of what lies in L1; the widest vectors among the hosts that play the cluster read so
@@ -72,7 +71,7 @@ def has_rows(op: Op, graph: Graph) -> bool:
 
 
 def rows_read(op: Op, graph: Graph, k: int, rows: Rows) -> Rows:
-    """Return which rows of input `k` are read for `rows` of the first output; all if it is made as a whole."""
+    """Return which rows of input `k` are read for `rows` of the first output; all where it is made whole."""
     if not has_rows(op, graph):
         return 0, graph.shape(op.inputs[k])[0]
     reads = [OPERATORS[op.kind].reach(op, graph, k, row) for row in range(*rows)]
@@ -234,8 +233,3 @@ class Task:
 def _cut(rows: Rows, height: int) -> Iterator[Rows]:
     for low in range(rows[0], rows[1], height):
         yield low, min(rows[1], low + height)
-
-
-def bands_of(steps: Sequence[Step]) -> tuple[Rows, ...]:
-    """Return the rows of each band of a layer, given all its steps."""
-    return tuple(step.rows for step in steps)

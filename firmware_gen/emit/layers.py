@@ -77,10 +77,10 @@ class Layers:
             return "scratch"
         return self._memory.pointer(op.scratch[-1]) if op.scratch else "NULL"
 
-    def map(self, tensor: str, channels: int | None = None) -> str:
+    def map(self, tensor: str) -> str:
         view = self._memory.plan.views[tensor]
         height, width, depth = self._memory.graph.shape(tensor)
-        numbers = (height, width, depth if channels is None else channels, view.row, view.pixel)
+        numbers = (height, width, depth, view.row, view.pixel)
         return f"(ft_map_t){{{', '.join(map(str, numbers))}}}"
 
     def strides(self, tensor: str) -> tuple[int, int]:
@@ -157,7 +157,7 @@ class Layers:
         yield body
 
     def _moves(self, step: Step, chain: Chain) -> Iterator[str]:
-        """Yield the statements that move the rows of rolling buffers which `step` is the first to write to."""
+        """Yield the statements that move rows of rolling buffers which `step` is the first to write to."""
         table = self._memory.band_table(chain)
         for buffer, roll in table.rolls.items():
             if roll.writers[0] == table.position(step.op):

@@ -84,8 +84,8 @@ class Emitter(Protocol):
     def scratch(self, op: Op) -> str:
         """Return the C pointer to the operator's scratch bytes, aligned to 8; NULL when it asked for none."""
 
-    def map(self, tensor: str, channels: int | None = None) -> str:
-        """Return the ft_map_t literal of `tensor`, or of that many of its channels."""
+    def map(self, tensor: str) -> str:
+        """Return the ft_map_t literal of `tensor`."""
 
     def strides(self, tensor: str) -> tuple[int, int]:
         """Return the strides of `tensor` from row to row and from pixel to pixel, in elements."""

@@ -40,8 +40,8 @@ class ConvGradAttrs:
 
 # Strides of a weight in elements: from tap to tap, group to group, channel to channel taken, and given.
 Strides = tuple[int, int, int, int]
-# Output channels whose weights are made floats at a time where they are stored in bf16; on a cluster each core
-# does so for channels of its own.
+# Output channels whose weights are made floats at a time where they are stored in bf16; each core of a
+# cluster does so for channels of its own.
 SLAB, CLUSTER_SLAB = 8, 4
 
 
