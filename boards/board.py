@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from boards.flashing.runner import Runner
 
 Arch = Literal["host", "arm", "riscv", "xtensa"]
-RegionKind = Literal["ram", "flash"]
+# "unified" memory is both: code, constants, data and stack share its bytes.
+RegionKind = Literal["ram", "flash", "unified"]
 FpuKind = Literal["single", "double"]
 HostKind = Literal["process", "qemu"]
-Isa = Literal["c", "dsp", "mve"]
+Isa = Literal["c", "dsp", "mve", "xpulp"]
+KitName = Literal["gap-sdk"]
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ class Board:
     `port` names the folders whose files make up the port; it is empty where start-up and clocks are left to
     the vendor's kit, to which our C is added as a component. `port_ram_bytes` is all static RAM of the port
     (receive ring, counters), or what is known of the kit's. The first RAM region holds data and stack.
+    `kit` names the vendor's kit where it compiles and links the firmware, from a project that we write.
     `runs_in` says how this computer can play the board; `flash_runners` are the tools that bring firmware to
     a real one, the best first.
     """
@@ -188,13 +191,16 @@ class Board:
     fpu: FpuKind | None
     dsp: bool
     mve: bool
+    xpulp: bool
     regions: tuple[MemoryRegion, ...]
     stack_bytes: int
     rx_ring_bytes: int
     port_ram_bytes: int
     compiler: Compiler
     port: tuple[Path, ...]
+    kit: KitName | None
     runs_in: tuple[HostKind, ...]
+    cluster: Cluster | None
     emulator: Emulator | None
     serial: Serial | None
     usb: Usb | None
@@ -208,25 +214,36 @@ class Board:
 
     @property
     def isa(self) -> Isa:
-        """The instructions that kernels may use: "mve" (Helium), "dsp" (Cortex-M's SIMD), or plain "c"."""
+        """What kernels may use: "mve" (Helium), "dsp" (Cortex-M's SIMD), "xpulp" (PULP's), or plain "c"."""
+        if self.xpulp:
+            return "xpulp"
         return "mve" if self.mve else ("dsp" if self.dsp else "c")
+
+    @property
+    def unified(self) -> bool:
+        """Whether code and constants take of the same bytes as data and stack."""
+        return self.main_ram == self.flash
 
     @property
     def main_ram(self) -> MemoryRegion:
         """The region that holds initialised data, zeroed data and the stack."""
-        return next(region for region in self.regions if region.kind == "ram")
+        return self._regions("ram")[0]
 
     @property
     def flash(self) -> MemoryRegion:
         """The region that holds code and constants."""
-        return next(region for region in self.regions if region.kind == "flash")
+        return self._regions("flash")[0]
 
     @property
     def ram_bytes(self) -> int:
-        """All RAM that the board has, stack included."""
-        return sum(region.bytes for region in self.regions if region.kind == "ram")
+        """All RAM that the board has, stack included; code and constants too where it is unified."""
+        return sum(region.bytes for region in self._regions("ram"))
 
     @property
     def flash_bytes(self) -> int:
-        """All flash that the board has."""
-        return sum(region.bytes for region in self.regions if region.kind == "flash")
+        """All flash that the board has; data and stack included where it is unified."""
+        return sum(region.bytes for region in self._regions("flash"))
+
+    def _regions(self, kind: RegionKind) -> list[MemoryRegion]:
+        """Return what can be used as `kind`."""
+        return [region for region in self.regions if region.kind in (kind, "unified")]

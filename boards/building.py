@@ -10,6 +10,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from boards.board import Board
 from boards.memory_map import read_memory_map
@@ -34,8 +35,13 @@ BARE_METAL = ("-ffreestanding", "-fbuiltin", "-fno-unwind-tables", "-fno-asynchr
 # are allocated (another one comes after). GCC 12 finds none for their assembly otherwise.
 FLOATS = ("-fno-schedule-insns",)
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g")
+THREAD_SANITIZER = ("-fsanitize=thread", "-fno-omit-frame-pointer", "-g")
 INCLUDE_FOLDERS = (".", "runtime", "runtime/kernels", "runtime/link", "port")
 JOBS = 2
+
+# What finds mistakes while the firmware runs: addresses and undefined behaviour, or races between threads.
+Sanitizer = Literal["address", "thread"]
+Sign = Literal["signed", "unsigned"]
 
 
 @dataclass(frozen=True)
@@ -66,17 +72,26 @@ class Firmware:
         return self.data_bytes + self.bss_bytes
 
 
-def build(project: Path, board: Board, *, sanitize: bool = False) -> Firmware:
+def build(
+    project: Path, board: Board, *, sanitize: bool | Sanitizer = False, char: Sign | None = None
+) -> Firmware:
     """Compile and link all C files of `project` into ``project/build/firmware.elf``.
 
     Nothing is compiled when sources, flags and compiler are those of the last build. `sanitize` builds for
-    the address and undefined-behaviour sanitizers (board `native` only).
+    a sanitizer (boards that are processes of this computer only); True is "address". `char` chooses the sign
+    of C's char, which is the board's otherwise.
 
     Raises:
-        BoardError: no compiler, an error in a source file, or a firmware that does not fit into the board.
+        BoardError: no compiler, an error in a source file, a firmware that does not fit into the board, or
+            that only the vendor's kit can build.
     """
+    if board.kit is not None:
+        raise BoardError(
+            f"firmware for {board.id} is built by the vendor's kit, {board.kit}, not here: what to run there "
+            f"is in {project / 'README.md'}"
+        )
     compiler = _compiler(board)
-    flags = _flags(board, sanitize)
+    flags = (*_flags(board, sanitize), *(() if char is None else (f"-f{char}-char",)))
     folder = project / "build"
     folder.mkdir(parents=True, exist_ok=True)
     elf, fingerprint_file = folder / "firmware.elf", folder / "fingerprint"
@@ -93,7 +108,7 @@ def build(project: Path, board: Board, *, sanitize: bool = False) -> Firmware:
 
 def has_compiler(board: Board) -> bool:
     """Tell whether firmware for `board` can be built here."""
-    return bool(board.port) and shutil.which(_compiler_name(board)) is not None
+    return bool(board.port) and board.kit is None and shutil.which(_compiler_name(board)) is not None
 
 
 def compiler_version(board: Board) -> str | None:
@@ -124,12 +139,13 @@ def _compiler(board: Board) -> str:
     return path
 
 
-def _flags(board: Board, sanitize: bool) -> tuple[str, ...]:
+def _flags(board: Board, sanitize: bool | Sanitizer) -> tuple[str, ...]:
     if board.arch != "host":
         if sanitize:
-            raise BoardError(f"the sanitizers run on board native only, not on {board.id}; build for native")
+            raise BoardError(f"the sanitizers run on this computer only, not on {board.id}; build for native")
         return (*LANGUAGE, *BARE_METAL, *(FLOATS if board.fpu else ()), *board.compiler.flags)
-    return (*LANGUAGE, *board.compiler.flags, *_host_vector_flags(), *(SANITIZERS if sanitize else ()))
+    found = THREAD_SANITIZER if sanitize == "thread" else SANITIZERS if sanitize else ()
+    return (*LANGUAGE, *board.compiler.flags, *_host_vector_flags(), *found)
 
 
 def _host_vector_flags() -> tuple[str, ...]:

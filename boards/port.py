@@ -36,7 +36,7 @@ def port_files(board: Board) -> dict[str, str]:
                 )
             files[path.name] = path.read_text(encoding="utf-8")
     files["port_config.h"] = _config(board)
-    if board.arch != "host":
+    if board.arch != "host" and board.kit is None:
         files["link.ld"] = link_script(board)
     return files
 
@@ -47,6 +47,12 @@ def _config(board: Board) -> str:
         values["FT_PORT_CLOCK_HZ"] = board.clock_hz
     if board.serial is not None:
         values["FT_PORT_BAUD"] = board.serial.baud
+    if board.cluster is not None:
+        values["FT_PORT_CLUSTER_CORES"] = board.cluster.cores
+        values["FT_PORT_L1_BYTES"] = board.cluster.l1_bytes
+        values["FT_PORT_L2_BYTES"] = board.main_ram.bytes
+        values["FT_PORT_MASTER_STACK_BYTES"] = board.cluster.master_stack_bytes
+        values["FT_PORT_SLAVE_STACK_BYTES"] = board.cluster.slave_stack_bytes
     if board.store is not None:
         values["FT_PORT_STORE_START"] = board.store.start
         values["FT_PORT_STORE_BYTES"] = board.store.bytes

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 NAMED = 3  # how many of what stands in the way a message names
 
 
-def allowed_ram(board: Board, ram_limit: int | None) -> int:
-    """Return the static RAM that a plan may take."""
-    have = board.main_ram.bytes - board.stack_bytes
+def allowed_ram(board: Board, ram_limit: int | None, flash: int = 0) -> int:
+    """Return the static RAM that a plan may take whose code and constants take `flash` bytes."""
+    have = board.main_ram.bytes - board.stack_bytes - (flash if board.unified else 0)
     return have if ram_limit is None else min(have, ram_limit)
 
 
@@ -31,8 +31,9 @@ def check_limits(plan: Plan, ram_limit: int | None, time_limit: float | None) ->
         DoesNotFitError: too much RAM, flash or time; the message names the least that works.
         BoardError: a time limit on a board whose clock is not known.
     """
-    if plan.ram_bytes > allowed_ram(plan.board, ram_limit):
-        raise DoesNotFitError(_too_large(plan, ram_limit))
+    flash = sum(plan.flash.values())
+    if plan.ram_bytes > allowed_ram(plan.board, ram_limit, flash):
+        raise DoesNotFitError(_too_large(plan, ram_limit, flash))
     if plan.flash["constants"] > plan.board.flash.bytes:
         raise DoesNotFitError(
             f"{_what(plan)} needs {format_size(plan.flash['constants'])} of flash for its weights, but "
@@ -47,12 +48,15 @@ def _what(plan: Plan) -> str:
     return f"{plan.graph.name} {'training' if plan.graph.trained else 'inference'}"
 
 
-def _too_large(plan: Plan, ram_limit: int | None) -> str:
+def _too_large(plan: Plan, ram_limit: int | None, flash: int) -> str:
     board = plan.board
-    have, limit = allowed_ram(board, None), allowed_ram(board, ram_limit)
-    stack = format_size(board.stack_bytes)
+    have, limit = allowed_ram(board, None, flash), allowed_ram(board, ram_limit, flash)
+    stack, needed = format_size(board.stack_bytes), plan.ram_bytes + board.stack_bytes
     allowed = f"{board.id} has {format_size(board.main_ram.bytes)}, {stack} of it for the stack"
-    remedy = f"take a board with {format_size(plan.ram_bytes + board.stack_bytes)} of RAM or more"
+    if board.unified:
+        needed += flash
+        allowed += f" and {format_size(flash)} for constants and code (by estimate)"
+    remedy = f"take a board with {format_size(needed)} of RAM or more"
     if limit < have:
         allowed = f"--ram allows {format_size(limit)}"
         if plan.ram_bytes <= have:

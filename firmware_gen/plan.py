@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -205,8 +205,9 @@ def make_plan(
         field: the sample buffer that the firmware brings, if any.
 
     Raises:
-        DoesNotFitError: static RAM and stack need more than the board has, static RAM more than
-            `ram_limit`, the constants alone more than the flash, or a run more than `time_limit`.
+        DoesNotFitError: static RAM and stack (with constants and code, where they share its memory) need
+            more than the board has, static RAM more than `ram_limit`, the constants alone more than the
+            flash, or a run more than `time_limit`.
         BoardError: there is a time limit, but the board's clock is not known.
     """
     plan = find_plan(graph, board, ram_limit, prefer, mlperf, field)
@@ -223,7 +224,12 @@ def find_plan(
     field: Field | None = None,
 ) -> Plan:
     """Return what `make_plan` does, or, where nothing fits, what needs the least RAM."""
-    room = allowed_ram(board, ram_limit) - sum(_static_ram(graph, board, 0, mlperf, field).values())
+    flash = 0
+    if board.unified:  # all but the small tables of bands is known before there is a schedule
+        steps = whole_layers(with_scratch(graph, board))
+        flash = sum(_flash(graph, steps, board, prefer, field).values())
+    allowed = allowed_ram(board, ram_limit, flash)
+    room = allowed - sum(_static_ram(graph, board, 0, mlperf, field).values())
     return plan_schedule(board, *_schedule(graph, board, room), prefer, mlperf, field)
 
 
@@ -237,17 +243,25 @@ def plan_schedule(
 ) -> Plan:
     """Return the plan of a schedule, whether it fits or not; see `make_plan`."""
     graph, offsets = steps[0].graph, place(storage.buffers)
-    tables = band_tables(steps, storage.rolls)
+    flash = _flash(graph, steps, board, prefer, field)
+    flash["constants"] += sum(table.bytes for table in band_tables(steps, storage.rolls))
+    ram = _static_ram(graph, board, extent(storage.buffers, offsets), mlperf, field)
+    views, buffers, rolls = storage.views, storage.buffers, storage.rolls
+    return Plan(board, graph, steps, views, buffers, rolls, offsets, ram, flash, prefer, mlperf, field)
+
+
+def _flash(
+    graph: Graph, steps: Sequence[Step], board: Board, prefer: Prefer, field: Field | None
+) -> dict[str, int]:
+    """Return what constants and code take, but for the tables of bands."""
     flash = {
-        "constants": constant_bytes(graph, steps, board.isa, prefer) + sum(table.bytes for table in tables),
+        "constants": constant_bytes(graph, steps, board.isa, prefer),
         "code_estimate": code_estimate(steps),
     }
     if field is not None:
         flash["constants"] += field.constant_bytes(graph)
         flash["code_estimate"] += FIELD_CODE_BYTES
-    ram = _static_ram(graph, board, extent(storage.buffers, offsets), mlperf, field)
-    views, buffers, rolls = storage.views, storage.buffers, storage.rolls
-    return Plan(board, graph, steps, views, buffers, rolls, offsets, ram, flash, prefer, mlperf, field)
+    return flash
 
 
 def _macs(steps: Iterable[Step]) -> int:

@@ -57,6 +57,7 @@ ISA_KERNELS: dict[Isa, tuple[str, ...]] = {
         "mve/pack_i8",
         "mve/pool_i8",
     ),
+    "xpulp": (),
 }
 
 

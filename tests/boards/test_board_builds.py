@@ -17,8 +17,8 @@ from elftools.elf.elffile import ELFFile
 from boards import Board, Firmware, board_names, build, has_compiler, load_board, port_files, start
 from fieldtune.errors import BoardError
 
-WITH_PORT = [name for name in board_names() if load_board(name).port]
-BARE_METAL = [name for name in WITH_PORT if name != "native"]
+WITH_PORT = [name for name in board_names() if load_board(name).port and load_board(name).kit is None]
+BARE_METAL = [name for name in WITH_PORT if load_board(name).arch != "host"]
 EMULATED = [name for name in BARE_METAL if load_board(name).runs_in]
 
 MINIMAL = """
@@ -257,7 +257,7 @@ def test_sanitizers_stop_a_write_outside_an_array(tmp_path: Path, write_project:
 
 def test_sanitizers_are_refused_elsewhere(tmp_path: Path, write_project: Callable[..., Path]) -> None:
     board = load_board("mps2_an386")
-    with pytest.raises(BoardError, match="native only"):
+    with pytest.raises(BoardError, match="this computer only"):
         build(write_project(tmp_path / "project", board), board, sanitize=True)
 
 

@@ -21,6 +21,19 @@ NRFUTIL_OPTIONS = (
 PICOTOOL = [f"picotool load --verify --execute {ELF} -f"]
 
 
+GAPY = [
+    "gapy --target=gap9.evk --platform=board --target-dir=GAP_SDK_HOME/utils/gapy_v2/targets "
+    "--work-dir=p/build --target-property=boot.flash_device=mram --target-property=boot.mode=flash "
+    "--openocd-cable=GAP_SDK_HOME/utils/openocd_tools/tcl/gapuino_ftdi.cfg "
+    "--openocd-script=GAP_SDK_HOME/utils/openocd_tools/tcl/gap9revb.tcl "
+    "--openocd-tools=GAP_SDK_HOME/utils/openocd_tools "
+    "--multi-flash-content=GAP_SDK_HOME/utils/layouts/default_layout_multi_readfs.json "
+    "--flash-property=GAP_SDK_HOME/install/target/bin/fsbl@mram:fsbl:binary "
+    "--flash-property=GAP_SDK_HOME/install/target/bin/ssbl@mram:ssbl:binary "
+    f"--flash-property={ELF}@mram:app:binary image flash"
+]
+
+
 def pyocd(target: str) -> list[str]:
     return [f"pyocd load --no-wait --target {target} {ELF}"]
 
@@ -102,6 +115,7 @@ EXPECTED = {
     ("rpi_pico2", "uf2"): uf2("rp2350-arm-s"),
     ("esp32c3", "esptool"): esptool("esp32c3"),
     ("esp32s3", "esptool"): esptool("esp32s3"),
+    ("gap9_evk", "gapy"): GAPY,
 }
 
 

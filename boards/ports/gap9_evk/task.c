@@ -1,0 +1,19 @@
+/* The main task as the vendor's kit makes it. */
+#include "pmsis.h"
+#include "gap9.h"
+#include "port.h"
+
+void ft_gap9_task_init(void) {}
+
+/* The kit tells neither where the task's stack lies nor how large it is: unknown. */
+void ft_port_stack(const uint32_t **low, const uint32_t **high) {
+    *low = NULL;
+    *high = NULL;
+}
+
+/* pmsis can end a program, and has no call that starts it anew: that takes the board's button. */
+void ft_port_reset(void) {
+    pmsis_exit(0);
+    for (;;) {
+    }
+}

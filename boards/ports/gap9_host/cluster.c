@@ -1,0 +1,256 @@
+/* The cluster: a thread for every core, which lives as long as the cluster is open.
+ *
+ * Between two barriers nothing orders the cores but what the program does: where the chip's cores would race,
+ * so do the threads, and the thread sanitizer sees it. That is why all cores of a team have started before
+ * the first one works: one that is late would else learn, by the shim's own lock, of what the fast ones have
+ * written.
+ */
+#define _GNU_SOURCE
+#include "pmsis.h"
+#include <pthread.h>
+#include <stdio.h>
+#include "shim.h"
+
+#define CC_STACK_BYTES 0x800u /* as published, for who sets nothing else */
+
+typedef enum { IDLE, AT_WORK, AT_BARRIER, OVER } state_t;
+
+typedef struct {
+    pthread_t thread;
+    pthread_cond_t begin;
+    state_t state;
+    void (*entry)(void *); /* NULL: nothing to do */
+    void *arg;
+} core_t;
+
+static _Thread_local int self = SHIM_FC;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t passed = PTHREAD_COND_INITIALIZER; /* a barrier */
+static pthread_cond_t over = PTHREAD_COND_INITIALIZER;   /* a core's entry */
+static core_t cores[SHIM_CORES];
+static int team;         /* cores of the last fork */
+static uint32_t barrier; /* how many have been passed */
+static int is_open, closing;
+static uint32_t master_stack;
+
+int shim_core(void) {
+    return self;
+}
+
+int shim_cluster_is_open(void) {
+    return is_open;
+}
+
+static int count(state_t state) {
+    int found = 0;
+    for (int core = 0; core < team; core++) {
+        found += cores[core].state == state;
+    }
+    return found;
+}
+
+/* Writes "core 0, core 2": those of the team in that state. */
+static void list(state_t state, char *text, size_t room) {
+    size_t length = 0;
+    text[0] = '\0';
+    for (int core = 0; core < team && length < room; core++) {
+        if (cores[core].state == state) {
+            length +=
+                (size_t)snprintf(text + length, room - length, "%s%s", length ? ", " : "", shim_who(core));
+        }
+    }
+}
+
+static void check_deadlock(void) {
+    char waiting[128], gone[128];
+    const int at_barrier = count(AT_BARRIER), done = count(OVER);
+    if (at_barrier > 0 && done > 0 && at_barrier + done == team) {
+        list(AT_BARRIER, waiting, sizeof waiting);
+        list(OVER, gone, sizeof gone);
+        shim_fault("the team is stuck: at a barrier %s, which %s will never reach", waiting, gone);
+    }
+}
+
+/* With the lock held. */
+static void pass_barrier(void) {
+    cores[self].state = AT_BARRIER;
+    if (count(AT_BARRIER) == team) {
+        for (int core = 0; core < team; core++) {
+            cores[core].state = AT_WORK;
+        }
+        barrier++;
+        pthread_cond_broadcast(&passed);
+        return;
+    }
+    check_deadlock();
+    const uint32_t here = barrier;
+    while (barrier == here) {
+        pthread_cond_wait(&passed, &lock);
+    }
+}
+
+static void __attribute__((noinline)) work(const core_t *core) {
+    shim_count_stack_from(self, __builtin_frame_address(0));
+    core->entry(core->arg);
+}
+
+static void *run(void *number) {
+    core_t *const core = &cores[(uintptr_t)number];
+    self = (int)(uintptr_t)number;
+    pthread_mutex_lock(&lock);
+    for (;;) {
+        while (core->entry == NULL && !closing) {
+            pthread_cond_wait(&core->begin, &lock);
+        }
+        if (core->entry == NULL) {
+            break;
+        }
+        core->state = AT_WORK;
+        if (self != SHIM_MASTER) {
+            pass_barrier();
+        }
+        pthread_mutex_unlock(&lock);
+        work(core);
+        pthread_mutex_lock(&lock);
+        core->entry = NULL;
+        core->state = OVER;
+        check_deadlock();
+        pthread_cond_broadcast(&over);
+    }
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
+static void start(int number) {
+    pthread_attr_t attributes;
+    core_t *const core = &cores[number];
+    pthread_cond_init(&core->begin, NULL);
+    if (pthread_attr_init(&attributes) != 0 ||
+        pthread_attr_setstack(&attributes, shim_stack(number), SHIM_STACK_BYTES) != 0 ||
+        pthread_create(&core->thread, &attributes, run, (void *)(uintptr_t)number) != 0) {
+        shim_die("core");
+    }
+    pthread_attr_destroy(&attributes);
+}
+
+/* With the lock held. */
+static void give(int number, void (*entry)(void *), void *arg) {
+    cores[number].state = IDLE;
+    cores[number].entry = entry;
+    cores[number].arg = arg;
+    pthread_cond_signal(&cores[number].begin);
+}
+
+/* With the lock held. */
+static void wait_for(int number) {
+    while (cores[number].entry != NULL) {
+        pthread_cond_wait(&over, &lock);
+    }
+}
+
+static void only_on(int core, const char *call) {
+    if (self != core) {
+        shim_fault("%s is for %s alone", call, shim_who(core));
+    }
+}
+
+void pi_cluster_conf_init(struct pi_cluster_conf *conf) {
+    *conf = (struct pi_cluster_conf){.cc_stack_size = CC_STACK_BYTES};
+}
+
+int pi_cluster_open(struct pi_device *device) {
+    const struct pi_cluster_conf *conf = device->config;
+    only_on(SHIM_FC, "pi_cluster_open");
+    if (conf->id != 0 || is_open) {
+        return -1;
+    }
+    master_stack = conf->cc_stack_size;
+    shim_reserve_l1(master_stack);
+    closing = 0;
+    for (int number = 0; number < SHIM_CORES; number++) {
+        start(number);
+    }
+    is_open = 1;
+    return 0;
+}
+
+int pi_cluster_close(struct pi_device *device) {
+    (void)device;
+    only_on(SHIM_FC, "pi_cluster_close");
+    if (!is_open) {
+        return -1;
+    }
+    pthread_mutex_lock(&lock);
+    closing = 1;
+    for (int number = 0; number < SHIM_CORES; number++) {
+        pthread_cond_signal(&cores[number].begin);
+    }
+    pthread_mutex_unlock(&lock);
+    for (int number = 0; number < SHIM_CORES; number++) {
+        pthread_join(cores[number].thread, NULL);
+    }
+    is_open = 0;
+    return 0;
+}
+
+struct pi_cluster_task *pi_cluster_task(struct pi_cluster_task *task, void (*entry)(void *), void *arg) {
+    *task = (struct pi_cluster_task){.entry = entry, .arg = arg};
+    return task;
+}
+
+int pi_cluster_send_task_to_cl(struct pi_device *device, struct pi_cluster_task *task) {
+    (void)device;
+    only_on(SHIM_FC, "pi_cluster_send_task_to_cl");
+    if (!is_open) {
+        return -1;
+    }
+    const uint32_t slave_stack =
+        task->slave_stack_size != 0 ? task->slave_stack_size : FT_PORT_SLAVE_STACK_BYTES;
+    shim_reserve_l1(master_stack + FT_PORT_CLUSTER_CORES * slave_stack);
+    pthread_mutex_lock(&lock);
+    give(SHIM_MASTER, task->entry, task->arg);
+    wait_for(SHIM_MASTER);
+    pthread_mutex_unlock(&lock);
+    shim_check_dma();
+    shim_check_memory();
+    shim_check_stacks(slave_stack, master_stack);
+    return 0;
+}
+
+void pi_cl_team_fork(int count_of_cores, void (*entry)(void *), void *arg) {
+    only_on(SHIM_MASTER, "pi_cl_team_fork");
+    if (count_of_cores < 1 || count_of_cores > (int)FT_PORT_CLUSTER_CORES) {
+        shim_fault("a team of %d cores is asked for, and there are %u", count_of_cores,
+                   FT_PORT_CLUSTER_CORES);
+    }
+    pthread_mutex_lock(&lock);
+    team = count_of_cores;
+    for (int number = 0; number < team; number++) {
+        give(number, entry, arg);
+    }
+    for (int number = 0; number < team; number++) {
+        wait_for(number);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+void pi_cl_team_barrier(void) {
+    if (self == SHIM_FC || self == SHIM_MASTER) {
+        shim_fault("pi_cl_team_barrier is for the cores of a team");
+    }
+    pthread_mutex_lock(&lock);
+    pass_barrier();
+    pthread_mutex_unlock(&lock);
+}
+
+uint32_t pi_core_id(void) {
+    if (self == SHIM_FC) {
+        shim_fault("pi_core_id is for the cluster's cores");
+    }
+    return (uint32_t)self;
+}
+
+int pi_cl_cluster_nb_cores(void) {
+    return (int)FT_PORT_CLUSTER_CORES;
+}

@@ -1,0 +1,39 @@
+/* What ends the program when the chip would do something undefined. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "pmsis.h"
+#include "shim.h"
+
+#define FAULT 70
+
+const char *shim_who(int core) {
+    static const char *const cores[SHIM_CORES] = {"core 0", "core 1", "core 2", "core 3",         "core 4",
+                                                  "core 5", "core 6", "core 7", "the master core"};
+    return core == SHIM_FC ? "the fabric controller" : cores[core];
+}
+
+void shim_fault(const char *format, ...) {
+    char text[512];
+    va_list values;
+    va_start(values, format);
+    vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    fprintf(stderr, "pmsis: %s: %s\n", shim_who(shim_core()), text);
+    _exit(FAULT);
+}
+
+void shim_die(const char *what) {
+    perror(what);
+    exit(1);
+}
+
+#if SHIM_THREAD
+/* A race ends the program, as an address outside an array does. The sanitizer asks by this name. */
+const char *__tsan_default_options(void);
+
+const char *__tsan_default_options(void) {
+    return "halt_on_error=1:exitcode=66";
+}
+#endif
