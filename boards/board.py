@@ -210,7 +210,6 @@ class Board:
     marks: Marks | None
     sensors: Sensors | None
     sources: Mapping[str, str]
-    cluster: Cluster | None = None
 
     @property
     def isa(self) -> Isa:
