@@ -24,6 +24,7 @@ from fieldtune.errors import BoardError, FieldtuneError
 from firmware_gen.cluster.estimate import Estimate
 from firmware_gen.cluster.fit import fit, left_out, relative_errors, worst
 from firmware_gen.cluster.published import Arithmetic, Product, published
+from firmware_gen.step_time import RATES
 
 CORES = 8  # those that work; the ninth hands out the work
 SOURCE = "GVSOC pulp-open's cycles an instruction and DMA; nothing measured on a GAP9"
@@ -33,7 +34,7 @@ SOURCE = "GVSOC pulp-open's cycles an instruction and DMA; nothing measured on a
 class Kernel:
     """Instructions of one core: for a multiply-accumulate and for a value that is made.
 
-    They are right within a factor 1 + `doubt`.
+    They are right within a factor 1 + `doubt`, as far as is known.
     """
 
     arithmetic: Arithmetic
@@ -43,21 +44,33 @@ class Kernel:
     source: str
 
 
-# An int8 output: rounding twice, clipping, storing. 22 to 25 were counted by QEMU on Cortex-M and RV32
-# (firmware_gen/step_time.py). To be replaced by counts of the compiled kernels where there are any.
+# Counts by QEMU are those of portable C on RV32IMAFC (docs/benchmarks.md, firmware_gen/step_time.py). GAP9
+# has hardware loops, which save some, and no registers of their own for floats, which may cost some:
+# hence the doubt. An int8 output takes the same with SIMD: rounding, clipping and storing do not change.
+# To be replaced by counts of the compiled kernels where there are any.
+_RV32 = RATES["riscv", "c", "fpu"]
+_QEMU = "counted by QEMU on RV32IMAFC"
 _BLOCK = "4 outputs x 2 pixels in registers"
 KERNELS: Mapping[str, Kernel] = {
-    "conv_i8": Kernel("integer", 14 / 32, 25, 0.15, _BLOCK),
-    "pointwise_i8": Kernel("integer", 14 / 32, 25, 0.15, _BLOCK),
-    "linear_i8": Kernel("integer", 9 / 16, 25, 0.15, "4 outputs x 1 pixel in registers"),
-    "depthwise_i8": Kernel("integer", 2.7, 25, 0.5, "portable C on RV32, counted by QEMU"),
+    "conv_i8": Kernel("integer", 14 / 32, _RV32.int8.value, 0.15, _BLOCK),
+    "pointwise_i8": Kernel("integer", 14 / 32, _RV32.int8.value, 0.15, _BLOCK),
+    "linear_i8": Kernel("integer", 9 / 16, _RV32.int8.value, 0.15, "4 outputs x 1 pixel in registers"),
+    "portable_i8": Kernel("integer", _RV32.int8.mac, _RV32.int8.value, 0.15, _QEMU),
+    "depthwise_i8": Kernel("integer", 5.2, _RV32.int8.value, 0.3, _QEMU),
+    "moving_i8": Kernel("integer", _RV32.moving.mac, _RV32.moving.value, 0.15, _QEMU),
+    "gradient_i16": Kernel("integer", _RV32.wide.mac, _RV32.wide.value, 0.15, _QEMU),
     "add_i8": Kernel("integer", 0, 50, 0.5, "rounding three times; worked out"),
     "pool_i8": Kernel("integer", 2, 15, 0.5, "a load and an operation a value read; worked out"),
     "softmax_i8": Kernel("integer", 0, 200, 1.0, "a guess"),
-    "conv_f32": Kernel("float", 14 / 8, 8, 0.15, "2 outputs x 4 pixels in registers"),
-    "conv_grad_w_f32": Kernel("float", 14 / 8, 8, 0.15, "2 outputs x 4 inputs in registers"),
-    "conv_f16": Kernel("float", 14 / 16, 8, 0.15, "4 outputs x 2 pixels in registers"),
-    "elementwise_f32": Kernel("float", 0, 10, 0.5, "as counted by QEMU on Cortex-M"),
+    "conv_f32": Kernel("float", _RV32.float32.mac, _RV32.float32.value, 0.3, _QEMU),
+    "conv_grad_x_f32": Kernel("float", _RV32.float32.mac, _RV32.float32.value, 0.3, _QEMU),
+    "conv_grad_w_f32": Kernel("float", _RV32.float32.mac, _RV32.float32.value, 0.3, _QEMU),
+    "depthwise_f32": Kernel("float", 2.5, _RV32.float32.value, 0.3, _QEMU),
+    "linear_f32": Kernel("float", 2.6, _RV32.float32.value, 0.3, _QEMU),
+    "linear_grad_w_f32": Kernel("float", 8.6, 0, 0.3, _QEMU + ", with the update"),
+    "elementwise_f32": Kernel("float", 0, _RV32.other, 0.5, _QEMU),
+    "quantize": Kernel("float", 0, _RV32.quantize, 0.3, _QEMU),
+    "conv_f16": Kernel("float", 14 / 16, _RV32.float32.value, 0.15, _BLOCK),
     "other": Kernel("integer", 3, 50, 1.0, "a guess"),
 }
 # Gathering the pixels of a window: a load and a store for four bytes.

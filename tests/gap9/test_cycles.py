@@ -281,6 +281,19 @@ def test_what_is_left_out_is_not_seen() -> None:
     assert left_out(rows, features, target, lambda row: row[2]) == pytest.approx([50, 50, 2, 2])
 
 
+def test_the_page_says_what_the_model_says() -> None:
+    page = (ROOT / "docs" / "gap9.md").read_text(encoding="utf-8")
+    held = autotiler.held_out()
+    said = [f"{value:,.0f}" for *_, value in held[: len(published().convolutions)]]
+    said.append(f"**{sum(value for *_, value in held):,.0f}**")
+    said.append(f"{autotiler.other_kernel_cycles():,.0f}")
+    said += [f"{instruction_cycles(kind):.3f} cycles an instruction" for kind in ("integer", "float")]
+    constant, slope = energy.ne16_rates()
+    said.append(f"C = {constant:.1f} + {slope:.1f} log(1 + MAC/cycle) pF")
+    said.append(f"C = {energy.cores_capacitance():.1f} pF")
+    assert [number for number in said if number not in page] == []
+
+
 def test_the_benchmark_prints_the_same_twice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
