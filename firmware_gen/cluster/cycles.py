@@ -1,0 +1,293 @@
+"""Cycles of a layer on GAP9's cluster: an estimate. Nothing of ours has run on a GAP9.
+
+What the cores do is counted in instructions: so many for a multiply-accumulate, for an output, for a byte
+that is gathered. Times cycles an instruction, shared by the cores, this is the time of all tiles; the DMA
+works beside it. What is fitted on what (published.toml):
+
+* DMA: cycles a command and a byte, on three transfers measured in GVSOC. Checked on one the other way.
+* Cycles an instruction, of integers and of floats: on six matrix products measured in GVSOC with 8 cores.
+  Contention in L1, stalls and branches are in it. Checked by leaving each out.
+* From simulator to board: two networks that others ran on both. Only the upper bound has it.
+
+Not fitted, for want of anything published: what a fork, a barrier and a load from L2 take (`FORK`, `BARRIER`,
+`L2_LOAD`), which have wide bounds. What L3 gives is not known at all: whoever reads from it has to say.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fieldtune.errors import BoardError, FieldtuneError
+from firmware_gen.cluster.estimate import Estimate
+from firmware_gen.cluster.fit import fit, left_out, relative_errors, worst
+from firmware_gen.cluster.published import Arithmetic, Product, published
+from firmware_gen.step_time import RATES
+
+CORES = 8  # those that work; the ninth hands out the work
+SOURCE = "GVSOC pulp-open's cycles an instruction and DMA; nothing measured on a GAP9"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Instructions of one core: for a multiply-accumulate and for a value that is made.
+
+    They are right within a factor 1 + `doubt`, as far as is known.
+    """
+
+    arithmetic: Arithmetic
+    mac: float
+    output: float
+    doubt: float
+    source: str
+
+
+# Counts by QEMU are those of portable C on RV32IMAFC (docs/benchmarks.md, firmware_gen/step_time.py). GAP9
+# has hardware loops, which save some, and no registers of their own for floats, which may cost some:
+# hence the doubt. An int8 output takes the same with SIMD: rounding, clipping and storing do not change.
+# To be replaced by counts of the compiled kernels where there are any.
+_RV32 = RATES["riscv", "c", "fpu"]
+_QEMU = "counted by QEMU on RV32IMAFC"
+_BLOCK = "4 outputs x 2 pixels in registers"
+KERNELS: Mapping[str, Kernel] = {
+    "conv_i8": Kernel("integer", 14 / 32, _RV32.int8.value, 0.15, _BLOCK),
+    "pointwise_i8": Kernel("integer", 14 / 32, _RV32.int8.value, 0.15, _BLOCK),
+    "linear_i8": Kernel("integer", 9 / 16, _RV32.int8.value, 0.15, "4 outputs x 1 pixel in registers"),
+    "portable_i8": Kernel("integer", _RV32.int8.mac, _RV32.int8.value, 0.3, _QEMU),
+    "depthwise_i8": Kernel("integer", 5.2, _RV32.int8.value, 0.3, _QEMU + ": 7.96 a MAC with 3x3"),
+    "moving_i8": Kernel("integer", _RV32.moving.mac, _RV32.moving.value, 0.3, _QEMU),
+    "gradient_i16": Kernel("integer", _RV32.wide.mac, _RV32.wide.value, 0.3, _QEMU),
+    "add_i8": Kernel("integer", 0, 50, 0.5, "rounding three times; worked out"),
+    "pool_i8": Kernel("integer", 2, 15, 0.5, "a load and an operation a value read; worked out"),
+    "softmax_i8": Kernel("integer", 0, 200, 1.0, "a guess"),
+    "conv_f32": Kernel("float", _RV32.float32.mac, _RV32.float32.value, 0.3, _QEMU),
+    "conv_grad_x_f32": Kernel("float", _RV32.float32.mac, _RV32.float32.value, 0.3, _QEMU),
+    "conv_grad_w_f32": Kernel("float", _RV32.float32.mac, _RV32.float32.value, 0.3, _QEMU),
+    "depthwise_f32": Kernel("float", 2.5, _RV32.float32.value, 0.3, _QEMU),
+    "linear_f32": Kernel("float", 2.6, _RV32.float32.value, 0.3, _QEMU),
+    "linear_grad_w_f32": Kernel("float", 8.6, 0, 0.3, _QEMU + ", with the update"),
+    "elementwise_f32": Kernel("float", 0, _RV32.other, 0.5, _QEMU),
+    "quantize": Kernel("float", 0, _RV32.quantize, 0.3, _QEMU),
+    "conv_f16": Kernel("float", 14 / 16, _RV32.float32.value, 0.15, _BLOCK),
+    "other": Kernel("integer", 3, 50, 1.0, "a guess"),
+}
+# Gathering the pixels of a window: a load and a store for four bytes.
+GATHER_INSTRUCTIONS = 0.5
+LOADS = 6 / 14  # share of a kernel's instructions that load: as in the inner loop of 4 x 2
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """A cost that is not measured: what is taken for it, at least and at most."""
+
+    value: float
+    low: float
+    high: float
+
+
+# The most is what AutoTiler's smallest additions take beside their work in the vendor's log, tiling and
+# DMA commands included (autotiler.py); the least is a dozen instructions on each side.
+FORK = Bounds(200, 50, 1200)
+BARRIER = Bounds(30, 10, 200)
+L2_LOAD = Bounds(10, 5, 20)  # cycles that a load waits; 10 is what DORY's model of GAP9 says
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Bytes that the DMA moves between L2 and L1, and with how many commands."""
+
+    bytes: int = 0
+    commands: int = 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work of one layer.
+
+    `kernel` names one of KERNELS or is one. `macs`, `outputs`: of the whole layer. `gathered`: bytes that are
+    copied together before they are multiplied (im2col). `once`: weights and tables that come to L1 before the
+    first tile; `read`, `written`: rows of all tiles together. `forks`, `barriers`: of all tiles together.
+    `balance`: the busiest core's share of the work over the mean share. `in_l2`: the layer has no tiles and
+    works on L2. `l3_bytes`: those that come from beyond L2, before the layer begins.
+    """
+
+    kernel: str | Kernel
+    macs: int
+    outputs: int
+    tiles: int = 1
+    once: Transfer = field(default_factory=Transfer)
+    read: Transfer = field(default_factory=Transfer)
+    written: Transfer = field(default_factory=Transfer)
+    gathered: int = 0
+    forks: int = 1
+    barriers: int = 0
+    cores: int = CORES
+    balance: float = 1.0
+    in_l2: bool = False
+    l3_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Rates:
+    """One set of what everything costs, in cycles. `doubt`: the power of a kernel's 1 + doubt."""
+
+    instruction: Mapping[Arithmetic, float]
+    fork: float
+    barrier: float
+    l2_load: float
+    doubt: int
+    board: float
+
+
+@functools.cache
+def dma_rates() -> tuple[float, float]:
+    """Return the cycles of a DMA command and of a byte."""
+    measured = published().dma_read
+    command, byte = fit([(1, size) for size, _ in measured], [cycles for _, cycles in measured])
+    return float(command), float(byte)
+
+
+def dma_cycles(transfer: Transfer) -> float:
+    """Return the cycles of all commands of a transfer, one after the other."""
+    command, byte = dma_rates()
+    return command * transfer.commands + byte * transfer.bytes
+
+
+def products_of(arithmetic: Arithmetic) -> list[Product]:
+    """Return the measured matrix products of integers, or of floats."""
+    return [product for product in published().products if product.arithmetic == arithmetic]
+
+
+@functools.cache
+def instruction_cycles(arithmetic: Arithmetic) -> float:
+    """Return the cycles of an instruction of one core, while all 8 work."""
+    rows = products_of(arithmetic)
+    return float(fit([_instructions(row) for row in rows], [_core_cycles(row) for row in rows])[0])
+
+
+def instruction_errors(arithmetic: Arithmetic) -> list[float]:
+    """Return the relative errors of the cycles of each product when it was not fitted on."""
+    rows = products_of(arithmetic)
+    return relative_errors(left_out(rows, _instructions, _core_cycles), [_core_cycles(row) for row in rows])
+
+
+@functools.cache
+def instruction_doubt() -> float:
+    """Return the worst of all errors of left-out products.
+
+    Of floats there are but two, which agree: integers' errors count for them as well.
+    """
+    return max(worst(instruction_errors("integer")), worst(instruction_errors("float")))
+
+
+@functools.cache
+def board_excess() -> float:
+    """Return by which factor a board took longer than the vendor's simulator, at worst."""
+    return max(run.board / run.simulated for run in published().simulator_runs)
+
+
+def find_kernel(name: str) -> Kernel:
+    """Return the kernel class of that name.
+
+    Raises:
+        FieldtuneError: there is none.
+    """
+    if name not in KERNELS:
+        close = difflib.get_close_matches(name, KERNELS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise FieldtuneError(
+            f"the cycle model has no kernel class '{name}'{hint}; take one of {', '.join(KERNELS)}, "
+            "or give a Kernel with its counts of instructions"
+        )
+    return KERNELS[name]
+
+
+def estimate_cycles(work: Work, l3_bytes_per_cycle: float | None = None) -> Estimate:
+    """Return the cycles of a layer, from its call to its last output's being in L2.
+
+    Raises:
+        FieldtuneError: no such kernel class, or work that cannot be.
+        BoardError: the layer reads from L3 and `l3_bytes_per_cycle` is not given.
+    """
+    _check(work, l3_bytes_per_cycle)
+    beyond = work.l3_bytes / l3_bytes_per_cycle if l3_bytes_per_cycle else 0.0
+    value, low, high = (_cycles(work, rates) + beyond * rates.board for rates in _scenarios())
+    return Estimate(value, low, high, "cycles", SOURCE)
+
+
+def milliseconds(cycles: Estimate, hertz: float) -> Estimate:
+    """Return how long the cycles take."""
+    return cycles.scaled(1e3 / hertz, "ms")
+
+
+def _check(work: Work, l3_bytes_per_cycle: float | None) -> None:
+    if isinstance(work.kernel, str):
+        find_kernel(work.kernel)
+    if work.l3_bytes and l3_bytes_per_cycle is None:
+        raise BoardError(
+            f"a layer reads {work.l3_bytes:,} bytes from L3, and how fast GAP9's L3 is nobody has published; "
+            "give the bytes a cycle that you measured, or keep the weights in L2"
+        )
+    if l3_bytes_per_cycle is not None and l3_bytes_per_cycle <= 0:
+        raise BoardError(f"L3 cannot give {l3_bytes_per_cycle:g} bytes a cycle; give a number above 0")
+    if not 1 <= work.cores <= CORES:
+        raise FieldtuneError(f"the cluster has 1 to {CORES} cores to work with, not {work.cores}")
+    if work.tiles < 1 or work.balance < 1:
+        raise FieldtuneError(
+            f"a layer has 1 tile or more and its busiest core 1 or more times the mean share, "
+            f"not {work.tiles} and {work.balance:g}"
+        )
+
+
+@functools.cache
+def _scenarios() -> tuple[Rates, Rates, Rates]:
+    """Return what things cost as far as known, at least, and at most."""
+    doubt = 1 + instruction_doubt()
+
+    def rates(power: int, fork: float, barrier: float, l2_load: float, board: float) -> Rates:
+        each: dict[Arithmetic, float] = {
+            "integer": instruction_cycles("integer") * doubt**power,
+            "float": instruction_cycles("float") * doubt**power,
+        }
+        return Rates(each, fork, barrier, l2_load, power, board)
+
+    return (
+        rates(0, FORK.value, BARRIER.value, L2_LOAD.value, 1.0),
+        rates(-1, FORK.low, BARRIER.low, L2_LOAD.low, 1.0),
+        rates(1, FORK.high, BARRIER.high, L2_LOAD.high, board_excess()),
+    )
+
+
+def _cycles(work: Work, rates: Rates) -> float:
+    """Return the cycles of a layer: the first tile's rows come, tiles are made, the last one's go."""
+    computing = _compute_cycles(work, rates) / work.tiles
+    reading = dma_cycles(work.read) / work.tiles
+    writing = dma_cycles(work.written) / work.tiles
+    between = dma_cycles(work.once) + reading + writing  # while the cores wait
+    beside = work.tiles * computing
+    if work.tiles > 1:
+        # Beside the first tile the second one's rows come, beside the last one those made before go.
+        inner = (work.tiles - 2) * max(computing, reading + writing)
+        beside = max(computing, reading) + inner + max(computing, writing)
+    return (between + beside + work.forks * rates.fork + work.barriers * rates.barrier) * rates.board
+
+
+def _compute_cycles(work: Work, rates: Rates) -> float:
+    """Return the cycles of the busiest core, over all tiles."""
+    kernel = find_kernel(work.kernel) if isinstance(work.kernel, str) else work.kernel
+    counted = (kernel.mac * work.macs + kernel.output * work.outputs) * (1 + kernel.doubt) ** rates.doubt
+    counted += GATHER_INSTRUCTIONS * work.gathered
+    each = rates.instruction[kernel.arithmetic]
+    if work.in_l2:
+        each += LOADS * rates.l2_load
+    return counted * each * work.balance / work.cores
+
+
+def _instructions(product: Product) -> tuple[float]:
+    return (product.instructions(),)
+
+
+def _core_cycles(product: Product) -> float:
+    return CORES * product.mean_cycles
