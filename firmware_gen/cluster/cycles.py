@@ -217,6 +217,11 @@ def estimate_cycles(work: Work, l3_bytes_per_cycle: float | None = None) -> Esti
     return Estimate(value, low, high, "cycles", SOURCE)
 
 
+def expected_cycles(work: Work) -> float:
+    """Return the value of `estimate_cycles` alone, for work that is known to be possible: to compare."""
+    return _cycles(work, _scenarios()[0])
+
+
 def milliseconds(cycles: Estimate, hertz: float) -> Estimate:
     """Return how long the cycles take."""
     return cycles.scaled(1e3 / hertz, "ms")

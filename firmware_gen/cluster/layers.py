@@ -15,6 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from firmware_gen.c_text import C_TYPES
+from firmware_gen.cluster.kernels import amount
 from firmware_gen.cluster.tiling import (
     ALIGNMENT,
     TEAM_BYTES,
@@ -33,7 +34,6 @@ from firmware_gen.emit.memory import Memory
 from firmware_gen.graph import Op
 from firmware_gen.operators import OPERATORS
 from firmware_gen.schedule import Step
-from firmware_gen.step_time import instructions
 from firmware_gen.storage import element_bytes
 
 RANGE_BYTES = 24  # ft_moving_range_t
@@ -229,7 +229,8 @@ class ClusterLayers(Layers):
             has_rows(op, graph) and not operator.accumulates,
             local.scratch,
             self._cluster.l1_data_bytes - at,
-            instructions(step, self._memory.plan.board),
+            amount(op, graph, self.isa),
+            tuple(local.constants.values()),
         ).best()
         if tiling is None:
             return None

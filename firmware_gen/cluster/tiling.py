@@ -7,19 +7,21 @@ were made before. The cores divide a tile among them: its rows, the output's cha
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from firmware_gen.cluster.cycles import Transfer, Work, estimate_cycles, expected_cycles
+from firmware_gen.cluster.estimate import Estimate
+from firmware_gen.cluster.kernels import Amount
 from firmware_gen.graph import ITEM_BITS, Graph, Op, Tensor
 from firmware_gen.operators import OPERATORS
 from firmware_gen.storage import View, element_bytes
 
 ALIGNMENT = 16  # of what lies in L1; the widest vectors among the hosts that play the cluster read so
 TEAM_BYTES = 512  # at the start of L1: what the runtime knows of the tile that the cores work on
-# DMA (measured by us on GVSOC's pulp-open, L2 to L1; docs/gap9.md): cycles a transfer and bytes a cycle.
-TRANSFER_CYCLES, TRANSFER_RATE = 46, 8
-FORK_CYCLES = 200  # a guess: to start the cores on a tile, and to wait for the last of them
 
 Rows = tuple[int, int]
 
@@ -121,21 +123,21 @@ class Maps:
             sizes.append(max(map(_height, tiles)) * self.output.row_bytes)
         return [-(-size // ALIGNMENT) * ALIGNMENT for size in sizes]
 
-    def traffic(self, tile: Rows) -> tuple[float, float]:
-        """Return the cycles in which the DMA brings what a tile reads, and takes away what it makes."""
-        read = sum(
-            _transfer(_height(rows_read(self.op, self.graph, k, tile)) * each.row_bytes)
+    def traffic(self, tiles: Sequence[Rows]) -> tuple[Transfer, Transfer]:
+        """Return what the DMA brings for these tiles, and what it takes away."""
+        reads = [
+            _height(rows_read(self.op, self.graph, k, tile)) * each.row_bytes
+            for tile in tiles
             for k, each in self.inputs
-        )
-        return read, 0.0 if self.output is None else _transfer(_height(tile) * self.output.row_bytes)
+        ]
+        if self.output is None:
+            return Transfer(sum(reads), len(reads)), Transfer()
+        made = sum(map(_height, tiles)) * self.output.row_bytes
+        return Transfer(sum(reads), len(reads)), Transfer(made, len(tiles))
 
 
 def _height(rows: Rows) -> int:
     return rows[1] - rows[0]
-
-
-def _transfer(size: int) -> float:
-    return TRANSFER_CYCLES + size / TRANSFER_RATE if size else 0.0
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class Tiling:
         share: how the cores divide a tile.
         height: rows of a tile, at most.
         buffers: bytes of one buffer for each map in L1; there are two of each if `double`.
-        cycles: how long the layer takes by a rough estimate.
+        works: what each band is to the cycle model; none where there is nothing to do.
     """
 
     share: Share
@@ -154,12 +156,17 @@ class Tiling:
     tiles: tuple[tuple[Rows, ...], ...]
     buffers: tuple[int, ...]
     double: bool
-    cycles: float
+    works: tuple[Work, ...]
 
     @property
     def bytes(self) -> int:
         """Bytes of all buffers."""
         return sum(self.buffers) * (2 if self.double else 1)
+
+    @property
+    def cycles(self) -> Estimate | None:
+        """How long the layer takes; None where there is nothing to do."""
+        return functools.reduce(operator.add, map(estimate_cycles, self.works)) if self.works else None
 
 
 @dataclass(frozen=True)
@@ -174,7 +181,8 @@ class Task:
         by_rows: cores may divide the rows.
         scratch: bytes a core.
         room: bytes of L1 for buffers and scratch.
-        instructions: of the whole layer, roughly.
+        amount: of the whole layer; None where there is nothing to do.
+        constants: bytes of each weight and table that comes to L1.
     """
 
     maps: Maps
@@ -184,12 +192,17 @@ class Task:
     by_rows: bool
     scratch: int
     room: int
-    instructions: float
+    amount: Amount | None
+    constants: tuple[int, ...]
 
     def best(self) -> Tiling | None:
         """Return the tiling that takes least time; None if no tile fits into the room."""
         found = [tiling for height in self._heights() for tiling in self._of_height(height)]
-        return min(found, key=lambda tiling: (tiling.cycles, -tiling.height), default=None)
+        return min(
+            found,
+            key=lambda tiling: (sum(map(expected_cycles, tiling.works)), -tiling.height),
+            default=None,
+        )
 
     def _heights(self) -> Iterator[int]:
         most = max((_height(band) for band in self.bands), default=1)
@@ -208,26 +221,33 @@ class Task:
         for share in shares(self.cores, self.by_rows, self.blocks):
             scratch = -(-self.scratch // ALIGNMENT) * ALIGNMENT * share.cores
             if sum(buffers) * (2 if double else 1) + scratch <= self.room:
-                yield Tiling(share, height, tiles, buffers, double, self._cycles(tiles, share))
+                works = tuple(self._work(band, share) for band in tiles if band) if self.amount else ()
+                yield Tiling(share, height, tiles, buffers, double, works)
 
-    def _cycles(self, tiles: tuple[tuple[Rows, ...], ...], share: Share) -> float:
+    def _work(self, tiles: tuple[Rows, ...], share: Share) -> Work:
+        """Return what a band of tiles is to the cycle model."""
+        assert self.amount is not None
         unit = row_unit(self.maps.op, self.maps.graph)
-        total = sum(_height(tile) for band in tiles for tile in band)
-        cycles = 0.0
-        for band in tiles:
-            waiting = 0.0  # for what was made by the tile before
-            for index, tile in enumerate(band):
-                height = _height(tile)
-                work = self.instructions * height / total
-                work *= share.slowest(-(-height // unit), self.blocks)
-                read, written = self.maps.traffic(tile)
-                if index == 0:
-                    cycles += read
-                following = self.maps.traffic(band[index + 1])[0] if index + 1 < len(band) else 0.0
-                cycles += FORK_CYCLES + max(work, following + waiting)
-                waiting = written
-            cycles += waiting
-        return cycles
+        rows = sum(map(_height, tiles))
+        part = rows / sum(map(_height, self.bands))
+        slowest = sum(
+            _height(tile) / rows * share.slowest(-(-_height(tile) // unit), self.blocks) for tile in tiles
+        )
+        read, written = self.maps.traffic(tiles)
+        return Work(
+            self.amount.kernel,
+            round(self.amount.macs * part),
+            round(self.amount.outputs * part),
+            len(tiles),
+            Transfer(sum(self.constants), len(self.constants)),
+            read,
+            written,
+            round(self.amount.gathered * part),
+            len(tiles),
+            cores=share.cores,
+            balance=max(1.0, slowest * share.cores),
+            in_l2=not self.maps.inputs and self.maps.output is None,
+        )
 
 
 def _cut(rows: Rows, height: int) -> Iterator[Rows]:

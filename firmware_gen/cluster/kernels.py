@@ -1,0 +1,98 @@
+"""Which class of kernel runs a layer on the cluster's cores, and what it has to do; see `cycles.KERNELS`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from boards import Isa
+from firmware_gen.graph import Graph, Op
+from firmware_gen.operators import OPERATORS
+from firmware_gen.operators.conv2d import ConvAttrs, ConvGradAttrs
+from firmware_gen.operators.conv2d_i8 import ConvI8Attrs
+from firmware_gen.step_time import FREE, QUANTIZERS
+
+
+@dataclass(frozen=True)
+class Amount:
+    """What a layer is to its kernel: the class, multiply-accumulates, values made, bytes gathered before."""
+
+    kernel: str
+    macs: int
+    outputs: int
+    gathered: int = 0
+
+
+def amount(op: Op, graph: Graph, isa: Isa) -> Amount | None:
+    """Return the work of an operator; None if it moves nothing that the plan has not put in place."""
+    if op.kind in FREE:
+        return None
+    operator, tensors = OPERATORS[op.kind], graph.tensors
+    made = sum(tensors[name].count for name in op.outputs)
+    macs = operator.macs(op, graph)
+    if macs:
+        kernel, taps = _weighted(op, graph, isa)
+        pixels = made // max(1, graph.shape(op.outputs[0])[2]) if op.outputs else 0
+        gathered = pixels * taps if kernel == "conv_i8" else 0
+        return Amount(kernel, macs, made or graph.constants[op.constants[0]].value.size, gathered)
+    values = max((made, *(tensors[name].count for name in op.inputs)))
+    return Amount(_plain(op, graph), 0, values)
+
+
+def _weighted(op: Op, graph: Graph, isa: Isa) -> tuple[str, int]:
+    """Return the class of an operator with weights, and the values that one output sums over."""
+    value = graph.constants[op.constants[0]].value
+    conv = _conv(op)
+    depthwise = conv is not None and conv.groups > 1 and value.shape[2] == 1
+    taken = int(value[..., 0].size)
+    if value.dtype != np.int8:
+        if not op.outputs:
+            return "linear_grad_w_f32" if _is_linear(conv, graph, op) else "conv_grad_w_f32", taken
+        if depthwise:
+            return "depthwise_f32", taken
+        return "conv_grad_x_f32" if op.kind == "conv_grad_input" else "conv_f32", taken
+    if tensors_are_wide(op, graph):
+        return "gradient_i16", taken
+    if isa != "xpulp" or not op.outputs:
+        return "moving_i8" if _moves(op, graph) else "portable_i8", taken
+    if depthwise:
+        return "depthwise_i8", taken
+    if conv is not None and conv.window.taps == 1:
+        return "linear_i8" if _is_linear(conv, graph, op) else "pointwise_i8", taken
+    return "conv_i8", taken
+
+
+def tensors_are_wide(op: Op, graph: Graph) -> bool:
+    """Tell whether the operator reads gradients of 16 bits."""
+    return graph.tensors[op.inputs[0]].dtype == "i16"
+
+
+def _conv(op: Op) -> ConvAttrs | None:
+    attrs = op.attrs
+    if isinstance(attrs, ConvI8Attrs | ConvGradAttrs):
+        return attrs.conv
+    return attrs if isinstance(attrs, ConvAttrs) else None
+
+
+def _is_linear(conv: ConvAttrs | None, graph: Graph, op: Op) -> bool:
+    height, width, _ = graph.shape(op.inputs[0])
+    return conv is not None and conv.window.taps == 1 and height * width == 1
+
+
+def _moves(op: Op, graph: Graph) -> bool:
+    return not op.outputs or bool(graph.tensors[op.outputs[0]].range)
+
+
+def _plain(op: Op, graph: Graph) -> str:
+    """Return the class of an operator without weights."""
+    dtypes = {graph.tensors[name].dtype for name in (*op.inputs, *op.outputs)}
+    if op.kind in QUANTIZERS:
+        return "quantize"
+    if "softmax" in op.kind:
+        return "softmax_i8"
+    if "pool" in op.kind or "mean" in op.kind:
+        return "pool_i8" if "f32" not in dtypes else "other"
+    if op.kind in ("add_i8", "moving_add"):
+        return "add_i8"
+    return "elementwise_f32"
