@@ -13,7 +13,7 @@ Arch = Literal["host", "arm", "riscv", "xtensa"]
 RegionKind = Literal["ram", "flash"]
 FpuKind = Literal["single", "double"]
 HostKind = Literal["process", "qemu"]
-Isa = Literal["c", "dsp", "mve"]
+Isa = Literal["c", "dsp", "mve", "xpulp"]
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,7 @@ class Board:
     fpu: FpuKind | None
     dsp: bool
     mve: bool
+    xpulp: bool
     regions: tuple[MemoryRegion, ...]
     stack_bytes: int
     rx_ring_bytes: int
@@ -188,7 +189,11 @@ class Board:
 
     @property
     def isa(self) -> Isa:
-        """The instructions that kernels may use: "mve" (Helium), "dsp" (Cortex-M's SIMD), or plain "c"."""
+        """The instructions that kernels may use: "mve" (Helium), "dsp" (Cortex-M's SIMD), "xpulp" (GAP9's), or
+        plain "c".
+        """
+        if self.xpulp:
+            return "xpulp"
         return "mve" if self.mve else ("dsp" if self.dsp else "c")
 
     @property

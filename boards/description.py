@@ -204,6 +204,7 @@ def _board(table: _Table, folder: Path) -> Board:
         fpu=table.optional("fpu", lambda key: table.choice(key, FpuKind)),
         dsp=table.flag("dsp"),
         mve=table.flag("mve"),
+        xpulp=table.flag("xpulp"),
         port=port,
         stack_bytes=table.number("stack_bytes", least=512),
         rx_ring_bytes=table.number("rx_ring_bytes", least=16),

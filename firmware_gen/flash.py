@@ -48,6 +48,9 @@ class _Constants:
     def rows(self, step: Step) -> str:
         return "0, 0"
 
+    def channels(self, count: int, multiple: int) -> str:
+        return "0, 0"
+
     def pointer(self, tensor: str) -> str:
         return tensor
 

@@ -66,6 +66,9 @@ class Layers:
     def rows(self, step: Step) -> str:
         return f"{step.rows[0]}, {step.rows[1]}" if step.chain is None else "y0, y1"
 
+    def channels(self, count: int, multiple: int) -> str:
+        return f"0, {count}"
+
     def pointer(self, tensor: str) -> str:
         return self._memory.pointer(tensor)
 

@@ -72,6 +72,13 @@ class Emitter(Protocol):
     def rows(self, step: Step) -> str:
         """Return the C expressions of first and end row that `step` makes, as a kernel's last arguments."""
 
+    def channels(self, count: int, multiple: int) -> str:
+        """Return the C expressions of first and end output channel that this call makes of `count`.
+
+        The first is a multiple of `multiple`, the end too or `count`; both are equal where there is nothing
+        to make.
+        """
+
     def pointer(self, tensor: str) -> str:
         """Return the typed C pointer to logical row 0 of `tensor`."""
 
