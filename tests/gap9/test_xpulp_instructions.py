@@ -48,7 +48,7 @@ def words(operation: str, random: np.random.Generator) -> Words:
         sizes = np.array(list(itertools.product(range(1, 20), (1, 2))), np.uint32)
         return np.hstack((sizes, random.integers(0, 1 << 32, (len(sizes), 1), np.uint32)))
     drawn = random.integers(0, 1 << 32, (500, 3), np.uint32)
-    small = (drawn.view(np.int32) >> random.integers(20, 30, drawn.shape)).view(np.uint32)
+    small = (drawn.view(np.int32) >> random.integers(20, 30, drawn.shape, np.int32)).view(np.uint32)
     return np.vstack((drawn, small, np.array(list(itertools.product(EDGES, repeat=3)), np.uint32)))
 
 
