@@ -189,7 +189,7 @@ class Board:
 
     @property
     def isa(self) -> Isa:
-        """The instructions that kernels may use: "mve" (Helium), "dsp" (Cortex-M's SIMD), "xpulp" (GAP9's), or
+        """The instructions that kernels may use: "mve" (Helium), "dsp" (Cortex-M's SIMD), "xpulp" (GAP9), or
         plain "c".
         """
         if self.xpulp:

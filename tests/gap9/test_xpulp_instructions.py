@@ -7,11 +7,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from xpulp_programs import KERNELS, SANITIZED, host_program, in_simulator, on_host, simulator
+from xpulp_programs import KERNELS, SANITIZED, in_simulator, on_host, simulator
 
 SOURCE = Path(__file__).with_name("xpulp_operands.c")
 VENDOR = Path(__file__).with_name("vendor_builtins.h")
-INTEGERS = "sdotsp sdotusp sdotup mac max min clip clamp max4 shuffle pack transpose load dots copy".split()
+# In the order of the program.
+INTEGERS = (
+    "sdotsp",
+    "sdotusp",
+    "sdotup",
+    "mac",
+    "max",
+    "min",
+    "clip",
+    "clamp",
+    "max4",
+    "shuffle",
+    "pack",
+    "transpose",
+    "load",
+    "dots",
+    "copy",
+)
 FLOATS = {"vfmac": 100, "vfcpka": 101, "fmadd": 102}
 CODES = {name: code for code, name in enumerate(INTEGERS)} | FLOATS
 EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFFFFFF, 0x80000000, 0x80808080, 0x7F7F7F7F, 0xFFFFFFFF, 0xFFFFFF7F)
@@ -26,12 +43,15 @@ Words = NDArray[np.uint32]
 def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The program of operands with every back end."""
     folder = tmp_path_factory.mktemp("operands")
-    includes = [f"-I{KERNELS}"]
+
+    def host(name: str, *flags: str) -> Path:
+        return simulator.build_host_program([SOURCE], folder / name, [f"-I{KERNELS}", *flags])
+
     return {
-        "insn": simulator.build_program([SOURCE], folder / "operands.elf", includes),
-        "portable": host_program(SOURCE, folder / "portable", SANITIZED),
-        "builtins": host_program(SOURCE, folder / "vendor", ("-D__gap9__", "-include", str(VENDOR))),
-        "unsigned char": host_program(SOURCE, folder / "unsigned", ("-funsigned-char",)),
+        "insn": simulator.build_program([SOURCE], folder / "operands.elf", [f"-I{KERNELS}"]),
+        "portable": host("portable", *SANITIZED),
+        "builtins": host("vendor", "-D__gap9__", "-include", str(VENDOR)),
+        "unsigned char": host("unsigned", "-funsigned-char"),
     }
 
 

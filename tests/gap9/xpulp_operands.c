@@ -1,22 +1,12 @@
 /* Applies the functions of kernels/xpulp/xpulp.h to operands from the input: the same program on xpulp_iss
  * and on this computer, with each back end.
  *
- * A record is an operation and three words; its result is one word. FT_OP_DOTS and FT_OP_COPY take `a` words,
+ * A record is an operation and three words; its result is one word. DOTS and COPY take `a` words,
  * the pixels are `b`; their operands come from a generator with the seed `c`, and their result is a checksum.
  */
 #include "xpulp/xpulp.h"
 
-#ifdef __riscv
 #include "system.h"
-#else
-#include <stdio.h>
-static size_t read_input(void *to, size_t count) {
-    return fread(to, 1, count, stdin);
-}
-static void write_output(const void *from, size_t count) {
-    fwrite(from, 1, count, stdout);
-}
-#endif
 
 enum {
     SDOTSP,

@@ -21,6 +21,7 @@ from firmware_gen.project import write_project
 
 HERE = Path(__file__).parent
 HOST_COMPILER, COMPILER = "gcc", "riscv64-unknown-elf-gcc"
+HOST_FLAGS = ("-std=gnu99", "-O1", "-ffp-contract=off", "-fno-strict-aliasing")
 TARGET = ("-march=rv32imc", "-mabi=ilp32", "-DFT_XPULP_INSN")
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 
@@ -56,32 +57,56 @@ def build_program(sources: Sequence[Path], program: Path, flags: Sequence[str] =
     return program
 
 
-def run(simulator: Path, program: Path, given: bytes = b"", profile: Path | None = None) -> bytes:
-    """Return what `program` writes for the input `given`.
+def build_host_program(sources: Sequence[Path], program: Path, flags: Sequence[str] = ()) -> Path:
+    """Compile the same for this computer."""
+    command = [HOST_COMPILER, *HOST_FLAGS, *WARNINGS, *flags, "-I", HERE, *sources, "-o", program, "-lm"]
+    subprocess.run(command, check=True)
+    return program
+
+
+def run(simulator: Path | None, program: Path, given: bytes = b"", profile: Path | None = None) -> bytes:
+    """Return what `program` writes for the input `given`; without a simulator it is one for this computer.
 
     Raises:
         RuntimeError: it did what no core can do, or ended with an error.
     """
-    options = [] if profile is None else ["--profile", str(profile)]
-    done = subprocess.run([str(simulator), *options, str(program)], input=given, capture_output=True)
+    command = [] if simulator is None else [simulator]
+    command += ["--profile", profile] if profile else []
+    done = subprocess.run([*command, program], input=given, capture_output=True)
     if done.returncode != 0:
         raise RuntimeError(f"{program.name} ended with {done.returncode}: {done.stderr.decode().strip()}")
     return done.stdout
 
 
 def build_model(plan: Plan, folder: Path) -> Path:
-    """Generate the model of `plan` in `folder` and compile it."""
+    """Generate the model of `plan` in `folder` and compile it for the simulator."""
+    return build_program(_sources(plan, folder), folder / "model.elf", _flags(plan, folder))
+
+
+def build_host_model(plan: Plan, folder: Path, flags: Sequence[str] = ()) -> Path:
+    """Generate the model of `plan` in `folder` and compile it for this computer."""
+    return build_host_program(_sources(plan, folder), folder / "model", (*_flags(plan, folder), *flags))
+
+
+def _sources(plan: Plan, folder: Path) -> tuple[Path, Path]:
     write_project(plan, folder)
-    includes = [f"-I{folder / name}" for name in (".", "runtime", "runtime/kernels")]
+    return folder / "model.c", HERE / "infer.c"
+
+
+def _flags(plan: Plan, folder: Path) -> tuple[str, ...]:
     steps = sum(step.op.phase == "forward" for step in plan.steps)
-    sources = (folder / "model.c", HERE / "infer.c")
-    return build_program(sources, folder / "model.elf", (*includes, f"-DSTEPS={steps}"))
+    includes = (f"-I{folder / name}" for name in (".", "runtime", "runtime/kernels"))
+    return (*includes, f"-DSTEPS={steps}")
 
 
 def infer(
-    simulator: Path, program: Path, graph: Graph, samples: Sequence[Arrays], profile: Path | None = None
+    simulator: Path | None,
+    program: Path,
+    graph: Graph,
+    samples: Sequence[Arrays],
+    profile: Path | None = None,
 ) -> list[Answer]:
-    """Return what the model of `build_model` answers to each sample."""
+    """Return what the model answers to each sample; see `run`."""
     given = b"".join(sample[name].tobytes() for sample in samples for name in graph.inputs)
     text = run(simulator, program, given, profile)
     size = len(text) // len(samples)
