@@ -57,7 +57,7 @@ ISA_KERNELS: dict[Isa, tuple[str, ...]] = {
         "mve/pack_i8",
         "mve/pool_i8",
     ),
-    "xpulp": (),
+    "xpulp": ("xpulp/conv2d_i8", "xpulp/pack_i8"),
 }
 
 

@@ -73,9 +73,10 @@ class Emitter(Protocol):
         """Return the C expressions of first and end row that `step` makes, as a kernel's last arguments."""
 
     def channels(self, count: int, multiple: int) -> str:
-        """Return the C expressions of first and end channel, of `count`, that the call is to make.
+        """Return the C expressions of first and end output channel that this call makes of `count`.
 
-        Ask once in an operator. The first is a multiple of `multiple`.
+        The first is a multiple of `multiple`, the end too or `count`; both are equal where there is nothing
+        to make.
         """
 
     def pointer(self, tensor: str) -> str:

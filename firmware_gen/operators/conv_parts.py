@@ -57,13 +57,29 @@ class ConvPart:
 
     def rows(self, step: Step, c: Emitter) -> str:
         """Return first and end of its rows among those of `step`."""
-        first, each = self.first[0], self.step[0]
-        if each == 1:
+        if self.step[0] == 1:
             return c.rows(step)
-        if step.chain is None:
-            return ", ".join(str(self.positions(0, row)) for row in step.rows)
-        # As `positions`: nothing is negative, because first < each.
-        return ", ".join(f"({row} + {each - 1 - first}) / {each}" for row in c.rows(step).split(", "))
+        return ", ".join(map(self._position, _arguments(c.rows(step))))
+
+    def _position(self, row: str) -> str:
+        """Return how many of its rows lie before row `row` of y, a C expression: as `positions`."""
+        if row.isdecimal():
+            return str(self.positions(0, int(row)))
+        # Nothing is negative, because the first row of a phase is less than a step.
+        simple = row if row.isidentifier() else f"({row})"
+        return f"({simple} + {self.step[0] - 1 - self.first[0]}) / {self.step[0]}"
+
+
+def _arguments(text: str) -> list[str]:
+    """Return the C expressions of a list of arguments: commas in parentheses separate nothing."""
+    found, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += character
+    return [expression.strip() for expression in found]
 
 
 def splits(conv: ConvAttrs) -> bool:

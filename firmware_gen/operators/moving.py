@@ -19,7 +19,7 @@ from boards import Isa
 from fieldtune.errors import ModelError
 from firmware_gen.c_text import c_float
 from firmware_gen.graph import Constant, Graph, Op
-from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve, moving_i16
+from firmware_gen.operators import conv2d_i8_dsp, conv2d_i8_mve, conv2d_i8_xpulp, moving_i16
 from firmware_gen.operators.activation import activation_gradient
 from firmware_gen.operators.base import Channels, Emitter, Operator, Rows, Tape
 from firmware_gen.operators.conv2d import ConvAttrs, ConvGradAttrs, conv_macs, conv_reach, forward_literal
@@ -228,7 +228,7 @@ class _MovingVariant(Protocol):
         """Return the bytes of the part's weights in the kernel's order."""
 
 
-VARIANTS: dict[Isa, _MovingVariant] = {"dsp": conv2d_i8_dsp, "mve": conv2d_i8_mve}
+VARIANTS: dict[Isa, _MovingVariant] = {"dsp": conv2d_i8_dsp, "mve": conv2d_i8_mve, "xpulp": conv2d_i8_xpulp}
 
 
 @dataclass(frozen=True)

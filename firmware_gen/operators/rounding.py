@@ -44,7 +44,7 @@ def fast_rounding(
 def once_rounding(
     weight: NDArray[np.int8], bias: NDArray[np.int32], factors: Sequence[NDArray[Any]], zero: int
 ) -> NDArray[np.int32] | None:
-    """Return bias, multiplier, rest and shift (see ft_round_once_dsp) of each channel.
+    """Return bias, multiplier, rest and shift (see ft_round_once_fast) of each channel.
 
     `factors`: multipliers, shifts and rests. None where the rounding is not exact: it is for factors below
     1/4, as long as the zero point does not overflow on top of the largest product. Sums may wrap.

@@ -83,6 +83,17 @@ FT_INLINE int32_t ft_round_once(int32_t sum, int32_t multiplier, int32_t rest, i
     return sum < 0 ? -limited : limited;
 }
 
+/* sum * (multiplier * 2^31 + rest) * 2^(-64 - shift), rounded as ft_round_once does, plus the zero point of
+ * y, of which `odd` is the double plus 1. 0 <= shift; the sum of the upper half of the product and odd <<
+ * shift fits 32 bits. */
+FT_INLINE int32_t ft_round_once_fast(int32_t sum, int32_t multiplier, int32_t rest, int32_t shift,
+                                     int32_t odd) {
+    /* Halves go up, but below 0 they are to go down: so the exact product is made a little smaller there. */
+    const int64_t low = ((int64_t)sum * rest + (sum >> 31)) >> 31;
+    const int32_t high = (int32_t)(((int64_t)sum * multiplier + low) >> 32);
+    return (high + (int32_t)((uint32_t)odd << shift)) >> shift >> 1;
+}
+
 /* The output of channel o for the sum acc. */
 FT_INLINE int32_t ft_requantized_i8(uint32_t acc, int o, ft_requantize_t to) {
     const int32_t sum = (int32_t)acc;

@@ -37,7 +37,7 @@ typedef struct {
 } ft_patch_t;
 
 /* How sums become outputs: as ft_requantize_t says; by ft_round_dsp, with factors of their own for sums
- * below 0 or without; by ft_round_once_dsp. */
+ * below 0 or without; by ft_round_once_fast. */
 enum { FT_TABLES_DSP, FT_TWICE_DSP, FT_LEAKY_DSP, FT_ONCE_DSP };
 
 /* What makes outputs from patches.
@@ -68,17 +68,6 @@ FT_INLINE int32_t ft_round_dsp(int32_t sum, int32_t multiplier, int32_t half, in
     __asm__("smmulr %0, %1, %2" : "=r"(high) : "r"(sum * 2), "r"(multiplier));
     /* Adding half rounds halves up; below 0 they are to go down. */
     return (high + (high >> 31) + half) >> shift;
-}
-
-/* sum * (multiplier * 2^31 + rest) * 2^(-64 - shift), rounded as ft_round_once does, plus the zero point of
- * y, of which `odd` is the double plus 1. 0 <= shift; the sum of the upper half of the product and odd <<
- * shift fits 32 bits. */
-FT_INLINE int32_t ft_round_once_dsp(int32_t sum, int32_t multiplier, int32_t rest, int32_t shift,
-                                    int32_t odd) {
-    /* Halves go up, but below 0 they are to go down: so the exact product is made a little smaller there. */
-    const int64_t low = ((int64_t)sum * rest + (sum >> 31)) >> 31;
-    const int32_t high = (int32_t)(((int64_t)sum * multiplier + low) >> 32);
-    return (high + (int32_t)((uint32_t)odd << shift)) >> shift >> 1;
 }
 
 FT_INLINE int32_t ft_clamp_dsp(int32_t x, int32_t low, int32_t high) {
@@ -232,7 +221,7 @@ FT_INLINE int32_t ft_output_dsp(uint32_t acc, int o, int k, ft_channels_t channe
         return ft_requantized_i8(acc, o, to);
     const int32_t *factors = channels.bias + 2 + k;
     if (channels.rounding == FT_ONCE_DSP)
-        return ft_clamp_dsp(ft_round_once_dsp(sum, factors[0], factors[2], factors[4], 2 * to.zero + 1),
+        return ft_clamp_dsp(ft_round_once_fast(sum, factors[0], factors[2], factors[4], 2 * to.zero + 1),
                             to.low, to.high);
     if (channels.rounding == FT_LEAKY_DSP && sum < 0)
         factors += FT_FACTORS_DSP;

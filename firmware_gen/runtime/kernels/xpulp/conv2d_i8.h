@@ -1,0 +1,222 @@
+/* Convolution and fully connected layers on int8 for GAP9's cores: four multiply-accumulates an instruction
+ * (pv.sdotsp.b). Weights and tables are packed by operators/conv2d_i8_xpulp.py.
+ *
+ * The windows of two output pixels are gathered in scratch, or read where they lie; then each four output
+ * channels read both: 14 instructions for 32 multiply-accumulates (ft_dots_xpulp).
+ */
+#ifndef FT_XPULP_CONV2D_I8_H
+#define FT_XPULP_CONV2D_I8_H
+
+#include "../conv2d_i8.h"
+#include "xpulp.h"
+
+/* How sums become outputs: as ft_requantize_t says; by ft_round_xpulp, with factors of their own for sums
+ * below 0 or without; by ft_round_once_fast. */
+enum { FT_TABLES_XPULP, FT_TWICE_XPULP, FT_LEAKY_XPULP, FT_ONCE_XPULP };
+
+/* Output channels of a block. */
+#define FT_CHANNELS_XPULP 4
+
+/* What makes outputs from windows.
+ *
+ * w: packed weights, aligned to 4 bytes: of each group, each block of 4 output channels, each 4 values of the
+ * window and each channel in turn, 4 bytes. bias: of each output channel; but if rounding is not
+ * FT_TABLES_XPULP, only zero and limits of `to` count, and bias holds for each block its 4 biases, then 4
+ * each of the other arguments of the rounding, if leaky then those for sums below 0. */
+typedef struct {
+    const int8_t *w;
+    const int32_t *bias;
+    int rounding;
+    ft_requantize_t to;
+} ft_channels_xpulp_t;
+
+/* Words of a window, its last one filled up: the weights there are 0. */
+FT_INLINE int ft_words_xpulp(ft_conv_t conv) {
+    return (conv.window.kernel_y * conv.window.kernel_x * conv.in + 3) / 4;
+}
+
+/* Entries of ft_channels_xpulp_t.bias for a block. */
+FT_INLINE int ft_entries_xpulp(int rounding) {
+    return FT_CHANNELS_XPULP * (rounding == FT_TABLES_XPULP ? 1 : rounding == FT_LEAKY_XPULP ? 7 : 4);
+}
+
+/* sum * doubled * 2^(-32 - shift), rounded as ft_requantize does, plus the zero point of y. doubled: twice
+ * the multiplier, as uint32_t. half = 2^(shift - 1) + (zero << shift). low: what the caller takes outputs up
+ * to. -2^30 <= sum < 2^30, 1 <= shift <= 31. Constant zero, low. */
+FT_INLINE int32_t ft_round_xpulp(int32_t sum, uint32_t doubled, int32_t half, int32_t shift, int32_t zero,
+                                 int32_t low) {
+    const int64_t product = (int64_t)sum * doubled;
+    const int32_t high = (int32_t)(product >> 32) + (int32_t)((uint32_t)product >> 31);
+    /* Adding half rounds halves up; below 0 they are to go down: but there, where nothing is less than the
+     * zero point in the end, either way gives `low`. */
+    const int32_t down = low < zero ? high >> 31 : 0;
+    return (high + down + half) >> shift;
+}
+
+/* The output of channel o, the k-th of the block at whose tables `bias` points. */
+FT_INLINE int32_t ft_output_xpulp(uint32_t acc, int o, int k, const int32_t *bias,
+                                  ft_channels_xpulp_t channels) {
+    const int32_t sum = (int32_t)acc;
+    const ft_requantize_t to = channels.to;
+    if (channels.rounding == FT_TABLES_XPULP)
+        return ft_requantized_i8(acc, o, to);
+    const int32_t *factors = bias + FT_CHANNELS_XPULP + k;
+    int32_t value;
+    if (channels.rounding == FT_ONCE_XPULP) {
+        value = ft_round_once_fast(sum, factors[0], factors[4], factors[8], 2 * to.zero + 1);
+    } else {
+        if (channels.rounding == FT_LEAKY_XPULP && sum < 0)
+            factors += 3 * FT_CHANNELS_XPULP;
+        value = ft_round_xpulp(sum, (uint32_t)factors[0], factors[4], factors[8], to.zero, to.low);
+    }
+    return ft_clamp_xpulp(value, to.low, to.high);
+}
+
+/* `count` output channels from o on, a block, of `pixels` pixels, whose windows lie from x[p] on, to y[p][o]
+ * on; returns the weights behind. Constant count, pixels. */
+FT_INLINE const int8_t *ft_conv_block_xpulp(const int8_t *const x[2], int words, const int8_t *w,
+                                            const int32_t *bias, ft_channels_xpulp_t channels,
+                                            int8_t *const y[2], int o, int count, int pixels) {
+    uint32_t acc[2][4];
+    FT_EACH(k, FT_CHANNELS_XPULP)
+        acc[0][k] = acc[1][k] = k < count ? (uint32_t)bias[k] : 0;
+    w = ft_dots_xpulp(acc, w, x, words, pixels);
+    FT_EACH(k, count)
+        FT_EACH(p, pixels)
+            y[p][o + k] = (int8_t)ft_output_xpulp(acc[p][k], o + k, k, bias, channels);
+    return w;
+}
+
+/* Output channels `first` to `end` of a group with `out`, both counted from 0; `from` is the group's first
+ * channel in y. */
+FT_INLINE void ft_conv_pixels_xpulp(const int8_t *const x[2], int words, ft_channels_xpulp_t channels,
+                                    int8_t *const y[2], int from, int out, int first, int end, int pixels) {
+    const int whole = out - out % FT_CHANNELS_XPULP, blocks_end = end < whole ? end : whole;
+    const int8_t *w = channels.w + first * words * 4;
+    const int32_t *bias = channels.bias + first / FT_CHANNELS_XPULP * ft_entries_xpulp(channels.rounding);
+    _Pragma("GCC unroll 1") for (int o = first; o < blocks_end; o += FT_CHANNELS_XPULP) {
+        w = ft_conv_block_xpulp(x, words, w, bias, channels, y, from + o, FT_CHANNELS_XPULP, pixels);
+        bias += ft_entries_xpulp(channels.rounding);
+    }
+    if (whole < out && whole < end)
+        ft_conv_block_xpulp(x, words, w, bias, channels, y, from + whole, out % FT_CHANNELS_XPULP, pixels);
+}
+
+/* Copies `count` bytes; constant `in_words`: they are whole words, aligned. */
+FT_INLINE int8_t *ft_copy_bytes_xpulp(int8_t *to, const int8_t *from, int count, int in_words) {
+    if (in_words)
+        return ft_copy_xpulp(to, from, count / 4);
+    _Pragma("GCC unroll 1") for (int k = 0; k < count; k++) to[k] = from[k];
+    return to + count;
+}
+
+/* The same value in `count` bytes. */
+FT_INLINE int8_t *ft_fill_bytes_xpulp(int8_t *to, int32_t value, int count, int in_words) {
+    const uint32_t word = (uint32_t)(uint8_t)value * 0x01010101u;
+    if (in_words)
+        _Pragma("GCC unroll 1") for (int k = 0; k < count; k += 4) * (ft_word_xpulp_t *)(void *)(to + k) =
+            word;
+    else
+        _Pragma("GCC unroll 1") for (int k = 0; k < count; k++) to[k] = (int8_t)value;
+    return to + count;
+}
+
+/* Gathers the window of the output pixel at (row, col), as it lies in `conv`; what lies in the padding is
+ * `zero`. Constant aligned: pixels of x begin at whole words, and are as long. */
+FT_INLINE void ft_gather_xpulp(int8_t *to, const int8_t *x, ft_map_t xm, int32_t zero, ft_conv_t conv,
+                               int row, int col, int aligned) {
+    const ft_window_t win = conv.window;
+    const int beside = win.kernel_x == 1 || (win.dilation_x == 1 && xm.pixel == conv.in);
+    const int left = col * win.stride_x - win.pad_x;
+    const int inside = left >= 0 && left + (win.kernel_x - 1) * win.dilation_x < xm.w;
+    int i = row * win.stride_y - win.pad_y;
+    _Pragma("GCC unroll 1") for (int ky = 0; ky < win.kernel_y; ky++, i += win.dilation_y) {
+        const int on_map = i >= 0 && i < xm.h;
+        const int8_t *line = x + i * xm.row;
+        if (on_map && inside && beside) {
+            to = ft_copy_bytes_xpulp(to, line + left * xm.pixel, win.kernel_x * conv.in, aligned);
+            continue;
+        }
+        _Pragma("GCC unroll 1") for (int kx = 0; kx < win.kernel_x; kx++) {
+            const int j = left + kx * win.dilation_x;
+            if (on_map && j >= 0 && j < xm.w)
+                to = ft_copy_bytes_xpulp(to, line + j * xm.pixel, conv.in, aligned);
+            else
+                to = ft_fill_bytes_xpulp(to, zero, conv.in, aligned);
+        }
+    }
+}
+
+/* 1 when all windows lie on the map and are runs of values there. */
+FT_INLINE int ft_in_place_xpulp(ft_map_t xm, ft_map_t ym, ft_conv_t conv) {
+    const ft_window_t win = conv.window;
+    const int last = (ym.w - 1) * win.stride_x - win.pad_x + win.kernel_x;
+    const int run = win.kernel_x == 1 || (win.dilation_x == 1 && xm.pixel == conv.in);
+    return win.kernel_y == 1 && run && win.pad_y == 0 && win.pad_x == 0 && last <= xm.w &&
+           (ym.h - 1) * win.stride_y < xm.h && win.kernel_x * conv.in % 4 == 0;
+}
+
+/* Rows y0 <= row < y1 and channels o0 <= o < o1 of a group. Constant aligned, in_place. */
+FT_INLINE void ft_conv_group_xpulp(const int8_t *x, ft_map_t xm, int32_t zero, ft_channels_xpulp_t channels,
+                                   int8_t *y, ft_map_t ym, ft_conv_t conv, int from, int8_t *scratch, int y0,
+                                   int y1, int o0, int o1, int aligned, int in_place) {
+    const ft_window_t win = conv.window;
+    const int words = ft_words_xpulp(conv), total = (y1 - y0) * ym.w;
+    const int single = ym.h * ym.w == 1, odd = ym.w % 2; /* constants: most layers need no code for both */
+    int row = y0, col = 0;
+    for (int done = 0; done < total; done += 2) {
+        const int8_t *window[2] = {scratch, scratch + 4 * words};
+        int8_t *out[2] = {y, y};
+        const int pixels = single || (odd && total - done == 1) ? 1 : 2;
+        for (int p = 0; p < pixels; p++) {
+            if (in_place)
+                window[p] = x + row * win.stride_y * xm.row + col * win.stride_x * xm.pixel;
+            else
+                ft_gather_xpulp(scratch + p * 4 * words, x, xm, zero, conv, row, col, aligned);
+            out[p] = y + row * ym.row + col * ym.pixel;
+            if (++col == ym.w) {
+                col = 0;
+                row++;
+            }
+        }
+        if (pixels == 2)
+            ft_conv_pixels_xpulp(window, words, channels, out, from, conv.out, o0, o1, 2);
+        else
+            ft_conv_pixels_xpulp(window, words, channels, out, from, conv.out, o0, o1, 1);
+    }
+}
+
+/* Rows y0 <= row < y1 of output channels o0 <= o < o1 of y; as ft_conv2d_i8. o0 is a multiple of 4, o1 too or
+ * the last; of a layer in groups, both are the bounds of whole groups. channels: of all groups; except of
+ * bias without other factors, those of each group are filled up to whole blocks. scratch: the windows of two
+ * pixels, each filled up to whole words, aligned to 4 bytes. x, y and scratch do not overlap. Maps, conv and
+ * channels.rounding are constants. */
+FT_INLINE void ft_conv2d_i8_xpulp(const int8_t *x, ft_map_t xm, int32_t zero, ft_channels_xpulp_t channels,
+                                  int8_t *y, ft_map_t ym, ft_conv_t conv, int8_t *scratch, int y0, int y1,
+                                  int o0, int o1) {
+    const int blocks = (conv.out + FT_CHANNELS_XPULP - 1) / FT_CHANNELS_XPULP;
+    const int weights = blocks * 4 * FT_CHANNELS_XPULP * ft_words_xpulp(conv);
+    const int tables =
+        channels.rounding == FT_TABLES_XPULP ? conv.out : blocks * ft_entries_xpulp(channels.rounding);
+    const int words = conv.in % 4 == 0 && xm.pixel % 4 == 0 && xm.row % 4 == 0;
+    const int aligned = words && (uintptr_t)x % 4 == 0;
+    const int8_t *const w = channels.w;
+    const int32_t *const bias = channels.bias;
+    for (int g = 0; g < conv.groups; g++) {
+        const int from = g * conv.out;
+        const int first = o0 > from ? o0 - from : 0, end = o1 - from < conv.out ? o1 - from : conv.out;
+        const int8_t *xg = x + g * conv.in;
+        if (first >= end)
+            continue;
+        channels.w = w + g * weights;
+        channels.bias = bias + g * tables;
+        if (!aligned)
+            ft_conv_group_xpulp(xg, xm, zero, channels, y, ym, conv, from, scratch, y0, y1, first, end, 0, 0);
+        else if (ft_in_place_xpulp(xm, ym, conv))
+            ft_conv_group_xpulp(xg, xm, zero, channels, y, ym, conv, from, scratch, y0, y1, first, end, 1, 1);
+        else
+            ft_conv_group_xpulp(xg, xm, zero, channels, y, ym, conv, from, scratch, y0, y1, first, end, 1, 0);
+    }
+}
+
+#endif

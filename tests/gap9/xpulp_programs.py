@@ -1,0 +1,77 @@
+"""Programs with Xpulp's instructions, on this computer and in the simulator."""
+
+import atexit
+import functools
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boards import Board, load_board
+from firmware_gen.graph import Graph
+from firmware_gen.plan import make_plan
+
+ROOT = Path(__file__).parents[2]
+KERNELS = ROOT / "firmware_gen" / "runtime" / "kernels"
+sys.path.insert(0, str(ROOT / "tools" / "xpulp_iss"))
+
+import simulator  # noqa: E402
+
+SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+# Kernels are ordinary functions, not specialised for every layer: built in a tenth of the time.
+PLAIN = ("-O0", "-Dalways_inline=unused")
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@functools.cache
+def simulator_program() -> Path:
+    """Return the simulator, compiled once for this process."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return simulator.build_simulator(Path(folder.name))
+
+
+def xpulp_board(folder: Path) -> Board:
+    """Return a board that is this computer with the kernels for Xpulp, in portable C."""
+    description = folder / "xpulp.toml"
+    description.write_text('extends = "native"\nid = "xpulp"\nxpulp = true\n')
+    return load_board(description)
+
+
+def on_host(program: Path, given: bytes = b"") -> bytes:
+    return simulator.run(None, program, given)
+
+
+def in_simulator(program: Path, given: bytes = b"") -> bytes:
+    return simulator.run(simulator_program(), program, given)
+
+
+def assert_same_bits(graph: Graph, samples: Sequence[Arrays], folder: Path) -> None:
+    """Assert that the kernels for Xpulp answer as the portable ones, in C and in the simulator."""
+    plan = make_plan(graph, xpulp_board(folder))
+    host = simulator.build_host_model(make_plan(graph, load_board("native")), folder / "native", PLAIN)
+    portable = simulator.build_host_model(plan, folder / "portable", (*PLAIN, *SANITIZED))
+    core = simulator.build_model(plan, folder / "core")
+    truth = simulator.infer(None, host, graph, samples)
+    for where, program in ((None, portable), (simulator_program(), core)):
+        for found, expected in zip(simulator.infer(where, program, graph, samples), truth, strict=True):
+            for name in graph.outputs:
+                wrong = np.argwhere(found.outputs[name] != expected.outputs[name])
+                assert not len(wrong), f"{name} in {program.parent.name}: {len(wrong)} from {wrong[0]} on"
+    assert any(np.unique(answer.outputs[name]).size > 2 for answer in truth for name in graph.outputs)
+
+
+def int8_samples(graph: Graph, random: np.random.Generator) -> list[Arrays]:
+    """Return int8 inputs: the lowest values, the highest, random ones."""
+
+    def drawn(low: int, high: int) -> Arrays:
+        shapes = {name: graph.shape(name) for name in graph.inputs}
+        return {
+            name: random.integers(low, high, shape, np.int8, endpoint=True) for name, shape in shapes.items()
+        }
+
+    return [drawn(-128, -128), drawn(127, 127), drawn(-128, 127)]

@@ -1,0 +1,124 @@
+"""Builds xpulp_iss and programs for it, and runs generated models there.
+
+The compiler is Debian's for RV32IMC, which knows no Xpulp: kernels use their `.insn` back end.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boards.building import BARE_METAL, CODE
+from boards.description import PORTS
+from firmware_gen.graph import Graph
+from firmware_gen.plan import Plan
+from firmware_gen.project import write_project
+
+HERE = Path(__file__).parent
+HOST_COMPILER, COMPILER = "gcc", "riscv64-unknown-elf-gcc"
+HOST_FLAGS = ("-std=gnu99", "-O1", "-ffp-contract=off", "-fno-strict-aliasing")
+TARGET = ("-march=rv32imc", "-mabi=ilp32", "-DFT_XPULP_INSN")
+WARNINGS = ("-Wall", "-Wextra", "-Werror")
+
+NUMPY_TYPES = {"f32": np.float32, "u8": np.uint8, "i8": np.int8, "i32": np.int32}
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The output tensors for a sample, and the instructions of each step of the plan."""
+
+    outputs: dict[str, NDArray[np.generic]]
+    instructions: tuple[int, ...]
+
+
+def build_simulator(folder: Path) -> Path:
+    """Compile the simulator for this computer; return its path in `folder`."""
+    program = folder / "xpulp_iss"
+    flags = ("-O2", "-std=gnu11", "-ffp-contract=off", *WARNINGS)
+    subprocess.run([HOST_COMPILER, *flags, HERE / "xpulp_iss.c", "-o", program, "-lm"], check=True)
+    return program
+
+
+def build_program(sources: Sequence[Path], program: Path, flags: Sequence[str] = ()) -> Path:
+    """Compile C files, which may include "system.h", into `program`."""
+    bare = PORTS / "bare_metal"
+    # No relaxation: what is counted does not depend on where the linker puts things.
+    link = ("-nostdlib", "-mno-relax", "-Wl,--no-warn-rwx-segments", "-T", str(HERE / "program.ld"))
+    own = (HERE / "start.S", bare / "memory.c", PORTS / "soft_float" / "soft_float.c")
+    command = [COMPILER, *TARGET, *CODE, *BARE_METAL, *WARNINGS, *flags, "-I", HERE, "-I", bare, *link]
+    subprocess.run([*command, *own, *sources, "-o", program, "-lgcc"], check=True)
+    return program
+
+
+def build_host_program(sources: Sequence[Path], program: Path, flags: Sequence[str] = ()) -> Path:
+    """Compile the same for this computer."""
+    command = [HOST_COMPILER, *HOST_FLAGS, *WARNINGS, *flags, "-I", HERE, *sources, "-o", program, "-lm"]
+    subprocess.run(command, check=True)
+    return program
+
+
+def run(simulator: Path | None, program: Path, given: bytes = b"", profile: Path | None = None) -> bytes:
+    """Return what `program` writes for the input `given`; without a simulator it is one for this computer.
+
+    Raises:
+        RuntimeError: it did what no core can do, or ended with an error.
+    """
+    command = [] if simulator is None else [simulator]
+    command += ["--profile", profile] if profile else []
+    done = subprocess.run([*command, program], input=given, capture_output=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{program.name} ended with {done.returncode}: {done.stderr.decode().strip()}")
+    return done.stdout
+
+
+def build_model(plan: Plan, folder: Path) -> Path:
+    """Generate the model of `plan` in `folder` and compile it for the simulator."""
+    return build_program(_sources(plan, folder), folder / "model.elf", _flags(plan, folder))
+
+
+def build_host_model(plan: Plan, folder: Path, flags: Sequence[str] = ()) -> Path:
+    """Generate the model of `plan` in `folder` and compile it for this computer."""
+    return build_host_program(_sources(plan, folder), folder / "model", (*_flags(plan, folder), *flags))
+
+
+def _sources(plan: Plan, folder: Path) -> tuple[Path, Path]:
+    write_project(plan, folder)
+    return folder / "model.c", HERE / "infer.c"
+
+
+def _flags(plan: Plan, folder: Path) -> tuple[str, ...]:
+    steps = sum(step.op.phase == "forward" for step in plan.steps)
+    includes = (f"-I{folder / name}" for name in (".", "runtime", "runtime/kernels"))
+    return (*includes, f"-DSTEPS={steps}")
+
+
+def infer(
+    simulator: Path | None,
+    program: Path,
+    graph: Graph,
+    samples: Sequence[Arrays],
+    profile: Path | None = None,
+) -> list[Answer]:
+    """Return what the model answers to each sample; see `run`."""
+    given = b"".join(sample[name].tobytes() for sample in samples for name in graph.inputs)
+    text = run(simulator, program, given, profile)
+    size = len(text) // len(samples)
+    return [_answer(text[k * size : (k + 1) * size], graph) for k in range(len(samples))]
+
+
+def _answer(text: bytes, graph: Graph) -> Answer:
+    outputs: dict[str, NDArray[np.generic]] = {}
+    at = 0
+    for name in graph.outputs:
+        tensor = graph.tensors[name]
+        values = np.frombuffer(text, NUMPY_TYPES[tensor.dtype], tensor.count, at)
+        outputs[name] = values.reshape(tensor.shape)
+        at += values.nbytes
+    return Answer(outputs, tuple(np.frombuffer(text, np.uint32, offset=at).tolist()))
