@@ -75,6 +75,8 @@ class Emitter(Protocol):
     def channels(self, count: int, multiple: int) -> str:
         """Return the C expressions of first and end output channel that this call makes of `count`.
 
+        An operator that asks is given a share of them, and asks with these numbers alone.
+
         The first is a multiple of `multiple`, the end too or `count`; both are equal where there is nothing
         to make.
         """

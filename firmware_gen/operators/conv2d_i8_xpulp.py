@@ -80,16 +80,20 @@ def emit(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
 
 
 def _kernel_call(part: ConvPart, step: Step, c: Emitter, zero: str, channels: str, scratch: str) -> str:
-    x, (_, _, _, given) = step.op.inputs[0], part.weight.shape
-    groups = part.conv.groups
-    share = c.channels(given, CHANNELS if groups == 1 else given // groups)
+    x = step.op.inputs[0]
     return (
         f"ft_conv2d_i8_xpulp({c.pointer(x)}, {c.map(x)}, {zero},\n"
         f"    {channels},\n"
         f"    {part.output(step, c)},\n"
         f"    {forward_literal(part.conv, part.weight.shape)}, {scratch},\n"
-        f"    {part.rows(step, c)}, {share});"
+        f"    {part.rows(step, c)}, {share(part, c)});"
     )
+
+
+def share(part: ConvPart, c: Emitter) -> str:
+    """Return the first and the end output channel that a call makes: whole blocks, or whole groups."""
+    given, groups = part.weight.shape[3], part.conv.groups
+    return c.channels(given, CHANNELS if groups == 1 else given // groups)
 
 
 def _channels(part: ConvPart, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:

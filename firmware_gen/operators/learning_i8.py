@@ -103,9 +103,9 @@ class LearningConv2d(MovingConv2d):
             return tables_call(scales, sums, reals, attrs.activation, step, c)
 
         start = table_bytes(op, graph)
-        return moving_layer(
-            _run(attrs, weight.value.shape, c.weight(name), tables, start, step, c), weight, step, c
-        )
+        shape = weight.value.shape
+        calls = _run(attrs, shape, c.weight(name), tables, start, step, c)
+        return moving_layer(calls, _kernel(attrs, shape, op, graph, c.isa), weight, step, c)
 
 
 class TurningConv2d(ConvGradInput):
@@ -143,7 +143,8 @@ class TurningConv2d(ConvGradInput):
             return tables_call("scales", sums, "NULL", LINEAR, step, c)
 
         calls = _run(_opposite(op), shape, "turned", tables, self._start(op, graph), step, c)
-        return moving_layer([turn, *calls], turned(weight, attrs.conv), step, c)
+        kernel = _kernel(_opposite(op), shape, op, graph, c.isa)
+        return moving_layer([turn, *calls], kernel, turned(weight, attrs.conv), step, c)
 
     @staticmethod
     def _start(op: Op, graph: Graph) -> int:

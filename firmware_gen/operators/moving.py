@@ -75,7 +75,7 @@ class MovingConv2d(Operator):
         scratch = f"scratch_ + {table_bytes(op, graph)}"
         if is_wide(op.inputs[0], graph):
             calls = [_tables(step, None, "", c), *moving_i16.calls(step, c, scratch)]
-            return moving_layer(calls, weight, step, c)
+            return moving_layer(calls, None, weight, step, c)
         kernel = _kernel(op, graph, c.isa)
         if kernel is None:
             calls = [_tables(step, _sums(attrs, weight.value), "", c)]
@@ -86,7 +86,7 @@ class MovingConv2d(Operator):
                 total = part.weight.sum(axis=(0, 1, 2), dtype=np.int64)
                 calls.append(_tables(step, total, part.suffix, c))
                 calls.append(kernel.variant.moving_call(part, step, c, scratch))
-        return moving_layer(calls, weight, step, c)
+        return moving_layer(calls, kernel, weight, step, c)
 
 
 def contribute_to_input(op: Op, dy: str, tape: Tape) -> None:
@@ -119,9 +119,11 @@ def gradient_of_sums(op: Op, activation: Activation, tape: Tape) -> str:
     return tape.add(Op("mask_gradient", op.name, (dy, y), (), activation), like=y)
 
 
-def moving_layer(calls: Sequence[str], weight: Constant, step: Step, c: Emitter) -> str:
-    """Return the statements of a layer: `calls` with the variables that they use. A gradient's first grid is
-    guessed from `weight`.
+def moving_layer(
+    calls: Sequence[str], kernel: Kernel | None, weight: Constant, step: Step, c: Emitter
+) -> str:
+    """Return the statements of a layer: `calls` of `kernel` (None: a portable one) with the variables that
+    they use. A gradient's first grid is guessed from `weight`.
     """
     op, graph = step.op, step.graph
     x, y = op.inputs[0], op.outputs[0]
@@ -132,13 +134,16 @@ def moving_layer(calls: Sequence[str], weight: Constant, step: Step, c: Emitter)
         guess = f"ft_range_guess({c.range(y)}, {c.range_rule(y)}, {reach});\n" + passed_over(step, c)
     if is_wide(y, graph):
         observe += "_i16"
+    channels = f"0, {graph.shape(y)[2]}"
+    if kernel is not None and kernel.variant is conv2d_i8_xpulp:  # cores divide channels, too
+        channels = conv2d_i8_xpulp.share(kernel.parts[0], c)
     return (
         f"const ft_grid_t from = {c.grid(x)};\n"
         f"int8_t *const scratch_ = {c.scratch(op)};\n"
         "int32_t *const bias = (int32_t *)(void *)scratch_;\n"
         "ft_requantize_t to;\n"
         f"{guess}" + "\n".join(calls) + "\n"
-        f"{observe}({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
+        f"{observe}({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {channels}, {c.rows(step)});"
     )
 
 

@@ -69,7 +69,10 @@ class Quantize(Operator):
         )
         if not target.range:
             return quantize
-        return f"{quantize}\nft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {c.rows(step)});"
+        return (
+            f"{quantize}\nft_range_observe({c.range(y)}, {c.pointer(y)}, {c.map(y)},\n"
+            f"    0, {target.shape[2]}, {c.rows(step)});"
+        )
 
 
 class Dequantize(Operator):

@@ -3,7 +3,7 @@
 
 #define MOST_BYTES 65535u /* of a DMA command: the field has 16 bits in older kits */
 
-#define COMMANDS   8      /* on their way at once, of one transfer: the DMA has 16 counters */
+#define COMMANDS 8 /* on their way at once, of one transfer: the DMA has 16 counters */
 
 /* The commands that bring a tile or take it away. */
 typedef struct {

@@ -259,9 +259,9 @@ FT_INLINE void ft_conv_grad_w_f32(const float *x, ft_map_t xm, const float *dy, 
             x, xm, dy, dym, to, (ky * width + kx) * conv.w_tap, conv, ky, kx, transposed, o0, o1, y0, y1);
 }
 
-/* The weight gradients of a convolution with input x and output gradient dy, of its output channels o0..o1 (of
- * each group) and rows y0..y1 of dy, go to the sink. Where that adds to g, rows may come in several calls,
- * ascending: the same sums. No scratch. */
+/* The weight gradients of a convolution with input x and output gradient dy, of its output channels o0..o1
+ * (of each group) and rows y0..y1 of dy, go to the sink. Where that adds to g, rows may come in several
+ * calls, ascending: the same sums. No scratch. */
 FT_INLINE void ft_conv2d_grad_w_f32(const float *x, ft_map_t xm, const float *dy, ft_map_t dym, ft_sink_t to,
                                     ft_conv_t conv, int o0, int o1, int y0, int y1) {
     ft_conv_grad_w_f32(x, xm, dy, dym, to, conv, 0, o0, o1, y0, y1);
@@ -269,8 +269,7 @@ FT_INLINE void ft_conv2d_grad_w_f32(const float *x, ft_map_t xm, const float *dy
 
 /* The same of a transposed convolution, of rows y0..y1 of x. */
 FT_INLINE void ft_conv2d_transpose_grad_w_f32(const float *x, ft_map_t xm, const float *dy, ft_map_t dym,
-                                              ft_sink_t to, ft_conv_t conv, int o0, int o1, int y0,
-                                              int y1) {
+                                              ft_sink_t to, ft_conv_t conv, int o0, int o1, int y0, int y1) {
     ft_conv_grad_w_f32(x, xm, dy, dym, to, conv, 1, o0, o1, y0, y1);
 }
 

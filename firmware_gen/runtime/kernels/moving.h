@@ -95,13 +95,14 @@ FT_INLINE void ft_range_pass_over(ft_moving_range_t *range, int empty) {
         range->grid.scale = FT_RANGE_SMALLEST;
 }
 
-/* Notes what rows y0..y1 hold. */
-FT_INLINE void ft_range_observe(ft_moving_range_t *range, const int8_t *y, ft_map_t ym, int y0, int y1) {
+/* Notes what channels c0..c1 of rows y0..y1 hold. */
+FT_INLINE void ft_range_observe(ft_moving_range_t *range, const int8_t *y, ft_map_t ym, int c0, int c1,
+                                int y0, int y1) {
     int32_t least = range->least, most = range->most;
     for (int row = y0; row < y1; row++)
         for (int col = 0; col < ym.w; col++) {
             const int8_t *at = y + row * ym.row + col * ym.pixel;
-            for (int c = 0; c < ym.c; c++) {
+            for (int c = c0; c < c1; c++) {
                 least = at[c] < least ? at[c] : least;
                 most = at[c] > most ? at[c] : most;
             }
@@ -184,7 +185,7 @@ FT_INLINE void ft_rescale_i8(const int8_t *x, ft_map_t xm, ft_grid_t from, int8_
         table[q & 0xFF] = (int8_t)ft_clamp_i32(ft_nearest_i32(value, 1024) + to.zero, -128, 127);
     }
     ft_lookup(x, xm, table, y, ym, y0, y1);
-    ft_range_observe(range, y, ym, y0, y1);
+    ft_range_observe(range, y, ym, 0, ym.c, y0, y1);
 }
 
 /* The grid with the largest integer `symmetric` that just holds what is at most `most` in size. */

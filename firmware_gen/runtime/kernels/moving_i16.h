@@ -11,12 +11,13 @@
 #define FT_CHANNELS_I16 4
 
 /* ft_range_observe */
-FT_INLINE void ft_range_observe_i16(ft_moving_range_t *range, const int16_t *y, ft_map_t ym, int y0, int y1) {
+FT_INLINE void ft_range_observe_i16(ft_moving_range_t *range, const int16_t *y, ft_map_t ym, int c0, int c1,
+                                    int y0, int y1) {
     int32_t least = range->least, most = range->most;
     for (int row = y0; row < y1; row++)
         for (int col = 0; col < ym.w; col++) {
             const int16_t *at = y + row * ym.row + col * ym.pixel;
-            for (int c = 0; c < ym.c; c++) {
+            for (int c = c0; c < c1; c++) {
                 least = at[c] < least ? at[c] : least;
                 most = at[c] > most ? at[c] : most;
             }
@@ -167,7 +168,7 @@ FT_INLINE void ft_moving_add_i16(const int16_t *a, ft_map_t am, ft_grid_t a_grid
                                                          : steps);
             }
         }
-    ft_range_observe_i16(range, y, ym, y0, y1);
+    ft_range_observe_i16(range, y, ym, 0, ym.c, y0, y1);
 }
 
 /* ft_mean_gradient_i8 */

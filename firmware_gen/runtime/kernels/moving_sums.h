@@ -47,7 +47,7 @@ FT_INLINE void ft_moving_add_i8(const int8_t *a, ft_map_t am, ft_grid_t a_grid, 
                 yc[c] = (int8_t)ft_clamp_i32((sum >> by.shift) + zero, low, 127);
             }
         }
-    ft_range_observe(range, y, ym, y0, y1);
+    ft_range_observe(range, y, ym, 0, ym.c, y0, y1);
 }
 
 /* y = the mean over the axes that have one position in y; the sum of integers is exact and below 2^24. Rows
@@ -69,7 +69,7 @@ FT_INLINE void ft_moving_mean_i8(const int8_t *x, ft_map_t xm, ft_grid_t from, i
                 y[row * ym.row + col * ym.pixel + c] =
                     (int8_t)ft_clamp_i32(steps + range->grid.zero, -128, 127);
             }
-    ft_range_observe(range, y, ym, y0, y1);
+    ft_range_observe(range, y, ym, 0, ym.c, y0, y1);
 }
 
 /* A grid with the largest integer `symmetric` on which the integers of another one mean the divisor-th part.
