@@ -14,6 +14,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fieldtune.errors import DoesNotFitError
+from fieldtune.sizes import format_size
 from firmware_gen.c_text import C_TYPES
 from firmware_gen.cluster.kernels import amount
 from firmware_gen.cluster.tiling import (
@@ -184,7 +186,7 @@ class ClusterLayers(Layers):
             if found is not None:
                 break
         else:
-            raise AssertionError(f"layer {step.op.name} does not fit into L1")
+            raise self._does_not_fit(step)
         tiling, layout = found
         self.tilings[index] = tiling
         self.l1_bytes = max(self.l1_bytes, layout.bytes)
@@ -192,6 +194,14 @@ class ClusterLayers(Layers):
             (*self._share(index, step, tiling, layout, body), *self._layer(index, bands, tiling, layout))
         )
         self.functions[index] = text
+
+    def _does_not_fit(self, step: Step) -> DoesNotFitError:
+        needed = TEAM_BYTES + self._local.scratch
+        board = self._memory.plan.board.id
+        return DoesNotFitError(
+            f"layer '{step.op.name}' ({step.op.kind}) needs {format_size(needed)} of L1 for one core to work in, "
+            f"but {board} has {format_size(self._cluster.l1_data_bytes)} beside the stacks; take a smaller layer"
+        )
 
     def _choices(self, step: Step) -> Iterator[_Local]:
         """Yield what may lie in L1, from everything to nothing."""
@@ -250,6 +260,8 @@ class ClusterLayers(Layers):
         yield "}\n\n"
         if local.before:
             yield f"static void before_{self.name(index)}(ft_tile_t *tile) {{\n"
+            if "tile->" not in local.before:
+                yield "    (void)tile;\n"
             if "hyper" in local.before:
                 yield "    const ft_hyper_t *const hyper = tile->hyper;\n"
             yield from _indented(local.before.rstrip("\n").split("\n"))

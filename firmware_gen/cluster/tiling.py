@@ -98,9 +98,9 @@ class Share:
         return math.ceil(height / self.rows) * math.ceil(blocks / self.channels) / (height * blocks)
 
 
-def shares(cores: int, by_rows: bool, blocks: int) -> list[Share]:
-    """Return the ways to divide a tile; `blocks`: of channels, that stay together; 1: channels stay."""
-    rows = range(1, cores + 1) if by_rows else (1,)
+def shares(cores: int, height: int, blocks: int) -> list[Share]:
+    """Return the ways to divide a tile of `height` rows; `blocks`: of channels that stay together."""
+    rows = range(1, min(cores, height) + 1)
     return [Share(r, n) for r in rows for n in range(1, min(cores // r, blocks) + 1)]
 
 
@@ -218,7 +218,8 @@ class Task:
             return
         buffers = tuple(self.maps.bytes_of(every))
         double = max(map(len, tiles)) > 1
-        for share in shares(self.cores, self.by_rows, self.blocks):
+        rows = -(-height // row_unit(self.maps.op, self.maps.graph)) if self.by_rows else 1
+        for share in shares(self.cores, rows, self.blocks):
             scratch = -(-self.scratch // ALIGNMENT) * ALIGNMENT * share.cores
             if sum(buffers) * (2 if double else 1) + scratch <= self.room:
                 works = tuple(self._work(band, share) for band in tiles if band) if self.amount else ()

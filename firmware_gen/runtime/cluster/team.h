@@ -51,9 +51,9 @@ typedef struct {
     int16_t first, rows;
 } ft_piece_t;
 
-/* One layer. work: what each of `cores` cores runs, with an ft_tile_t. before, after: what the master runs
- * before and after them, or NULL. buffers: `read` maps that are read, then `made` (0 or 1) that is made;
- * pieces: of each tile, one of each of these. scratch, seen: offsets in L1. */
+/* One layer. work: what each of `cores` cores runs, with an ft_tile_t. before: what the master runs before
+ * the first tile; after: after each one; or NULL. buffers: `read` maps that are read, then `made` (0 or 1)
+ * that is made; pieces: of each tile, one of each of these. scratch, seen: offsets in L1. */
 typedef struct {
     void (*work)(void *tile);
     void (*before)(ft_tile_t *tile);
@@ -74,10 +74,12 @@ void ft_team_run(void (*work)(void *argument), void *argument);
 void ft_team_layer(const ft_layer_t *layer, int first, int end, const void *band, const ft_hyper_t *hyper,
                    float *losses);
 
-/* The k-th of `parts` shares of [first, end), which all but the last are multiples of `unit`. */
+/* The k-th of `parts` shares of [first, end), which begin at multiples of `unit`. The first one is empty only
+ * if all are: core 0 knows what every layer has found out. */
 static inline ft_rows_t ft_share(int first, int end, int unit, int k, int parts) {
     const int units = (end - first + unit - 1) / unit;
-    const int low = first + units * k / parts * unit, high = first + units * (k + 1) / parts * unit;
+    const int low = first + (units * k + parts - 1) / parts * unit;
+    const int high = first + (units * (k + 1) + parts - 1) / parts * unit;
     const ft_rows_t share = {(int16_t)(low < end ? low : end), (int16_t)(high < end ? high : end)};
     return share;
 }

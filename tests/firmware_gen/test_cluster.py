@@ -1,0 +1,203 @@
+"""Layers on GAP9's cluster, played by threads of this computer, give the bits of `native`, without a race."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mixed_networks
+import numpy as np
+import pytest
+from cluster_boards import cluster_board
+from learning_layers import random_layers
+from numpy.typing import NDArray
+from quick_board import quick_board
+from tiny import write_tiny
+
+import boards
+from boards import Board
+from boards.building import Sanitizer
+from fieldtune.errors import DoesNotFitError
+from firmware_gen.backward import LossSpec, training_graph
+from firmware_gen.emit.model import model_c
+from firmware_gen.graph import Graph, Op
+from firmware_gen.passes import lighten
+from firmware_gen.plan import make_plan
+from firmware_gen.project import load_network, plan_network, write_project
+from firmware_gen.update import UpdatePlan, parse_update
+from ondevice.device import Device, Hyper
+
+Found = Mapping[str, NDArray[Any]]
+
+CORES = (1, 2, 3, 4, 8)
+STEPS = 2
+UPDATES = {
+    "at once": UpdatePlan(("*",), momentum=True),
+    "kept gradients": UpdatePlan(("*",), keep_gradients=True),
+    "clipped as one, weights in bf16": UpdatePlan(("*",), clip_norm=True, weights="bf16", state="bf16"),
+    "Adam": UpdatePlan(("*",), optimizer="adam", state="bf16"),
+    "a third of the channels": UpdatePlan(("*:1/3",), momentum=True),
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_float_layers_that_learn(name: str, tmp_path: Path) -> None:
+    net = random_layers(seed=31 + list(UPDATES).index(name))
+    graph = lighten(training_graph(net.graph(tmp_path), tuple(net.losses), UPDATES[name]))
+    expected = _worked(graph, quick_board("native"), tmp_path)
+    for cores, room in ((8, None), (3, 40_000)):
+        _assert_same(expected, _worked(graph, cluster_board(cores, room), tmp_path / f"{cores}"))
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.long) for k in range(1, 84))])
+def test_random_networks_on_moving_grids(seed: int, tmp_path: Path) -> None:
+    """With the layers on which their gradients go back; six at a time, 504 in all."""
+    graph = _trained_side_by_side(range(6 * seed, 6 * seed + 6))
+    expected = _worked(graph, quick_board("native"), tmp_path)
+    for cores, room in ((8, None), (CORES[seed % 4], 12_000)):
+        _assert_same(expected, _worked(graph, cluster_board(cores, room), tmp_path / f"{cores}"))
+
+
+@pytest.mark.parametrize("cores", CORES)
+@pytest.mark.parametrize("sanitizer", ["thread", "address"])
+def test_no_core_meets_another_or_what_the_dma_has_not_brought(
+    cores: int, sanitizer: Sanitizer, tmp_path: Path
+) -> None:
+    network = load_network(write_tiny(tmp_path / "tiny.onnx", ("depth", "segments", "kind")))
+    plan = plan_network(network, quick_board("native"), parse_update("*", momentum=True))
+    expected = _worked(plan.graph, plan.board, tmp_path)
+    on = cluster_board(cores, 9_000)
+    _assert_same(expected, _worked(plan.graph, on, tmp_path / "cluster", sanitizer))
+
+
+@pytest.mark.parametrize("sanitizer", ["thread", "address"])
+def test_moving_layers_without_a_race(sanitizer: Sanitizer, tmp_path: Path) -> None:
+    graph = _trained_side_by_side(range(6))
+    expected = _worked(graph, quick_board("native"), tmp_path)
+    _assert_same(expected, _worked(graph, cluster_board(8, 9_000), tmp_path / "cluster", sanitizer))
+
+
+def test_bands_of_rows(tmp_path: Path) -> None:
+    network = load_network(write_tiny(tmp_path / "tiny.onnx", size=32))
+    graph = plan_network(network, quick_board("native"), parse_update("depth")).graph
+    board = cluster_board(8, 5_000)
+    limit = make_plan(graph, board).ram_bytes * 2 // 3
+    plan = make_plan(graph, board, ram_limit=limit)
+    assert any(step.chain for step in plan.steps), "the plan has no bands: this tests nothing"
+    expected = _worked(graph, quick_board("native"), tmp_path)
+    _assert_same(expected, _worked(graph, board, tmp_path / "cluster", ram_limit=limit))
+
+
+@pytest.mark.parametrize(
+    ("sanitizer", "line", "other", "complaint"),
+    [
+        ("address", "        finish(&reading[tile & 1]);\n", "", "use-after-poison"),
+        ("thread", "        finish(&reading[tile & 1]);\n", "", "data race"),
+        ("address", "        finish(&writing[tile & 1]);", "        /* reuse */", "changed before"),
+    ],
+)
+def test_a_wait_that_is_missing_is_found(
+    sanitizer: Sanitizer, line: str, other: str, complaint: str, tmp_path: Path
+) -> None:
+    network = load_network(write_tiny(tmp_path / "tiny.onnx"))
+    plan = plan_network(network, cluster_board(4, 4_000), parse_update("*"))
+    write_project(plan, tmp_path / "project")
+    source = tmp_path / "project/runtime/cluster/team.c"
+    text = source.read_text()
+    assert line in text
+    source.write_text(text.replace(line, other))
+    firmware = boards.build(tmp_path / "project", plan.board, sanitize=sanitizer)
+    with boards.start(firmware.elf, plan.board) as running:
+        with pytest.raises(Exception), Device.open(running.url) as device:  # noqa: B017, PT011
+            device.run_inference()
+        running.process.wait(20)
+        assert complaint in running.last_words()
+
+
+def test_what_a_core_works_in_must_fit_into_l1(tmp_path: Path) -> None:
+    network = load_network(write_tiny(tmp_path / "tiny.onnx"))
+    update = parse_update("*", weights="bf16")
+    plan = plan_network(network, cluster_board(8, 1_600), update)
+    with pytest.raises(DoesNotFitError, match="of L1"):
+        model_c(plan)
+
+
+def _trained_side_by_side(seeds: Sequence[int]) -> Graph:
+    """Return random networks as one graph, in which what stands below the int8 layers learns."""
+    graphs = [_prefixed(mixed_networks.Net(seed).graph(), f"n{seed}") for seed in seeds]
+    whole = Graph(
+        "side by side",
+        tuple(op for graph in graphs for op in graph.ops),
+        {name: tensor for graph in graphs for name, tensor in graph.tensors.items()},
+        {name: constant for graph in graphs for name, constant in graph.constants.items()},
+        tuple(name for graph in graphs for name in graph.inputs),
+        tuple(name for graph in graphs for name in graph.outputs),
+    )
+    losses = tuple(LossSpec(name, "mse") for name in whole.outputs)
+    return lighten(training_graph(whole, losses, parse_update("*head")))
+
+
+def _prefixed(graph: Graph, prefix: str) -> Graph:
+    def renamed(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f"{prefix}.{name}" for name in names)
+
+    def op(old: Op) -> Op:
+        return dataclasses.replace(
+            old,
+            name=f"{prefix}.{old.name}",
+            inputs=renamed(old.inputs),
+            outputs=renamed(old.outputs),
+            constants=renamed(old.constants),
+        )
+
+    return Graph(
+        prefix,
+        tuple(map(op, graph.ops)),
+        {
+            f"{prefix}.{name}": dataclasses.replace(tensor, name=f"{prefix}.{name}")
+            for name, tensor in graph.tensors.items()
+        },
+        {
+            f"{prefix}.{name}": dataclasses.replace(constant, name=f"{prefix}.{name}")
+            for name, constant in graph.constants.items()
+        },
+        renamed(graph.inputs),
+        renamed(graph.outputs),
+    )
+
+
+def _worked(
+    graph: Graph,
+    board: Board,
+    folder: Path,
+    sanitizer: Sanitizer | bool = False,
+    ram_limit: int | None = None,
+) -> Found:
+    """Return what an inference and some steps leave behind."""
+    project = folder / board.id
+    write_project(make_plan(graph, board, ram_limit), project)
+    firmware = boards.build(project, board, sanitize=sanitizer)
+    random = np.random.default_rng(3)
+    with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:
+        sample = {name: _drawn(graph, name, random) for name in graph.inputs}
+        found = {f"inferred.{name}": value for name, value in device.infer(sample).items()}
+        device.set_hyper(Hyper(lr=0.02, momentum=0.9, weight_decay=0.01, clip_norm=1.0))
+        losses = []
+        for step in range(STEPS):
+            sample = {name: _drawn(graph, name, random) for name in (*graph.inputs, *graph.labels)}
+            device.put_sample(sample | {name: np.ones(graph.shape(name), np.uint8) for name in graph.masks})
+            losses += device.step(step).losses
+        assert device.memory().arena_intact
+        return {**found, **device.read_role("weight", "state", "range"), "losses": np.array(losses)}
+
+
+def _drawn(graph: Graph, name: str, random: np.random.Generator) -> NDArray[Any]:
+    if graph.tensors[name].dtype == "f32":
+        return random.standard_normal(graph.shape(name)).astype(np.float32)
+    return random.integers(0, 3, graph.shape(name)).astype(np.uint8)
+
+
+def _assert_same(expected: Found, found: Found) -> None:
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert np.array_equal(value, found[name], equal_nan=True), name
