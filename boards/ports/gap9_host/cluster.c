@@ -28,7 +28,7 @@ typedef struct {
 static _Thread_local int self = SHIM_FC;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t over = PTHREAD_COND_INITIALIZER; /* a core's entry */
+static pthread_cond_t over = PTHREAD_COND_INITIALIZER; /* the team's entries, or the master's */
 static core_t cores[SHIM_CORES];
 static int team; /* cores of the last fork */
 static int is_open, closing;
@@ -114,7 +114,9 @@ static void *run(void *number) {
         core->entry = NULL;
         core->state = OVER;
         check_deadlock();
-        pthread_cond_broadcast(&over);
+        if (self == SHIM_MASTER || count(OVER) == team) {
+            pthread_cond_broadcast(&over);
+        }
     }
     pthread_mutex_unlock(&lock);
     return NULL;
