@@ -10,6 +10,7 @@ import pytest
 
 from boards import Board, build, load_board, port_files
 from boards.building import Sanitizer, Sign
+from boards.memory_map import read_memory_map
 
 HERE = Path(__file__).parent
 RUNTIME = HERE.parents[1] / "firmware_gen" / "runtime"
@@ -90,6 +91,7 @@ def test_l1_has_its_size_less_the_stacks_and_static_data_and_then_gives_null(
     programs: Programs, board: Board
 ) -> None:
     assert board.cluster is not None
+    assert read_memory_map(programs.built(None, "unsigned")).bytes("l1") == 256
     done = programs.run("fill_l1")
     assert done.stdout.splitlines() == [str((board.cluster.l1_data_bytes - 256) // 1000), expected().strip()]
 

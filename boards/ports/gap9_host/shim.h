@@ -64,7 +64,7 @@ void shim_check_dma(void);
 
 /* --- stacks.c */
 
-#define SHIM_STACK_BYTES (1024u * 1024u)
+#define SHIM_STACK_BYTES ((SHIM_ADDRESS || SHIM_THREAD ? 1024u : 256u) * 1024u)
 
 /* Returns the painted stack of a core's thread: SHIM_STACK_BYTES, below which there is nothing. */
 void *shim_stack(int core);
