@@ -253,6 +253,13 @@ static void beyond_l2(void *unused) {
     pi_cl_dma_cmd(address(chunk) + 60, address(from_l1(64)), 64, PI_CL_DMA_DIR_EXT2LOC, &cmd);
 }
 
+static void to_constants(void *unused) {
+    (void)unused;
+    static const uint8_t constants[64] = {1};
+    pi_cl_dma_cmd_t cmd;
+    pi_cl_dma_cmd(address(constants), address(from_l1(64)), 64, PI_CL_DMA_DIR_LOC2EXT, &cmd);
+}
+
 static void overrun(void *unused) {
     (void)unused;
     uint8_t *volatile const chunk = from_l1(61);
@@ -341,6 +348,7 @@ static const case_t cases[] = {
     CASE(beyond_l1),
     CASE(beyond_l2),
     CASE(overrun),
+    CASE(to_constants),
     CASE(wrong_free),
     CASE(stuck),
     CASE(fork_on_a_core),

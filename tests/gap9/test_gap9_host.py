@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from tiny import write_tiny
 
 import boards
 from boards import Board, load_board
+from boards.building import Sanitizer, Sign
 from fieldtune.errors import BoardError, DoesNotFitError
 from firmware_gen.plan import Plan
 from firmware_gen.project import Network, load_network, plan_network, write_project
@@ -17,7 +17,6 @@ from firmware_gen.update import UpdatePlan
 from ondevice.device import Device, Hyper
 
 KEYWORDS = Path(__file__).resolve().parents[3] / "shared" / "data" / "kws_ref_model.tflite"
-Sanitize = Literal["address", "thread"]
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +36,12 @@ def test_gap9_host_and_gap9_evk_describe_one_chip() -> None:
     ]
 
 
-def learned(plan: Plan, folder: Path, sanitize: Sanitize | None = None) -> list[bytes]:
+def learned(
+    plan: Plan, folder: Path, sanitize: Sanitizer | None = None, char: Sign | None = None
+) -> list[bytes]:
     """Return losses, weights and an output after three steps."""
     write_project(plan, folder)
-    firmware = boards.build(folder, plan.board, sanitize=sanitize or False)
+    firmware = boards.build(folder, plan.board, sanitize=sanitize or False, char=char)
     random, shape = np.random.default_rng(3), plan.graph.shape
     found = []
     with boards.start(firmware.elf, plan.board) as running, Device.open(running.url) as device:
@@ -69,11 +70,13 @@ def planned(network: Network, board: str) -> Plan:
     return plan_network(network, load_board(board), UpdatePlan(("dec", "depth")))
 
 
-@pytest.mark.parametrize("sanitize", [None, "address", "thread"])
+@pytest.mark.parametrize(
+    ("sanitize", "char"), [(None, None), (None, "signed"), ("address", None), ("thread", None)]
+)
 def test_a_float_network_learns_the_bits_of_native(
-    network: Network, expected: list[bytes], tmp_path: Path, sanitize: Sanitize | None
+    network: Network, expected: list[bytes], tmp_path: Path, sanitize: Sanitizer | None, char: Sign | None
 ) -> None:
-    assert learned(planned(network, "gap9_host"), tmp_path / "project", sanitize) == expected
+    assert learned(planned(network, "gap9_host"), tmp_path / "project", sanitize, char) == expected
 
 
 def test_an_int8_network_infers_the_bits_of_native(tmp_path: Path) -> None:

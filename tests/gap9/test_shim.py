@@ -111,7 +111,8 @@ FAULTS = {
     "loc_in_l2": "for its address in L1, which is not L1",
     "ext_in_l1": "for its address in L2, which is L1",
     "beyond_l1": "leaves what is allocated of L1",
-    "beyond_l2": "is neither in static data nor allocated of L2",
+    "beyond_l2": "and 64 bytes there are no static data that it may use, and are not allocated",
+    "to_constants": "(L1 -> L2) has 0x",
     "overrun": "something was written behind an allocation of 61 bytes of L1",
     "wrong_free": "64 bytes of L1 are freed as 60",
     "stuck": "the team is stuck: at a barrier core 1, core 3, core 5, core 7, "
