@@ -87,8 +87,8 @@ def build(
     """
     if board.kit is not None:
         raise BoardError(
-            f"firmware for {board.id} is built by the vendor's kit, {board.kit}, not here: what to run there "
-            f"is in {project / 'README.md'}"
+            f"firmware for {board.id} is built by the vendor's kit, {board.kit}, not here; write its project "
+            "with: fieldtune build -o DIR, and follow DIR/README.md"
         )
     compiler = _compiler(board)
     flags = (*_flags(board, sanitize), *(() if char is None else (f"-f{char}-char",)))

@@ -8,7 +8,7 @@ from typing import Literal
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
-SectionKind = Literal["text", "data", "bss", "stack"]
+SectionKind = Literal["text", "data", "bss", "stack", "l1"]
 SymbolKind = Literal["function", "object"]
 
 _SYMBOL_KINDS: dict[str, SymbolKind] = {"STT_FUNC": "function", "STT_OBJECT": "object"}
@@ -16,7 +16,10 @@ _SYMBOL_KINDS: dict[str, SymbolKind] = {"STT_FUNC": "function", "STT_OBJECT": "o
 
 @dataclass(frozen=True)
 class Section:
-    """Bytes at an address: text is code and constants, data begins as a copy, bss as zeros."""
+    """Bytes at an address: text is code and constants, data begins as a copy, bss as zeros.
+
+    l1 is static data in a cluster's own memory.
+    """
 
     name: str
     kind: SectionKind
@@ -91,6 +94,8 @@ def _kind(name: str) -> SectionKind:
     """Return what a section counts as; what the C library of a process needs besides counts as text."""
     if name == ".stack":
         return "stack"
+    if name == "ft_cl_l1":  # as boards/ports/gap9_host/pmsis.h names it
+        return "l1"
     if name == ".bss" or name.startswith(".ft_ram"):
         return "bss"
     return "data" if name == ".data" else "text"

@@ -5,7 +5,6 @@ A layout is a folder of ``layouts/``: its files are copied, and ``@WORDS@`` in t
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from boards.building import CODE, FLOATS
@@ -16,6 +15,7 @@ from firmware_gen.component_header import CORE, component_header, needs_soft_flo
 from firmware_gen.emit.model import model_c
 from firmware_gen.plan import Plan
 from firmware_gen.project import replace_project, write_plan, write_runtime
+from firmware_gen.templates import listed, write_templates
 from zoo.task import Task
 
 LAYOUT_FILES = Path(__file__).parent / "layouts"
@@ -63,14 +63,11 @@ def _write(plan: Plan, task: Task | None, layout: str, folder: Path) -> None:
     sources = sorted(path.relative_to(folder).as_posix() for path in core.rglob("*.c"))
     words = {
         "MODEL": c_name(plan.graph.name),
-        "SOURCES": "\n".join(f"    {source}" for source in sources),
-        "FLAGS": "\n".join(f"    {flag}" for flag in _flags(plan)),
+        "SOURCES": listed(sources),
+        "FLAGS": listed(_flags(plan)),
         "STACK": str(plan.board.stack_bytes),
     }
-    for template in sorted(path for path in (LAYOUT_FILES / layout).rglob("*") if path.is_file()):
-        target = folder / template.relative_to(LAYOUT_FILES / layout)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(re.sub(r"@([A-Z]+)@", lambda match: words[match[1]], template.read_text()))
+    write_templates(LAYOUT_FILES / layout, folder, words)
 
 
 def _flags(plan: Plan) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from firmware_gen.graph import Graph
 from firmware_gen.importers.keras_file import import_keras
 from firmware_gen.importers.onnx_file import import_onnx
 from firmware_gen.importers.tflite.file import import_tflite
+from firmware_gen.kits import write_kit_files
 from firmware_gen.link_parts import LinkParts
 from firmware_gen.mlperf import mlperf_header
 from firmware_gen.operators.base import Prefer
@@ -222,6 +223,8 @@ def _write_files(plan: Plan, folder: Path) -> None:
         (folder / "port" / name).write_text(text)
     (folder / "model.c").write_text(model_c(plan, marks=plan.board.marks is not None))
     write_plan(plan, folder)
+    if plan.board.kit is not None:
+        write_kit_files(plan, folder)
 
 
 def write_plan(plan: Plan, folder: Path) -> None:

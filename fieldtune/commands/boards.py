@@ -59,7 +59,7 @@ def _table(boards: "list[Board]", connected: "list[UsbDevice]") -> list[str]:
             board.id,
             board.core,
             format_size(board.ram_bytes),
-            format_size(board.flash_bytes),
+            "(in RAM)" if board.unified else format_size(board.flash_bytes),
             _runs_in(board),
             "maybe" if devices_of(board, connected) else "-",
             board.name,
@@ -82,10 +82,19 @@ def _lines(board: "Board", connected: "list[UsbDevice]") -> list[str]:
         f"  clock     {clock}",
     ]
     for region in board.regions:
-        lines.append(
-            f"  {region.name:<9} {format_size(region.bytes)} of {region.kind} at {region.start:#010x}"
-        )
+        kind = "memory for code and data" if region.kind == "unified" else region.kind
+        lines.append(f"  {region.name:<9} {format_size(region.bytes)} of {kind} at {region.start:#010x}")
         lines.append(f"            {region.source}")
+    if board.cluster is not None:
+        cluster = board.cluster
+        stacks = (
+            f"{format_size(cluster.slave_stack_bytes)} each, the master's {cluster.master_stack_bytes:,} B"
+        )
+        lines.append(f"  cluster   {cluster.cores} cores and a master, stacks of {stacks}")
+        lines.append(
+            f"  L1        {format_size(cluster.l1_bytes)}, {cluster.l1_data_bytes:,} B without the stacks"
+        )
+        lines.append(f"            {cluster.source}")
     if board.store is not None:
         store = board.store
         lines.append(
@@ -96,7 +105,7 @@ def _lines(board: "Board", connected: "list[UsbDevice]") -> list[str]:
     lines += [
         f"  stack     {format_size(board.stack_bytes)}",
         f"  port      {_port(board)}",
-        f"  compiler  {board.compiler.prefix}gcc {' '.join(board.compiler.flags)}".rstrip(),
+        f"  compiler  {_compiler(board)}",
         f"  runs in   {', '.join(board.runs_in) or 'nothing here: connect it'}",
     ]
     if board.flash_runners:
@@ -112,6 +121,12 @@ def _lines(board: "Board", connected: "list[UsbDevice]") -> list[str]:
 
 def _runs_in(board: "Board") -> str:
     return ", ".join(board.runs_in) or ("(connected)" if board.port else "(your firmware)")
+
+
+def _compiler(board: "Board") -> str:
+    if board.kit is not None:
+        return f"that of the vendor's kit, {board.kit}"
+    return f"{board.compiler.prefix}gcc {' '.join(board.compiler.flags)}".rstrip()
 
 
 def _port(board: "Board") -> str:

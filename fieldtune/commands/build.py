@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plan and write; compile and measure where the whole firmware is ours."""
+    """Plan and write; compile and measure where the whole firmware is ours, and its compiler a public one."""
     import boards
 
     if args.layout is None:
@@ -53,6 +53,10 @@ def _build(args: argparse.Namespace, plan: Plan) -> dict[str, str | int]:
     from firmware_gen.project import write_project
 
     write_project(plan, args.out)
+    if plan.board.kit is not None:
+        readme = args.out / "README.md"
+        say(f"wrote {args.out}; {plan.board.kit} builds it: {readme} says how")
+        return {"kit": plan.board.kit, "readme": str(readme)}
     firmware = boards.build(args.out, plan.board)
     say(f"wrote {firmware.elf}: {firmware.flash_bytes:,} B flash, {firmware.ram_bytes:,} B static RAM")
     sizes = {"flash_bytes": firmware.flash_bytes, "ram_bytes": firmware.ram_bytes}

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "pmsis.h"
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include "shim.h"
 
@@ -18,6 +19,7 @@ typedef enum { IDLE, AT_WORK, AT_BARRIER, OVER } state_t;
 typedef struct {
     pthread_t thread;
     pthread_cond_t begin;
+    sem_t passed; /* a barrier */
     state_t state;
     void (*entry)(void *); /* NULL: nothing to do */
     void *arg;
@@ -26,11 +28,9 @@ typedef struct {
 static _Thread_local int self = SHIM_FC;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t passed = PTHREAD_COND_INITIALIZER; /* a barrier */
-static pthread_cond_t over = PTHREAD_COND_INITIALIZER;   /* a core's entry */
+static pthread_cond_t over = PTHREAD_COND_INITIALIZER; /* the team's entries, or the master's */
 static core_t cores[SHIM_CORES];
-static int team;         /* cores of the last fork */
-static uint32_t barrier; /* how many have been passed */
+static int team; /* cores of the last fork */
 static int is_open, closing;
 static uint32_t master_stack;
 
@@ -72,27 +72,26 @@ static void check_deadlock(void) {
     }
 }
 
-/* With the lock held. */
+/* What lets a core go on is its own semaphore: the lock would tell it of what the others have done since. */
 static void pass_barrier(void) {
+    pthread_mutex_lock(&lock);
     cores[self].state = AT_BARRIER;
     if (count(AT_BARRIER) == team) {
         for (int core = 0; core < team; core++) {
             cores[core].state = AT_WORK;
+            sem_post(&cores[core].passed);
         }
-        barrier++;
-        pthread_cond_broadcast(&passed);
-        return;
     }
     check_deadlock();
-    const uint32_t here = barrier;
-    while (barrier == here) {
-        pthread_cond_wait(&passed, &lock);
+    pthread_mutex_unlock(&lock);
+    while (sem_wait(&cores[self].passed) != 0) {
     }
 }
 
 static void __attribute__((noinline)) work(const core_t *core) {
     shim_count_stack_from(self, __builtin_frame_address(0));
     core->entry(core->arg);
+    __asm volatile(""); /* no jump in the place of the call: this frame stays */
 }
 
 static void *run(void *number) {
@@ -106,17 +105,18 @@ static void *run(void *number) {
         if (core->entry == NULL) {
             break;
         }
-        core->state = AT_WORK;
+        pthread_mutex_unlock(&lock);
         if (self != SHIM_MASTER) {
             pass_barrier();
         }
-        pthread_mutex_unlock(&lock);
         work(core);
         pthread_mutex_lock(&lock);
         core->entry = NULL;
         core->state = OVER;
         check_deadlock();
-        pthread_cond_broadcast(&over);
+        if (self == SHIM_MASTER || count(OVER) == team) {
+            pthread_cond_broadcast(&over);
+        }
     }
     pthread_mutex_unlock(&lock);
     return NULL;
@@ -126,6 +126,7 @@ static void start(int number) {
     pthread_attr_t attributes;
     core_t *const core = &cores[number];
     pthread_cond_init(&core->begin, NULL);
+    sem_init(&core->passed, 0, 0);
     if (pthread_attr_init(&attributes) != 0 ||
         pthread_attr_setstack(&attributes, shim_stack(number), SHIM_STACK_BYTES) != 0 ||
         pthread_create(&core->thread, &attributes, run, (void *)(uintptr_t)number) != 0) {
@@ -239,9 +240,7 @@ void pi_cl_team_barrier(void) {
     if (self == SHIM_FC || self == SHIM_MASTER) {
         shim_fault("pi_cl_team_barrier is for the cores of a team");
     }
-    pthread_mutex_lock(&lock);
     pass_barrier();
-    pthread_mutex_unlock(&lock);
 }
 
 uint32_t pi_core_id(void) {

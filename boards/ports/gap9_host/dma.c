@@ -76,9 +76,10 @@ static void check_command(const transfer_t *new) {
         shim_fault("a DMA command of %u bytes at %#x leaves what is allocated of L1", new->size, new->loc);
     }
     const uint32_t reach = (lines(new) - 1) * new->stride + new->length;
-    if (!shim_is_usable_l2(new->ext, reach)) {
-        shim_fault("a DMA command of %u bytes at %#x is neither in static data nor allocated of L2", reach,
-                   new->ext);
+    if (!shim_is_usable_l2(new->ext, reach, !new->to_l1)) {
+        shim_fault("a DMA command (%s) has %#x for its address in L2, and %u bytes there are no static data "
+                   "that it may use, and are not allocated",
+                   name(new), new->ext, reach);
     }
 }
 

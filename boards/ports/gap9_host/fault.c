@@ -1,4 +1,5 @@
 /* What ends the program when the chip would do something undefined. */
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,9 @@ const char *shim_who(int core) {
 }
 
 void shim_fault(const char *format, ...) {
+    static pthread_mutex_t first = PTHREAD_MUTEX_INITIALIZER; /* of two at once only one is told */
     char text[512];
+    pthread_mutex_lock(&first);
     va_list values;
     va_start(values, format);
     vsnprintf(text, sizeof text, format, values);
@@ -34,6 +37,6 @@ void shim_die(const char *what) {
 const char *__tsan_default_options(void);
 
 const char *__tsan_default_options(void) {
-    return "halt_on_error=1:exitcode=66";
+    return "halt_on_error=1:exitcode=66:atexit_sleep_ms=0";
 }
 #endif

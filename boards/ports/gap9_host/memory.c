@@ -34,10 +34,10 @@ static arena_t l1 = {.name = "L1", .base = SHIM_L1_BASE, .bytes = FT_PORT_L1_BYT
 static arena_t l2 = {.name = "L2", .base = SHIM_L2_BASE, .bytes = FT_PORT_L2_BYTES};
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Static data of L1, and all that the program consists of: the linker's. */
+/* Static data of L1; code and constants, data, and the end of the program: the linker's. */
 extern uint8_t __start_ft_cl_l1[] __attribute__((weak));
 extern uint8_t __stop_ft_cl_l1[] __attribute__((weak));
-extern uint8_t __executable_start[], _end[];
+extern uint8_t __executable_start[], __data_start[], _end[];
 
 void shim_poison(uint32_t address, uint32_t bytes) {
 #if SHIM_ADDRESS
@@ -187,8 +187,9 @@ int shim_is_usable_l1(uint32_t address, uint32_t bytes) {
     return within(address, bytes, __start_ft_cl_l1, __stop_ft_cl_l1) || holds_locked(&l1, address, bytes);
 }
 
-int shim_is_usable_l2(uint32_t address, uint32_t bytes) {
-    return within(address, bytes, __executable_start, _end) || holds_locked(&l2, address, bytes);
+int shim_is_usable_l2(uint32_t address, uint32_t bytes, int written) {
+    return within(address, bytes, written ? __data_start : __executable_start, _end) ||
+           holds_locked(&l2, address, bytes);
 }
 
 void shim_reserve_l1(uint32_t bytes) {

@@ -44,9 +44,10 @@ int shim_cluster_is_open(void);
 /* Sets aside bytes of L1 for stacks, in place of those set aside before. */
 void shim_reserve_l1(uint32_t bytes);
 int shim_is_l1(uint32_t address);
-/* Whether all of [address, address + bytes) may be used: one allocation, or static data of that memory. */
+/* Whether all of [address, address + bytes) may be used: one allocation, or static data of that memory, which
+ * where it is `written` is no constant. */
 int shim_is_usable_l1(uint32_t address, uint32_t bytes);
-int shim_is_usable_l2(uint32_t address, uint32_t bytes);
+int shim_is_usable_l2(uint32_t address, uint32_t bytes, int written);
 /* Faults if something was written just outside an allocation. */
 void shim_check_memory(void);
 /* For the address sanitizer; nothing without it. */
@@ -64,7 +65,7 @@ void shim_check_dma(void);
 
 /* --- stacks.c */
 
-#define SHIM_STACK_BYTES (1024u * 1024u)
+#define SHIM_STACK_BYTES ((SHIM_ADDRESS || SHIM_THREAD ? 1024u : 256u) * 1024u)
 
 /* Returns the painted stack of a core's thread: SHIM_STACK_BYTES, below which there is nothing. */
 void *shim_stack(int core);

@@ -8,20 +8,28 @@
 #include <sys/mman.h>
 #include "shim.h"
 
-#define PAINT 0xC0u
-#define GUARD 65536u
+#define PAINT   0xC0u
+#define PAINTED 0xC0C0C0C0C0C0C0C0u
+#define GUARD   65536u
 
 static uint8_t *stacks[SHIM_CORES];
 static const uint8_t *tops[SHIM_CORES];
 
-void *shim_stack(int core) {
+static uint8_t *map(void) {
     uint8_t *const mapped = mmap(NULL, SHIM_STACK_BYTES + GUARD, PROT_READ | PROT_WRITE,
                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (mapped == MAP_FAILED || mprotect(mapped, GUARD, PROT_NONE) != 0) {
         shim_die("stack");
     }
-    stacks[core] = mapped + GUARD;
+    return mapped + GUARD;
+}
+
+void *shim_stack(int core) {
+    if (stacks[core] == NULL) {
+        stacks[core] = map();
+    }
     memset(stacks[core], PAINT, SHIM_STACK_BYTES);
+    tops[core] = NULL;
     return stacks[core];
 }
 
@@ -38,12 +46,13 @@ void shim_check_stacks(uint32_t slave, uint32_t master) {
 
 #else
 
+/* Word by word: it is done after every task. */
 static uint32_t used(int core) {
-    const uint8_t *deepest = stacks[core];
-    while (deepest < tops[core] && *deepest == PAINT) {
+    const uint64_t *deepest = (const uint64_t *)(const void *)stacks[core];
+    while ((const uint8_t *)deepest < tops[core] && *deepest == PAINTED) {
         deepest++;
     }
-    return (uint32_t)(tops[core] - deepest);
+    return (uint32_t)(tops[core] - (const uint8_t *)deepest);
 }
 
 void shim_check_stacks(uint32_t slave, uint32_t master) {
