@@ -82,12 +82,13 @@ def emit(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
 def _kernel_call(part: ConvPart, step: Step, c: Emitter, zero: str, channels: str, scratch: str) -> str:
     x, (_, _, _, given) = step.op.inputs[0], part.weight.shape
     groups = part.conv.groups
+    aligned = int(c.aligned(x, WORD))
     share = c.channels(given, CHANNELS if groups == 1 else given // groups)
     return (
         f"ft_conv2d_i8_xpulp({c.pointer(x)}, {c.map(x)}, {zero},\n"
         f"    {channels},\n"
         f"    {part.output(step, c)},\n"
-        f"    {forward_literal(part.conv, part.weight.shape)}, {scratch},\n"
+        f"    {forward_literal(part.conv, part.weight.shape)}, {aligned}, {scratch},\n"
         f"    {part.rows(step, c)}, {share});"
     )
 

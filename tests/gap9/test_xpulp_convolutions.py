@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from xpulp_programs import assert_same_bits, int8_samples, xpulp_board
+from xpulp_programs import assert_same_bits, int8_samples, simulator
 
 from firmware_gen.emit.model import model_c
 from firmware_gen.graph import Constant, Quantization, Tensor
@@ -37,7 +37,7 @@ def test_random_layers(kind: str, tmp_path: Path) -> None:
         _add(network, f"y{k}", conv, f"x{k}", given, unit, random)
         network.add_output(f"y{k}")
     graph = network.graph()
-    code = model_c(make_plan(graph, xpulp_board(tmp_path)))
+    code = model_c(make_plan(graph, simulator.board(tmp_path)))
     calls = code.count("ft_conv2d_i8_xpulp(")
     assert calls >= LAYERS
     assert {"FT_TWICE_XPULP", "FT_LEAKY_XPULP"} <= {*code.replace(",", " ").split()}
@@ -55,7 +55,7 @@ def test_fully_connected_layers(tmp_path: Path) -> None:
         lowered = quantized_fully_connected(f"y{k}", ACTIVATIONS[k % 3], unit, weight, bias, unit)
         network.put(lowered, f"y{k}", [f"x{k}"], Tensor(f"y{k}", (1, 1, given), "i8", unit))
         network.add_output(f"y{k}")
-    assert "FT_ONCE_XPULP" in model_c(make_plan(network.graph(), xpulp_board(tmp_path)))
+    assert "FT_ONCE_XPULP" in model_c(make_plan(network.graph(), simulator.board(tmp_path)))
     assert_same_bits(network.graph(), int8_samples(network.graph(), random), tmp_path)
 
 
@@ -72,7 +72,7 @@ def test_maps_that_are_slices_of_wider_ones(tmp_path: Path) -> None:
         _add(network, name, ConvAttrs(Window(kernel, (2, 1))), x, 6, unit, random)
         network.add_output(name)
     network.add_output("all")
-    plan = make_plan(network.graph(), xpulp_board(tmp_path))
+    plan = make_plan(network.graph(), simulator.board(tmp_path))
     assert plan.views["b"].pixel == 16, "the plan no longer places the slices in place: this tests nothing"
     assert plan.views["b"].channel % 4, "the slice now begins at a whole word: this tests nothing"
     assert_same_bits(network.graph(), int8_samples(network.graph(), random), tmp_path)
@@ -118,7 +118,7 @@ def test_sums_up_to_the_limit_of_the_short_rounding_and_beyond(once: bool, tmp_p
         network.put(lowered, name, ["x"], Tensor(name, (*size, count), "i8", y))
         network.add_output(name)
         kinds.add(name)
-    code = model_c(make_plan(network.graph(), xpulp_board(tmp_path)))
+    code = model_c(make_plan(network.graph(), simulator.board(tmp_path)))
     assert "FT_TABLES_XPULP" in code
     assert ("FT_ONCE_XPULP" if once else "FT_TWICE_XPULP") in code
     assert_same_bits(network.graph(), int8_samples(network.graph(), random), tmp_path)

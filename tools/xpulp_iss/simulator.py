@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from boards import Board, load_board
 from boards.building import BARE_METAL, CODE
 from boards.description import PORTS
 from firmware_gen.graph import Graph
@@ -36,6 +37,13 @@ class Answer:
 
     outputs: dict[str, NDArray[np.generic]]
     instructions: tuple[int, ...]
+
+
+def board(folder: Path) -> Board:
+    """Return a board that is this computer, but whose kernels are those for Xpulp."""
+    description = folder / "xpulp.toml"
+    description.write_text('extends = "native"\nid = "xpulp"\nname = "Xpulp in portable C"\nxpulp = true\n')
+    return load_board(description)
 
 
 def build_simulator(folder: Path) -> Path:
