@@ -76,8 +76,8 @@ FT_INLINE void ft_outputs_xpulp(uint32_t acc[2][4], int32_t out[2], int o, int k
     }
 }
 
-/* `count` output channels from o on, a block, of `pixels` pixels, whose windows lie from x[p] on, to y[p][o]
- * on; returns the weights behind. Constant count, pixels. */
+/* `count` output channels from o on, a block, of `pixels` pixels, whose windows lie from x[p] on, to y[p];
+ * returns the weights behind. Constant count, pixels. */
 FT_INLINE const int8_t *ft_conv_block_xpulp(const int8_t *const x[2], int words, const int8_t *w,
                                             const int32_t *bias, ft_channels_xpulp_t channels,
                                             int8_t *const y[2], int o, int count, int pixels) {
@@ -90,24 +90,30 @@ FT_INLINE const int8_t *ft_conv_block_xpulp(const int8_t *const x[2], int words,
         ft_outputs_xpulp(acc, out, o + k, k, bias, channels, pixels);
         /* Not before: a store could change the tables, as far as the compiler knows. */
         FT_EACH(p, pixels)
-            y[p][o + k] = (int8_t)out[p];
+            y[p][k] = (int8_t)out[p];
     }
     return w;
 }
 
 /* Output channels `first` to `end` of a group with `out`, both counted from 0; `from` is the group's first
- * channel in y. */
+ * channel, to which y[p] points. */
 FT_INLINE void ft_conv_pixels_xpulp(const int8_t *const x[2], int words, ft_channels_xpulp_t channels,
                                     int8_t *const y[2], int from, int out, int first, int end, int pixels) {
     const int whole = out - out % FT_CHANNELS_XPULP, blocks_end = end < whole ? end : whole;
     const int8_t *w = channels.w + first * words * 4;
     const int32_t *bias = channels.bias + first / FT_CHANNELS_XPULP * ft_entries_xpulp(channels.rounding);
+    /* Copies, which stay in registers. */
+    const int8_t *const window[2] = {x[0], x[1]};
+    int8_t *at[2] = {y[0] + first, y[1] + first};
     _Pragma("GCC unroll 1") for (int o = first; o < blocks_end; o += FT_CHANNELS_XPULP) {
-        w = ft_conv_block_xpulp(x, words, w, bias, channels, y, from + o, FT_CHANNELS_XPULP, pixels);
+        w = ft_conv_block_xpulp(window, words, w, bias, channels, at, from + o, FT_CHANNELS_XPULP, pixels);
         bias += ft_entries_xpulp(channels.rounding);
+        at[0] += FT_CHANNELS_XPULP;
+        at[1] += FT_CHANNELS_XPULP;
     }
     if (whole < out && whole < end)
-        ft_conv_block_xpulp(x, words, w, bias, channels, y, from + whole, out % FT_CHANNELS_XPULP, pixels);
+        ft_conv_block_xpulp(window, words, w, bias, channels, at, from + whole, out % FT_CHANNELS_XPULP,
+                            pixels);
 }
 
 /* Writes the same value to `count` bytes; as ft_copy_xpulp. */
@@ -209,8 +215,8 @@ FT_INLINE void ft_conv2d_i8_xpulp(const int8_t *x, ft_map_t xm, int32_t zero, ft
             continue;
         channels.w = w + g * weights;
         channels.bias = bias + g * tables;
-        ft_conv_group_xpulp(x + g * conv.in, xm, zero, channels, y, ym, conv, from, scratch, y0, y1, first,
-                            end, in_words, in_place);
+        ft_conv_group_xpulp(x + g * conv.in, xm, zero, channels, y + from, ym, conv, from, scratch, y0, y1,
+                            first, end, in_words, in_place);
     }
 }
 
