@@ -56,7 +56,7 @@ ISA_KERNELS: dict[Isa, tuple[str, ...]] = {
         "mve/pack_i8",
         "mve/pool_i8",
     ),
-    "xpulp": ("xpulp/conv2d_i8", "xpulp/pack_i8"),
+    "xpulp": ("xpulp/conv2d_i8", "xpulp/depthwise_i8", "xpulp/pack_i8"),
 }
 
 

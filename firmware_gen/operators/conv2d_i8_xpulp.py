@@ -94,7 +94,17 @@ def _kernel_call(part: ConvPart, step: Step, c: Emitter, zero: str, channels: st
 
 
 def _channels(part: ConvPart, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
-    """Return the ft_channels_xpulp_t: weights, biases and rounding."""
+    packed = _pack_weights(part.weight, part.conv.groups)
+    return channels_literal(part, part.conv.groups, packed, step, attrs, c)
+
+
+def channels_literal(
+    part: ConvPart, groups: int, packed: NDArray[np.int8], step: Step, attrs: ConvI8Attrs, c: Emitter
+) -> str:
+    """Return the ft_channels_xpulp_t of `packed` weights, biases and rounding.
+
+    groups: each begins a block of its own.
+    """
     weight, bias, *factors = step.op.constants
     rounding = once_rounding if attrs.once else fast_rounding
     values = [step.graph.constants[name].value for name in factors]
@@ -102,12 +112,9 @@ def _channels(part: ConvPart, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str
     if fast is None:
         kind, table, requantize = "TABLES", part.bias, attrs.requantize_literal(factors, c)
     else:
-        if not attrs.once:
-            fast = _doubled(fast)
         kind = "ONCE" if attrs.once else "LEAKY" if attrs.leaky else "TWICE"
-        table = _blocks(fast, part.conv.groups)
+        table = _blocks(fast if attrs.once else _doubled(fast), groups)
         requantize = f"(ft_requantize_t){{.zero = {attrs.y_zero}, .low = {attrs.low}, .high = {attrs.high}}}"
-    packed = _pack_weights(part.weight, part.conv.groups)
     weights, biases = (
         c.array(f"{name}.xpulp{part.suffix}", array) for name, array in ((weight, packed), (bias, table))
     )

@@ -16,7 +16,7 @@ from firmware_gen.plan import make_plan
 
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "firmware_gen" / "runtime" / "kernels"
-sys.path.insert(0, str(ROOT / "tools" / "xpulp_iss"))
+sys.path[:0] = [str(ROOT / "tools" / "xpulp_iss"), str(ROOT / "tests" / "firmware_gen")]
 
 import simulator  # noqa: E402
 

@@ -53,19 +53,18 @@ FT_INLINE int32_t ft_round_xpulp(int32_t sum, uint32_t doubled, int32_t half, in
     return (high + down + half) >> shift;
 }
 
-/* out[p] = the output of channel o, the k-th of the block at whose tables `bias` points, for pixels whose
- * sums are acc[p][k]. Constant k, pixels. */
-FT_INLINE void ft_outputs_xpulp(uint32_t acc[2][4], int32_t out[2], int o, int k, const int32_t *bias,
+/* out[p] = the output of channel o for sums[p]. factors: the channel's first argument of the rounding, if
+ * it has others than FT_TABLES_XPULP; the next ones lie a block apart. Constant pixels. */
+FT_INLINE void ft_outputs_xpulp(const uint32_t sums[2], int32_t out[2], int o, const int32_t *factors,
                                 ft_channels_xpulp_t channels, int pixels) {
     const ft_requantize_t to = channels.to;
     if (channels.rounding == FT_TABLES_XPULP) {
         FT_EACH(p, pixels)
-            out[p] = ft_requantized_i8(acc[p][k], o, to);
+            out[p] = ft_requantized_i8(sums[p], o, to);
         return;
     }
-    const int32_t *factors = bias + FT_CHANNELS_XPULP + k;
     FT_EACH(p, pixels) {
-        const int32_t sum = (int32_t)acc[p][k];
+        const int32_t sum = (int32_t)sums[p];
         const int32_t *own = factors;
         if (channels.rounding == FT_LEAKY_XPULP)
             own += (sum >> 31) & (3 * FT_CHANNELS_XPULP);
@@ -86,8 +85,9 @@ FT_INLINE const int8_t *ft_conv_block_xpulp(const int8_t *const x[2], int words,
         acc[0][k] = acc[1][k] = k < count ? (uint32_t)bias[k] : 0;
     w = ft_dots_xpulp(acc, w, x, words, pixels, count);
     FT_EACH(k, count) {
+        const uint32_t sums[2] = {acc[0][k], acc[1][k]};
         int32_t out[2];
-        ft_outputs_xpulp(acc, out, o + k, k, bias, channels, pixels);
+        ft_outputs_xpulp(sums, out, o + k, bias + FT_CHANNELS_XPULP + k, channels, pixels);
         /* Not before: a store could change the tables, as far as the compiler knows. */
         FT_EACH(p, pixels)
             y[p][k] = (int8_t)out[p];
