@@ -24,7 +24,7 @@ from boards import load_board
 from firmware_gen.graph import Graph
 from firmware_gen.operators import OPERATORS
 from firmware_gen.plan import make_plan
-from firmware_gen.project import load_network, plan_network
+from firmware_gen.project import load_network
 from firmware_gen.window import Activation
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools" / "xpulp_iss"))
@@ -74,12 +74,12 @@ def model_rows(path: Path, program: Path) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder)
         network = load_network(path)
-        plan = plan_network(network, simulator.board(where))
+        plan = make_plan(network.graph, simulator.board(where))
         random = np.random.default_rng(1)
         samples = {name: _sample(plan.graph, name, random) for name in plan.graph.inputs}
         model = simulator.build_model(plan, where / "core")
         (found,) = simulator.infer(program, model, plan.graph, [samples])
-        host = simulator.build_host_model(plan_network(network, load_board("native")), where / "host")
+        host = simulator.build_host_model(make_plan(network.graph, load_board("native")), where / "host")
         (truth,) = simulator.infer(None, host, plan.graph, [samples])
         equal = all(np.array_equal(found.outputs[name], truth.outputs[name]) for name in plan.graph.outputs)
         steps = [step for step in plan.steps if step.op.phase == "forward"]
