@@ -60,6 +60,7 @@ ISA_KERNELS: dict[Isa, tuple[str, ...]] = {
         "xpulp/conv2d_i8",
         "xpulp/depthwise_i8",
         "xpulp/elementwise_i8",
+        "xpulp/grad_w_i8",
         "xpulp/pack_i8",
         "xpulp/pool_i8",
     ),

@@ -17,9 +17,8 @@ from firmware_gen.window import LINEAR, Activation
 
 
 def _unit(random: Random, least: float = 0.02, most: float = 0.1) -> Quantization:
-    return Quantization(
-        random.uniform(least, most), int(random.choice((-128, 127, *random.integers(-128, 128, 4))))
-    )
+    zero = random.choice((-128, 127, *random.integers(-128, 128, 4)))
+    return Quantization(random.uniform(least, most), int(zero))
 
 
 def test_sums_differences_and_products(tmp_path: Path) -> None:
@@ -36,12 +35,8 @@ def test_sums_differences_and_products(tmp_path: Path) -> None:
         network.add_input(Tensor(f"a{k}", shape, "i8", a), 4)
         network.add_input(Tensor(f"b{k}", other, "i8", b), 4)
         limits = ((), (0.0,), (-1.0, 0.5))[k % 3]
-        network.put(
-            lower(Operand(a), Operand(b), y, *limits),
-            f"y{k}",
-            [f"a{k}", f"b{k}"],
-            Tensor(f"y{k}", shape, "i8", y),
-        )
+        lowered = lower(Operand(a), Operand(b), y, *limits)
+        network.put(lowered, f"y{k}", [f"a{k}", f"b{k}"], Tensor(f"y{k}", shape, "i8", y))
         network.add_output(f"y{k}")
     graph = network.graph()
     assert model_c(make_plan(graph, simulator.board(tmp_path))).count("ft_binary_i8_xpulp(") >= 20
@@ -84,9 +79,8 @@ def test_poolings_of_slices_in_which_words_lie_across_pixels(tmp_path: Path) -> 
     network.add_input(Tensor("a", (5, 4, 3), "i8", unit), 4)
     network.add_input(Tensor("b", (5, 4, 8), "i8", unit), 4)
     window = random_window("dense", random)[0]
-    for name, inputs in (("sum", ("b", "b")),):
-        lowered = lower_add(Operand(unit), Operand(unit), unit)
-        network.put(lowered, name, list(inputs), Tensor(name, (5, 4, 8), "i8", unit))
+    lowered = lower_add(Operand(unit), Operand(unit), unit)
+    network.put(lowered, "sum", ["b", "b"], Tensor("sum", (5, 4, 8), "i8", unit))
     network.put(Lowered("concat"), "ab", ["a", "sum"], Tensor("ab", (5, 4, 11), "i8", unit))
     shape = (*window.output(5, 4), 8)
     network.put(lower_pool("max", window, unit), "pooled", ["sum"], Tensor("pooled", shape, "i8", unit))
