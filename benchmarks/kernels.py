@@ -28,7 +28,7 @@ from firmware_gen.operators.conv2d import ConvAttrs
 from firmware_gen.operators.conv2d_i8 import quantized_conv2d
 from firmware_gen.plan import make_plan
 from firmware_gen.project import write_project
-from firmware_gen.window import Window
+from firmware_gen.window import LINEAR, Activation, Window
 from ondevice.device import Device
 
 BOARDS = ("mps2_an386", "qemu_riscv32")
@@ -48,6 +48,7 @@ class Layer:
     pad: tuple[int, int] = (0, 0)
     groups: int = 1
     transposed: bool = False
+    activation: Activation = LINEAR
 
     def graph(self) -> Graph:
         """Return the layer alone, with random weights."""
@@ -61,7 +62,7 @@ class Layer:
         scales = random.uniform(0.5, 1.0, self.given) / (64 * np.sqrt(fan_in))
         weight = Constant("w", weights.astype(np.int8), scales=tuple(float(np.float32(s)) for s in scales))
         bias = random.integers(-10000, 10001, self.given, dtype=np.int32)
-        conv = ConvAttrs(window, self.groups, self.transposed)
+        conv = ConvAttrs(window, self.groups, self.transposed, self.activation)
         lowered = quantized_conv2d("layer", conv, QUANTIZATION, weight, bias, QUANTIZATION)
         x = Tensor("x", (self.size, self.size, self.taken), "i8", QUANTIZATION)
         output = window.transposed_output if self.transposed else window.output

@@ -63,6 +63,9 @@ class _Constants:
     def strides(self, tensor: str) -> tuple[int, int]:
         return 1, 1
 
+    def aligned(self, tensor: str, bytes_: int) -> bool:
+        return True
+
     def grid(self, tensor: str) -> str:
         return tensor
 

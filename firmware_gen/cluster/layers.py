@@ -117,6 +117,12 @@ class ClusterLayers(Layers):
         _, width, depth = self._memory.graph.shape(tensor)
         return width * depth, depth
 
+    def aligned(self, tensor: str, bytes_: int) -> bool:
+        if tensor not in self._local.maps:
+            return super().aligned(tensor, bytes_)
+        described = self._memory.graph.tensors[tensor]
+        return described.shape[2] * element_bytes(described) % bytes_ == 0
+
     def scratch(self, op: Op) -> str:
         size = OPERATORS[op.kind].scratch_bytes(op, self._memory.graph, self.isa)
         if not size:

@@ -87,6 +87,10 @@ class Layers:
         view = self._memory.plan.views[tensor]
         return view.row, view.pixel
 
+    def aligned(self, tensor: str, bytes_: int) -> bool:
+        view, described = self._memory.plan.views[tensor], self._memory.graph.tensors[tensor]
+        return all(k * element_bytes(described) % bytes_ == 0 for k in (view.channel, view.pixel, view.row))
+
     def grid(self, tensor: str) -> str:
         described = self._memory.graph.tensors[tensor]
         if described.range:

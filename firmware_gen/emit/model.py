@@ -57,7 +57,14 @@ ISA_KERNELS: dict[Isa, tuple[str, ...]] = {
         "mve/pack_i8",
         "mve/pool_i8",
     ),
-    "xpulp": ("xpulp/conv2d_i8", "xpulp/pack_i8"),
+    "xpulp": (
+        "xpulp/conv2d_i8",
+        "xpulp/depthwise_i8",
+        "xpulp/elementwise_i8",
+        "xpulp/grad_w_i8",
+        "xpulp/pack_i8",
+        "xpulp/pool_i8",
+    ),
 }
 
 

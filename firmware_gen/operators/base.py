@@ -93,6 +93,9 @@ class Emitter(Protocol):
     def strides(self, tensor: str) -> tuple[int, int]:
         """Return the strides of `tensor` from row to row and from pixel to pixel, in elements."""
 
+    def aligned(self, tensor: str, bytes_: int) -> bool:
+        """Tell whether every pixel of `tensor` begins at a multiple of so many bytes, 8 at most."""
+
     def grid(self, tensor: str) -> str:
         """Return the ft_grid_t of an int8 tensor, of this step if its range moves."""
 

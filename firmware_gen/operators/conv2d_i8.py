@@ -32,6 +32,7 @@ from firmware_gen.operators import (
     conv2d_i8_xpulp,
     depthwise_i8_dsp,
     depthwise_i8_mve,
+    depthwise_i8_xpulp,
 )
 from firmware_gen.operators.base import Emitter, Lowered, Rows
 from firmware_gen.operators.conv2d import ConvAttrs, conv_macs, conv_reach, forward_literal
@@ -83,7 +84,7 @@ class Conv2dI8(VariedOperator):
     variants: ClassVar[Mapping[Isa, tuple[Variant[ConvI8Attrs], ...]]] = {
         "dsp": (depthwise_i8_dsp, conv2d_i8_dsp),
         "mve": (depthwise_i8_mve, conv2d_i8_mve),
-        "xpulp": (conv2d_i8_xpulp,),
+        "xpulp": (depthwise_i8_xpulp, conv2d_i8_xpulp),
     }
 
     def parameters(self, op: Op) -> tuple[str, ...]:

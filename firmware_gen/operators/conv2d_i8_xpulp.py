@@ -81,11 +81,12 @@ def emit(step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
 
 def _kernel_call(part: ConvPart, step: Step, c: Emitter, zero: str, channels: str, scratch: str) -> str:
     x = step.op.inputs[0]
+    aligned = int(c.aligned(x, WORD))
     return (
         f"ft_conv2d_i8_xpulp({c.pointer(x)}, {c.map(x)}, {zero},\n"
         f"    {channels},\n"
         f"    {part.output(step, c)},\n"
-        f"    {forward_literal(part.conv, part.weight.shape)}, {scratch},\n"
+        f"    {forward_literal(part.conv, part.weight.shape)}, {aligned}, {scratch},\n"
         f"    {part.rows(step, c)}, {share(part, c)});"
     )
 
@@ -97,7 +98,17 @@ def share(part: ConvPart, c: Emitter) -> str:
 
 
 def _channels(part: ConvPart, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str:
-    """Return the ft_channels_xpulp_t: weights, biases and rounding."""
+    packed = _pack_weights(part.weight, part.conv.groups)
+    return channels_literal(part, part.conv.groups, packed, step, attrs, c)
+
+
+def channels_literal(
+    part: ConvPart, groups: int, packed: NDArray[np.int8], step: Step, attrs: ConvI8Attrs, c: Emitter
+) -> str:
+    """Return the ft_channels_xpulp_t of `packed` weights, biases and rounding.
+
+    groups: each begins a block of its own.
+    """
     weight, bias, *factors = step.op.constants
     rounding = once_rounding if attrs.once else fast_rounding
     values = [step.graph.constants[name].value for name in factors]
@@ -105,12 +116,9 @@ def _channels(part: ConvPart, step: Step, attrs: ConvI8Attrs, c: Emitter) -> str
     if fast is None:
         kind, table, requantize = "TABLES", part.bias, attrs.requantize_literal(factors, c)
     else:
-        if not attrs.once:
-            fast = _doubled(fast)
         kind = "ONCE" if attrs.once else "LEAKY" if attrs.leaky else "TWICE"
-        table = _blocks(fast, part.conv.groups)
+        table = _blocks(fast if attrs.once else _doubled(fast), groups)
         requantize = f"(ft_requantize_t){{.zero = {attrs.y_zero}, .low = {attrs.low}, .high = {attrs.high}}}"
-    packed = _pack_weights(part.weight, part.conv.groups)
     weights, biases = (
         c.array(f"{name}.xpulp{part.suffix}", array) for name, array in ((weight, packed), (bias, table))
     )

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 # Of kernels/grad_w_dots_i8.h: values that a product takes at once, and their bytes; about how many pixels are
 # gathered at once; the fewest channels for which that pays.
-DOT_TYPES: dict[Isa, tuple[int, int]] = {"dsp": (2, 2), "mve": (16, 1)}
+DOT_TYPES: dict[Isa, tuple[int, int]] = {"dsp": (2, 2), "mve": (16, 1), "xpulp": (4, 1)}
 DOT_PIXELS, DOT_CHANNELS = 96, 4
 MOST_PIXELS = 65_535  # of a map: a sum of so many products of int8 values stays within 32 bits
 

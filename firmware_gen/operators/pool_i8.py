@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from boards import Isa
 from firmware_gen.fixed_point import activation_range, quantize_multiplier
 from firmware_gen.graph import Graph, Op, Quantization
-from firmware_gen.operators import pool_i8_dsp, pool_i8_mve
+from firmware_gen.operators import pool_i8_dsp, pool_i8_mve, pool_i8_xpulp
 from firmware_gen.operators.base import Emitter, Lowered, Operator, Rows
 from firmware_gen.operators.variants import Variant, VariedOperator
 from firmware_gen.window import LINEAR, Activation, Window
@@ -50,6 +50,7 @@ class _ReductionI8(VariedOperator):
     variants: ClassVar[Mapping[Isa, tuple[Variant[PoolAttrsI8 | SumAttrsI8], ...]]] = {
         "dsp": (pool_i8_dsp,),
         "mve": (pool_i8_mve,),
+        "xpulp": (pool_i8_xpulp,),
     }
     function: ClassVar[str]
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from xpulp_programs import assert_same_bits, int8_samples, xpulp_board
+from xpulp_programs import assert_same_bits, int8_samples, simulator
+from xpulp_random import ACTIVATIONS, add_convolution, add_random_layer, random_bias, random_weight
 
 from firmware_gen.emit.model import model_c
 from firmware_gen.graph import Constant, Quantization, Tensor
@@ -16,30 +17,26 @@ from firmware_gen.plan import make_plan
 from firmware_gen.window import LINEAR, Activation, Window
 
 LAYERS = 24
-LEAKY = Activation("leaky_relu", 0.125)
-ACTIVATIONS = (LINEAR, Activation("relu"), Activation("clip", -0.5, 0.75), LEAKY)
-CHANNELS = (1, 2, 3, 4, 5, 7, 8, 12, 16, 17)
-
-Random = np.random.Generator
 
 
-@pytest.mark.parametrize("kind", ["dense", "pointwise", "grouped", "transposed"])
+KINDS = {
+    "dense": "ft_conv2d_i8_xpulp(",
+    "pointwise": "ft_conv2d_i8_xpulp(",
+    "grouped": "ft_conv2d_i8_xpulp(",
+    "transposed": "ft_conv2d_i8_xpulp(",
+    "depthwise": "ft_depthwise_i8_xpulp(",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_random_layers(kind: str, tmp_path: Path) -> None:
-    random = np.random.default_rng(["dense", "pointwise", "grouped", "transposed"].index(kind))
+    random = np.random.default_rng([*KINDS].index(kind))
     network = Builder(kind)
     for k in range(LAYERS):
-        groups = int(random.integers(2, 4)) if kind == "grouped" else 1
-        taken, given = (groups * random.choice(CHANNELS[3:] if groups > 1 else CHANNELS, 2)).tolist()
-        window, height, width = _window(kind, random)
-        conv = ConvAttrs(window, groups, kind == "transposed", ACTIVATIONS[k % 4])
-        unit = Quantization(0.05, int(random.choice((-128, 127, *random.integers(-128, 128, 4)))))
-        network.add_input(Tensor(f"x{k}", (height, width, taken), "i8", unit), 4)
-        _add(network, f"y{k}", conv, f"x{k}", given, unit, random)
-        network.add_output(f"y{k}")
+        add_random_layer(network, kind, k, random)
     graph = network.graph()
-    code = model_c(make_plan(graph, xpulp_board(tmp_path)))
-    calls = code.count("ft_conv2d_i8_xpulp(")
-    assert calls >= LAYERS
+    code = model_c(make_plan(graph, simulator.board(tmp_path)))
+    assert code.count(KINDS[kind]) >= LAYERS
     assert {"FT_TWICE_XPULP", "FT_LEAKY_XPULP"} <= {*code.replace(",", " ").split()}
     assert_same_bits(graph, int8_samples(graph, random), tmp_path)
 
@@ -51,11 +48,11 @@ def test_fully_connected_layers(tmp_path: Path) -> None:
         taken, given = random.integers(1, 70, 2).tolist()
         unit = Quantization(0.05, int(random.integers(-128, 128)))
         network.add_input(Tensor(f"x{k}", (1, 1, taken), "i8", unit), 2)
-        weight, bias = _weight(f"y{k}", (1, 1, taken, given), random), _bias(given, random)
+        weight, bias = random_weight(f"y{k}", (1, 1, taken, given), random), random_bias(given, random)
         lowered = quantized_fully_connected(f"y{k}", ACTIVATIONS[k % 3], unit, weight, bias, unit)
         network.put(lowered, f"y{k}", [f"x{k}"], Tensor(f"y{k}", (1, 1, given), "i8", unit))
         network.add_output(f"y{k}")
-    assert "FT_ONCE_XPULP" in model_c(make_plan(network.graph(), xpulp_board(tmp_path)))
+    assert "FT_ONCE_XPULP" in model_c(make_plan(network.graph(), simulator.board(tmp_path)))
     assert_same_bits(network.graph(), int8_samples(network.graph(), random), tmp_path)
 
 
@@ -66,13 +63,13 @@ def test_maps_that_are_slices_of_wider_ones(tmp_path: Path) -> None:
     network.add_input(Tensor("x", (7, 9, 5), "i8", unit), 4)
     for name, channels in (("a", 3), ("b", 8), ("c", 4), ("d", 1)):
         conv = ConvAttrs(Window((3, 3), pad=(1, 1), pad_end=(1, 1)))
-        _add(network, name, conv, "x", channels, unit, random)
+        add_convolution(network, name, conv, "x", channels, unit, random)
     network.put(Lowered("concat"), "all", ["a", "b", "c", "d"], Tensor("all", (7, 9, 16), "i8", unit))
     for name, x, kernel in (("wide", "b", (3, 2)), ("point", "b", (1, 1)), ("last", "d", (2, 2))):
-        _add(network, name, ConvAttrs(Window(kernel, (2, 1))), x, 6, unit, random)
+        add_convolution(network, name, ConvAttrs(Window(kernel, (2, 1))), x, 6, unit, random)
         network.add_output(name)
     network.add_output("all")
-    plan = make_plan(network.graph(), xpulp_board(tmp_path))
+    plan = make_plan(network.graph(), simulator.board(tmp_path))
     assert plan.views["b"].pixel == 16, "the plan no longer places the slices in place: this tests nothing"
     assert plan.views["b"].channel % 4, "the slice now begins at a whole word: this tests nothing"
     assert_same_bits(network.graph(), int8_samples(network.graph(), random), tmp_path)
@@ -118,46 +115,7 @@ def test_sums_up_to_the_limit_of_the_short_rounding_and_beyond(once: bool, tmp_p
         network.put(lowered, name, ["x"], Tensor(name, (*size, count), "i8", y))
         network.add_output(name)
         kinds.add(name)
-    code = model_c(make_plan(network.graph(), xpulp_board(tmp_path)))
+    code = model_c(make_plan(network.graph(), simulator.board(tmp_path)))
     assert "FT_TABLES_XPULP" in code
     assert ("FT_ONCE_XPULP" if once else "FT_TWICE_XPULP") in code
     assert_same_bits(network.graph(), int8_samples(network.graph(), random), tmp_path)
-
-
-def _window(kind: str, random: Random) -> tuple[Window, int, int]:
-    """Return a window and the size of a map on which it has at least one position."""
-    if kind == "transposed":
-        stride = random.integers(1, 3, 2)
-        kernel = stride + random.integers(0, 3, 2)
-        pad = [int(random.integers(0, k)) for k in kernel]
-        pad_end = [int(random.integers(0, k - p)) for k, p in zip(kernel, pad, strict=True)]
-        pairs = [(int(a), int(b)) for a, b in (kernel, stride, pad, pad_end)]
-        return Window(*pairs), int(random.integers(1, 6)), int(random.integers(1, 6))
-    largest = 1 if kind == "pointwise" else 4
-    kernel, stride, dilation = (random.integers(1, most + 1, 2) for most in (largest, 3, 2))
-    span = dilation * (kernel - 1)
-    pad, pad_end = random.integers(0, span + 1), random.integers(0, span + 1)
-    height, width = np.maximum(1, span + 1 - pad - pad_end) + random.integers(0, 7, 2)
-    pairs = [(int(a), int(b)) for a, b in (kernel, stride, pad, pad_end, dilation)]
-    return Window(*pairs), int(height), int(width)
-
-
-def _add(
-    network: Builder, y: str, conv: ConvAttrs, x: str, given: int, unit: Quantization, random: Random
-) -> None:
-    height, width, taken = network.shape(x)
-    weight = _weight(y, (*conv.window.kernel, taken // conv.groups, given), random)
-    lowered = quantized_conv2d(y, conv, unit, weight, _bias(given, random), unit)
-    size = conv.window.transposed_output if conv.transposed else conv.window.output
-    network.put(lowered, y, [x], Tensor(y, (*size(height, width), given), "i8", unit))
-
-
-def _weight(layer: str, shape: tuple[int, ...], random: Random) -> Constant:
-    """Return weights whose scales spread the outputs over their range."""
-    spread = 64 * np.sqrt(np.prod(shape[:3]))
-    scales = tuple((random.uniform(0.5, 1, shape[3]) / spread).tolist())
-    return Constant(f"{layer}.w", random.integers(-127, 128, shape).astype(np.int8), scales=scales)
-
-
-def _bias(count: int, random: Random) -> np.ndarray:
-    return random.integers(-10000, 10001, count).astype(np.int32)

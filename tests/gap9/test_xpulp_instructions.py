@@ -65,7 +65,8 @@ def results(programs: dict[str, Path], back_end: str, operation: str, operands: 
 def words(operation: str, random: np.random.Generator) -> Words:
     """Return triples of operands: random ones, and all combinations of the extremes."""
     if operation in ("dots", "copy"):
-        sizes = np.array(list(itertools.product(range(1, 20), (1, 2))), np.uint32)
+        kinds = (1 + 4 * 4, 2 + 4 * 4, 2 + 1 * 4) if operation == "dots" else (0, 1)
+        sizes = np.array(list(itertools.product(range(1, 20), kinds)), np.uint32)
         return np.hstack((sizes, random.integers(0, 1 << 32, (len(sizes), 1), np.uint32)))
     drawn = random.integers(0, 1 << 32, (500, 3), np.uint32)
     small = (drawn.view(np.int32) >> random.integers(20, 30, drawn.shape, np.int32)).view(np.uint32)

@@ -1,8 +1,9 @@
 /* Applies the functions of kernels/xpulp/xpulp.h to operands from the input: the same program on xpulp_iss
  * and on this computer, with each back end.
  *
- * A record is an operation and three words; its result is one word. DOTS and COPY take `a` words,
- * the pixels are `b`; their operands come from a generator with the seed `c`, and their result is a checksum.
+ * A record is an operation and three words; its result is one word. Operands of DOTS (`a` words, `b`
+ * pixels plus 4 times the channels) and COPY (`a` words or, if `b` is 0, bytes) come from a generator with
+ * the seed `c`; their result is a checksum.
  */
 #include "xpulp/xpulp.h"
 
@@ -40,7 +41,7 @@ static uint32_t checksum(uint32_t sum, uint32_t value) {
     return (sum ^ value) * 0x9e3779b1u + (sum >> 7);
 }
 
-static uint32_t dots(int words, int pixels) {
+static uint32_t dots(int words, int pixels, int channels) {
     static uint32_t w[4 * MOST_WORDS], x[2][MOST_WORDS];
     uint32_t acc[2][4], sum = 0;
     for (int k = 0; k < words; k++) {
@@ -51,22 +52,28 @@ static uint32_t dots(int words, int pixels) {
     }
     for (int k = 0; k < 8; k++)
         acc[k / 4][k % 4] = drawn();
-    const int8_t *const at[2] = {(const int8_t *)x[0], (const int8_t *)x[1]};
-    const int8_t *end = pixels == 2 ? ft_dots_xpulp(acc, (const int8_t *)w, at, words, 2)
-                                    : ft_dots_xpulp(acc, (const int8_t *)w, at, words, 1);
+    const int8_t *const at[2] = {(const int8_t *)x[0], (const int8_t *)x[1]}, *end = (const int8_t *)w;
+    if (channels == 1)
+        end = ft_dots_xpulp(acc, end, at, words, 2, 1);
+    else if (pixels == 2)
+        end = ft_dots_xpulp(acc, end, at, words, 2, 4);
+    else
+        end = ft_dots_xpulp(acc, end, at, words, 1, 4);
     for (int k = 0; k < 8; k++)
         sum = checksum(sum, acc[k / 4][k % 4]);
     return checksum(sum, (uint32_t)(end - (const int8_t *)w));
 }
 
-static uint32_t copy(int words) {
-    static uint32_t from[MOST_WORDS], to[MOST_WORDS + 1];
+static uint32_t copy(int count, int in_words) {
+    static uint32_t from[MOST_WORDS], to[MOST_WORDS];
     uint32_t sum = 0;
-    for (int k = 0; k < words; k++)
+    for (int k = 0; k < MOST_WORDS; k++) {
         from[k] = drawn();
-    to[words] = 77;
-    const int8_t *end = ft_copy_xpulp((int8_t *)to, (const int8_t *)from, words);
-    for (int k = 0; k <= words; k++)
+        to[k] = 77;
+    }
+    const int8_t *end = in_words ? ft_copy_xpulp((int8_t *)to, (const int8_t *)from, 4 * count, 1)
+                                 : ft_copy_xpulp((int8_t *)to + 1, (const int8_t *)from + 2, count, 0);
+    for (int k = 0; k < MOST_WORDS; k++)
         sum = checksum(sum, to[k]);
     return checksum(sum, (uint32_t)(end - (const int8_t *)to));
 }
@@ -135,9 +142,9 @@ static uint32_t result(uint32_t operation, uint32_t a, uint32_t b, uint32_t c) {
     case LOAD:
         return loaded(a, b);
     case DOTS:
-        return dots((int)a, (int)b);
+        return dots((int)a, (int)b & 3, (int)b >> 2);
     case COPY:
-        return copy((int)a);
+        return copy((int)a, (int)b);
     default:
 #ifdef FT_XPULP_BUILTINS
         return 0;

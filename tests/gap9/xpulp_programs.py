@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from boards import Board, load_board
+from boards import load_board
 from firmware_gen.graph import Graph
 from firmware_gen.plan import make_plan
 
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "firmware_gen" / "runtime" / "kernels"
-sys.path.insert(0, str(ROOT / "tools" / "xpulp_iss"))
+sys.path[:0] = [str(ROOT / "tools" / "xpulp_iss"), str(ROOT / "tests" / "firmware_gen")]
 
 import simulator  # noqa: E402
 
@@ -35,13 +35,6 @@ def simulator_program() -> Path:
     return simulator.build_simulator(Path(folder.name))
 
 
-def xpulp_board(folder: Path) -> Board:
-    """Return a board that is this computer with the kernels for Xpulp, in portable C."""
-    description = folder / "xpulp.toml"
-    description.write_text('extends = "native"\nid = "xpulp"\nxpulp = true\n')
-    return load_board(description)
-
-
 def on_host(program: Path, given: bytes = b"") -> bytes:
     return simulator.run(None, program, given)
 
@@ -52,7 +45,7 @@ def in_simulator(program: Path, given: bytes = b"") -> bytes:
 
 def assert_same_bits(graph: Graph, samples: Sequence[Arrays], folder: Path) -> None:
     """Assert that the kernels for Xpulp answer as the portable ones, in C and in the simulator."""
-    plan = make_plan(graph, xpulp_board(folder))
+    plan = make_plan(graph, simulator.board(folder))
     host = simulator.build_host_model(make_plan(graph, load_board("native")), folder / "native", PLAIN)
     portable = simulator.build_host_model(plan, folder / "portable", (*PLAIN, *SANITIZED))
     core = simulator.build_model(plan, folder / "core")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from boards import Board, load_board
 from boards.building import BARE_METAL, CODE
 from boards.description import PORTS
 from firmware_gen.graph import Graph
@@ -20,6 +21,7 @@ from firmware_gen.plan import Plan
 from firmware_gen.project import write_project
 
 HERE = Path(__file__).parent
+INFER = HERE / "infer.c"
 HOST_COMPILER, COMPILER = "gcc", "riscv64-unknown-elf-gcc"
 HOST_FLAGS = ("-std=gnu99", "-O1", "-ffp-contract=off", "-fno-strict-aliasing")
 TARGET = ("-march=rv32imc", "-mabi=ilp32", "-DFT_XPULP_INSN")
@@ -38,6 +40,13 @@ class Answer:
     instructions: tuple[int, ...]
 
 
+def board(folder: Path) -> Board:
+    """Return a board that is this computer, but whose kernels are those for Xpulp."""
+    description = folder / "xpulp.toml"
+    description.write_text('extends = "native"\nid = "xpulp"\nname = "Xpulp in portable C"\nxpulp = true\n')
+    return load_board(description)
+
+
 def build_simulator(folder: Path) -> Path:
     """Compile the simulator for this computer; return its path in `folder`."""
     program = folder / "xpulp_iss"
@@ -51,7 +60,7 @@ def build_program(sources: Sequence[Path], program: Path, flags: Sequence[str] =
     bare = PORTS / "bare_metal"
     # No relaxation: what is counted does not depend on where the linker puts things.
     link = ("-nostdlib", "-mno-relax", "-Wl,--no-warn-rwx-segments", "-T", str(HERE / "program.ld"))
-    own = (HERE / "start.S", bare / "memory.c", PORTS / "soft_float" / "soft_float.c")
+    own = (HERE / "start.s", bare / "memory.c", PORTS / "soft_float" / "soft_float.c")
     command = [COMPILER, *TARGET, *CODE, *BARE_METAL, *WARNINGS, *flags, "-I", HERE, "-I", bare, *link]
     subprocess.run([*command, *own, *sources, "-o", program, "-lgcc"], check=True)
     return program
@@ -78,19 +87,21 @@ def run(simulator: Path | None, program: Path, given: bytes = b"", profile: Path
     return done.stdout
 
 
-def build_model(plan: Plan, folder: Path) -> Path:
-    """Generate the model of `plan` in `folder` and compile it for the simulator."""
-    return build_program(_sources(plan, folder), folder / "model.elf", _flags(plan, folder))
+def build_model(plan: Plan, folder: Path, flags: Sequence[str] = (), main: Path = INFER) -> Path:
+    """Generate the model of `plan` in `folder` and compile it for the simulator, with `main` on top."""
+    flags = (*_flags(plan, folder), *flags)
+    return build_program(_sources(plan, folder, main), folder / "model.elf", flags)
 
 
-def build_host_model(plan: Plan, folder: Path, flags: Sequence[str] = ()) -> Path:
-    """Generate the model of `plan` in `folder` and compile it for this computer."""
-    return build_host_program(_sources(plan, folder), folder / "model", (*_flags(plan, folder), *flags))
+def build_host_model(plan: Plan, folder: Path, flags: Sequence[str] = (), main: Path = INFER) -> Path:
+    """Do the same for this computer."""
+    flags = (*_flags(plan, folder), *flags)
+    return build_host_program(_sources(plan, folder, main), folder / "model", flags)
 
 
-def _sources(plan: Plan, folder: Path) -> tuple[Path, Path]:
+def _sources(plan: Plan, folder: Path, main: Path) -> tuple[Path, Path]:
     write_project(plan, folder)
-    return folder / "model.c", HERE / "infer.c"
+    return folder / "model.c", main
 
 
 def _flags(plan: Plan, folder: Path) -> tuple[str, ...]:

@@ -49,68 +49,74 @@ FT_INLINE int32_t ft_round_xpulp(int32_t sum, uint32_t doubled, int32_t half, in
     const int32_t high = (int32_t)(product >> 32) + (int32_t)((uint32_t)product >> 31);
     /* Adding half rounds halves up; below 0 they are to go down: but there, where nothing is less than the
      * zero point in the end, either way gives `low`. */
-    const int32_t down = low < zero ? high >> 31 : 0;
+    const int32_t down = low < zero ? sum >> 31 : 0;
     return (high + down + half) >> shift;
 }
 
-/* The output of channel o, the k-th of the block at whose tables `bias` points. */
-FT_INLINE int32_t ft_output_xpulp(uint32_t acc, int o, int k, const int32_t *bias,
-                                  ft_channels_xpulp_t channels) {
-    const int32_t sum = (int32_t)acc;
+/* out[p] = the output of channel o for sums[p]. factors: the channel's first argument of the rounding, if
+ * it has others than FT_TABLES_XPULP; the next ones lie a block apart. Constant pixels. */
+FT_INLINE void ft_outputs_xpulp(const uint32_t sums[2], int32_t out[2], int o, const int32_t *factors,
+                                ft_channels_xpulp_t channels, int pixels) {
     const ft_requantize_t to = channels.to;
-    if (channels.rounding == FT_TABLES_XPULP)
-        return ft_requantized_i8(acc, o, to);
-    const int32_t *factors = bias + FT_CHANNELS_XPULP + k;
-    int32_t value;
-    if (channels.rounding == FT_ONCE_XPULP) {
-        value = ft_round_once_fast(sum, factors[0], factors[4], factors[8], 2 * to.zero + 1);
-    } else {
-        if (channels.rounding == FT_LEAKY_XPULP && sum < 0)
-            factors += 3 * FT_CHANNELS_XPULP;
-        value = ft_round_xpulp(sum, (uint32_t)factors[0], factors[4], factors[8], to.zero, to.low);
+    if (channels.rounding == FT_TABLES_XPULP) {
+        FT_EACH(p, pixels)
+            out[p] = ft_requantized_i8(sums[p], o, to);
+        return;
     }
-    return ft_clamp_xpulp(value, to.low, to.high);
+    FT_EACH(p, pixels) {
+        const int32_t sum = (int32_t)sums[p];
+        const int32_t *own = factors;
+        if (channels.rounding == FT_LEAKY_XPULP)
+            own += (sum >> 31) & (3 * FT_CHANNELS_XPULP);
+        const int32_t value = channels.rounding == FT_ONCE_XPULP
+                                  ? ft_round_once_fast(sum, own[0], own[4], own[8], 2 * to.zero + 1)
+                                  : ft_round_xpulp(sum, (uint32_t)own[0], own[4], own[8], to.zero, to.low);
+        out[p] = ft_clamp_xpulp(value, to.low, to.high);
+    }
 }
 
-/* `count` output channels from o on, a block, of `pixels` pixels, whose windows lie from x[p] on, to y[p][o]
- * on; returns the weights behind. Constant count, pixels. */
+/* `count` output channels from o on, a block, of `pixels` pixels, whose windows lie from x[p] on, to y[p];
+ * returns the weights behind. Constant count, pixels. */
 FT_INLINE const int8_t *ft_conv_block_xpulp(const int8_t *const x[2], int words, const int8_t *w,
                                             const int32_t *bias, ft_channels_xpulp_t channels,
                                             int8_t *const y[2], int o, int count, int pixels) {
     uint32_t acc[2][4];
     FT_EACH(k, FT_CHANNELS_XPULP)
         acc[0][k] = acc[1][k] = k < count ? (uint32_t)bias[k] : 0;
-    w = ft_dots_xpulp(acc, w, x, words, pixels);
-    FT_EACH(k, count)
+    w = ft_dots_xpulp(acc, w, x, words, pixels, count);
+    FT_EACH(k, count) {
+        const uint32_t sums[2] = {acc[0][k], acc[1][k]};
+        int32_t out[2];
+        ft_outputs_xpulp(sums, out, o + k, bias + FT_CHANNELS_XPULP + k, channels, pixels);
+        /* Not before: a store could change the tables, as far as the compiler knows. */
         FT_EACH(p, pixels)
-            y[p][o + k] = (int8_t)ft_output_xpulp(acc[p][k], o + k, k, bias, channels);
+            y[p][k] = (int8_t)out[p];
+    }
     return w;
 }
 
 /* Output channels `first` to `end` of a group with `out`, both counted from 0; `from` is the group's first
- * channel in y. */
+ * channel, to which y[p] points. */
 FT_INLINE void ft_conv_pixels_xpulp(const int8_t *const x[2], int words, ft_channels_xpulp_t channels,
                                     int8_t *const y[2], int from, int out, int first, int end, int pixels) {
     const int whole = out - out % FT_CHANNELS_XPULP, blocks_end = end < whole ? end : whole;
     const int8_t *w = channels.w + first * words * 4;
     const int32_t *bias = channels.bias + first / FT_CHANNELS_XPULP * ft_entries_xpulp(channels.rounding);
+    /* Copies, which stay in registers. */
+    const int8_t *const window[2] = {x[0], x[1]};
+    int8_t *at[2] = {y[0] + first, y[1] + first};
     _Pragma("GCC unroll 1") for (int o = first; o < blocks_end; o += FT_CHANNELS_XPULP) {
-        w = ft_conv_block_xpulp(x, words, w, bias, channels, y, from + o, FT_CHANNELS_XPULP, pixels);
+        w = ft_conv_block_xpulp(window, words, w, bias, channels, at, from + o, FT_CHANNELS_XPULP, pixels);
         bias += ft_entries_xpulp(channels.rounding);
+        at[0] += FT_CHANNELS_XPULP;
+        at[1] += FT_CHANNELS_XPULP;
     }
     if (whole < out && whole < end)
-        ft_conv_block_xpulp(x, words, w, bias, channels, y, from + whole, out % FT_CHANNELS_XPULP, pixels);
+        ft_conv_block_xpulp(window, words, w, bias, channels, at, from + whole, out % FT_CHANNELS_XPULP,
+                            pixels);
 }
 
-/* Copies `count` bytes; constant `in_words`: they are whole words, aligned. */
-FT_INLINE int8_t *ft_copy_bytes_xpulp(int8_t *to, const int8_t *from, int count, int in_words) {
-    if (in_words)
-        return ft_copy_xpulp(to, from, count / 4);
-    _Pragma("GCC unroll 1") for (int k = 0; k < count; k++) to[k] = from[k];
-    return to + count;
-}
-
-/* The same value in `count` bytes. */
+/* Writes the same value to `count` bytes; as ft_copy_xpulp. */
 FT_INLINE int8_t *ft_fill_bytes_xpulp(int8_t *to, int32_t value, int count, int in_words) {
     const uint32_t word = (uint32_t)(uint8_t)value * 0x01010101u;
     if (in_words)
@@ -122,9 +128,9 @@ FT_INLINE int8_t *ft_fill_bytes_xpulp(int8_t *to, int32_t value, int count, int 
 }
 
 /* Gathers the window of the output pixel at (row, col), as it lies in `conv`; what lies in the padding is
- * `zero`. Constant aligned: pixels of x begin at whole words, and are as long. */
+ * `zero`. Constant in_words: pixels of x are whole words, aligned. */
 FT_INLINE void ft_gather_xpulp(int8_t *to, const int8_t *x, ft_map_t xm, int32_t zero, ft_conv_t conv,
-                               int row, int col, int aligned) {
+                               int row, int col, int in_words) {
     const ft_window_t win = conv.window;
     const int beside = win.kernel_x == 1 || (win.dilation_x == 1 && xm.pixel == conv.in);
     const int left = col * win.stride_x - win.pad_x;
@@ -134,15 +140,15 @@ FT_INLINE void ft_gather_xpulp(int8_t *to, const int8_t *x, ft_map_t xm, int32_t
         const int on_map = i >= 0 && i < xm.h;
         const int8_t *line = x + i * xm.row;
         if (on_map && inside && beside) {
-            to = ft_copy_bytes_xpulp(to, line + left * xm.pixel, win.kernel_x * conv.in, aligned);
+            to = ft_copy_xpulp(to, line + left * xm.pixel, win.kernel_x * conv.in, in_words);
             continue;
         }
         _Pragma("GCC unroll 1") for (int kx = 0; kx < win.kernel_x; kx++) {
             const int j = left + kx * win.dilation_x;
             if (on_map && j >= 0 && j < xm.w)
-                to = ft_copy_bytes_xpulp(to, line + j * xm.pixel, conv.in, aligned);
+                to = ft_copy_xpulp(to, line + j * xm.pixel, conv.in, in_words);
             else
-                to = ft_fill_bytes_xpulp(to, zero, conv.in, aligned);
+                to = ft_fill_bytes_xpulp(to, zero, conv.in, in_words);
         }
     }
 }
@@ -156,10 +162,10 @@ FT_INLINE int ft_in_place_xpulp(ft_map_t xm, ft_map_t ym, ft_conv_t conv) {
            (ym.h - 1) * win.stride_y < xm.h && win.kernel_x * conv.in % 4 == 0;
 }
 
-/* Rows y0 <= row < y1 and channels o0 <= o < o1 of a group. Constant aligned, in_place. */
+/* Rows y0 <= row < y1 and channels o0 <= o < o1 of a group. Constant in_words, in_place. */
 FT_INLINE void ft_conv_group_xpulp(const int8_t *x, ft_map_t xm, int32_t zero, ft_channels_xpulp_t channels,
                                    int8_t *y, ft_map_t ym, ft_conv_t conv, int from, int8_t *scratch, int y0,
-                                   int y1, int o0, int o1, int aligned, int in_place) {
+                                   int y1, int o0, int o1, int in_words, int in_place) {
     const ft_window_t win = conv.window;
     const int words = ft_words_xpulp(conv), total = (y1 - y0) * ym.w;
     const int single = ym.h * ym.w == 1, odd = ym.w % 2; /* constants: most layers need no code for both */
@@ -172,7 +178,7 @@ FT_INLINE void ft_conv_group_xpulp(const int8_t *x, ft_map_t xm, int32_t zero, f
             if (in_place)
                 window[p] = x + row * win.stride_y * xm.row + col * win.stride_x * xm.pixel;
             else
-                ft_gather_xpulp(scratch + p * 4 * words, x, xm, zero, conv, row, col, aligned);
+                ft_gather_xpulp(scratch + p * 4 * words, x, xm, zero, conv, row, col, in_words);
             out[p] = y + row * ym.row + col * ym.pixel;
             if (++col == ym.w) {
                 col = 0;
@@ -189,33 +195,28 @@ FT_INLINE void ft_conv_group_xpulp(const int8_t *x, ft_map_t xm, int32_t zero, f
 /* Rows y0 <= row < y1 of output channels o0 <= o < o1 of y; as ft_conv2d_i8. o0 is a multiple of 4, o1 too or
  * the last; of a layer in groups, both are the bounds of whole groups. channels: of all groups; except of
  * bias without other factors, those of each group are filled up to whole blocks. scratch: the windows of two
- * pixels, each filled up to whole words, aligned to 4 bytes. x, y and scratch do not overlap. Maps, conv and
- * channels.rounding are constants. */
+ * pixels, each filled up to whole words, aligned to 4 bytes. x, y and scratch do not overlap. aligned: every
+ * pixel of x begins at a multiple of 4 bytes. Constant maps, conv, aligned, channels.rounding and limits. */
 FT_INLINE void ft_conv2d_i8_xpulp(const int8_t *x, ft_map_t xm, int32_t zero, ft_channels_xpulp_t channels,
-                                  int8_t *y, ft_map_t ym, ft_conv_t conv, int8_t *scratch, int y0, int y1,
-                                  int o0, int o1) {
+                                  int8_t *y, ft_map_t ym, ft_conv_t conv, int aligned, int8_t *scratch,
+                                  int y0, int y1, int o0, int o1) {
     const int blocks = (conv.out + FT_CHANNELS_XPULP - 1) / FT_CHANNELS_XPULP;
     const int weights = blocks * 4 * FT_CHANNELS_XPULP * ft_words_xpulp(conv);
     const int tables =
         channels.rounding == FT_TABLES_XPULP ? conv.out : blocks * ft_entries_xpulp(channels.rounding);
-    const int words = conv.in % 4 == 0 && xm.pixel % 4 == 0 && xm.row % 4 == 0;
-    const int aligned = words && (uintptr_t)x % 4 == 0;
+    const int in_words = aligned && conv.in % 4 == 0;
+    const int in_place = in_words && ft_in_place_xpulp(xm, ym, conv);
     const int8_t *const w = channels.w;
     const int32_t *const bias = channels.bias;
     for (int g = 0; g < conv.groups; g++) {
         const int from = g * conv.out;
         const int first = o0 > from ? o0 - from : 0, end = o1 - from < conv.out ? o1 - from : conv.out;
-        const int8_t *xg = x + g * conv.in;
         if (first >= end)
             continue;
         channels.w = w + g * weights;
         channels.bias = bias + g * tables;
-        if (!aligned)
-            ft_conv_group_xpulp(xg, xm, zero, channels, y, ym, conv, from, scratch, y0, y1, first, end, 0, 0);
-        else if (ft_in_place_xpulp(xm, ym, conv))
-            ft_conv_group_xpulp(xg, xm, zero, channels, y, ym, conv, from, scratch, y0, y1, first, end, 1, 1);
-        else
-            ft_conv_group_xpulp(xg, xm, zero, channels, y, ym, conv, from, scratch, y0, y1, first, end, 1, 0);
+        ft_conv_group_xpulp(x + g * conv.in, xm, zero, channels, y + from, ym, conv, from, scratch, y0, y1,
+                            first, end, in_words, in_place);
     }
 }
 

@@ -202,37 +202,51 @@ FT_INLINE void ft_transpose4_xpulp(const uint32_t rows[4], uint32_t columns[4]) 
     ".option push\n\t"                                                                                       \
     ".option norvc\n\t"                                                                                      \
     ".insn i 0x7b, 4, x0, %[n], 2 * " #INSTRUCTIONS "\n\t" BODY ".option pop"
-#define FT_LOAD_XPULP(VALUE, AT) ".insn i 0x0b, 2, %[" #VALUE "], %[" #AT "], 4\n\t"
-#define FT_SAVE_XPULP(VALUE, AT) ".insn s 0x2b, 2, %[" #VALUE "], 4(%[" #AT "])\n\t"
+#define FT_LOAD_XPULP(VALUE, STEP, AT) ".insn i 0x0b, 2, %[" #VALUE "], %[" #AT "], " #STEP "\n\t"
+#define FT_SAVE_XPULP(VALUE, STEP, AT) ".insn s 0x2b, 2, %[" #VALUE "], " #STEP "(%[" #AT "])\n\t"
 #define FT_DOT_XPULP(ACC, VALUE, WEIGHT)                                                                     \
     ".insn r 0x57, 1, 0x5c, %[" #ACC "], %[" #VALUE "], %[" #WEIGHT "]\n\t"
 
-/* One word of each of 4 channels and of 2 pixels, or 1; no load is used by the instruction behind it. */
+/* One word of each of 4 channels and of 2 pixels, or of 1; of 1 channel and of 2 pixels. No load is used by
+ * the instruction behind it. */
 /* clang-format off */
 #define FT_DOTS_2X4_XPULP                                                                                    \
-    FT_LOAD_XPULP(w0, w) FT_LOAD_XPULP(v0, x0) FT_LOAD_XPULP(v1, x1)                                         \
-    FT_LOAD_XPULP(w1, w) FT_LOAD_XPULP(w2, w) FT_LOAD_XPULP(w3, w)                                           \
+    FT_LOAD_XPULP(w0, 4, w) FT_LOAD_XPULP(v0, 4, x0) FT_LOAD_XPULP(v1, 4, x1)                          \
+    FT_LOAD_XPULP(w1, 4, w) FT_LOAD_XPULP(w2, 4, w) FT_LOAD_XPULP(w3, 4, w)                                  \
     FT_DOT_XPULP(a0, v0, w0) FT_DOT_XPULP(b0, v1, w0) FT_DOT_XPULP(a1, v0, w1) FT_DOT_XPULP(b1, v1, w1)      \
     FT_DOT_XPULP(a2, v0, w2) FT_DOT_XPULP(b2, v1, w2) FT_DOT_XPULP(a3, v0, w3) FT_DOT_XPULP(b3, v1, w3)
 #define FT_DOTS_1X4_XPULP                                                                                    \
-    FT_LOAD_XPULP(w0, w) FT_LOAD_XPULP(v0, x0)                                                               \
-    FT_LOAD_XPULP(w1, w) FT_LOAD_XPULP(w2, w) FT_LOAD_XPULP(w3, w)                                           \
+    FT_LOAD_XPULP(w0, 4, w) FT_LOAD_XPULP(v0, 4, x0)                                                         \
+    FT_LOAD_XPULP(w1, 4, w) FT_LOAD_XPULP(w2, 4, w) FT_LOAD_XPULP(w3, 4, w)                                  \
     FT_DOT_XPULP(a0, v0, w0) FT_DOT_XPULP(a1, v0, w1) FT_DOT_XPULP(a2, v0, w2) FT_DOT_XPULP(a3, v0, w3)
-/* Two words at a time, for the same reason. */
-#define FT_COPY_2_XPULP                                                                                      \
-    FT_LOAD_XPULP(v0, from) FT_LOAD_XPULP(v1, from) FT_SAVE_XPULP(v0, to) FT_SAVE_XPULP(v1, to)
+#define FT_DOTS_2X1_XPULP                                                                                    \
+    FT_LOAD_XPULP(w0, 16, w) FT_LOAD_XPULP(v0, 4, x0) FT_LOAD_XPULP(v1, 4, x1)                               \
+    FT_DOT_XPULP(a0, v0, w0) FT_DOT_XPULP(b0, v1, w0)
+/* Two values at a time, for the same reason; in the second one bytes. */
+#define FT_COPY_WORDS_XPULP                                                                                  \
+    FT_LOAD_XPULP(v0, 4, from) FT_LOAD_XPULP(v1, 4, from) FT_SAVE_XPULP(v0, 4, to) FT_SAVE_XPULP(v1, 4, to)
+#define FT_COPY_BYTES_XPULP                                                                                  \
+    ".insn i 0x0b, 0, %[v0], %[from], 1\n\t" ".insn i 0x0b, 0, %[v1], %[from], 1\n\t"                         \
+    ".insn s 0x2b, 0, %[v0], 1(%[to])\n\t" ".insn s 0x2b, 0, %[v1], 1(%[to])\n\t"
 /* clang-format on */
 
 /* acc[p][k] += the sum of `words` words of pixel p, from x[p] on, times those of channel k. A word of each of
- * the four channels lies in turn from w on; returns what follows. words > 0.
+ * four channels lies in turn from w on; returns what follows. words > 0.
  *
- * 14 instructions for 32 multiply-accumulates of two pixels, 9 for 16 of one. Constant pixels, 1 or 2. */
+ * 14 instructions for 32 multiply-accumulates of two pixels, 9 for 16 of one. Constant pixels, 1 or 2, and
+ * channels: only so many of the four count; for two pixels of 1 channel, 5 instructions for 8. */
 FT_INLINE const int8_t *ft_dots_xpulp(uint32_t acc[2][4], const int8_t *w, const int8_t *const x[2],
-                                      int words, int pixels) {
+                                      int words, int pixels, int channels) {
 #ifdef FT_XPULP_INSN
     uint32_t w0, w1, w2, w3, v0, v1;
     const int8_t *x0 = x[0], *x1 = x[1];
-    if (pixels == 2)
+    if (pixels == 2 && channels == 1)
+        __asm__ volatile(FT_LOOP_XPULP(5, FT_DOTS_2X1_XPULP)
+                         : [a0] "+r"(acc[0][0]), [b0] "+r"(acc[1][0]), [w] "+r"(w), [x0] "+r"(x0),
+                           [x1] "+r"(x1), [w0] "=&r"(w0), [v0] "=&r"(v0), [v1] "=&r"(v1)
+                         : [n] "r"(words)
+                         : "memory");
+    else if (pixels == 2)
         __asm__ volatile(
             FT_LOOP_XPULP(14, FT_DOTS_2X4_XPULP)
             : [a0] "+r"(acc[0][0]), [a1] "+r"(acc[0][1]), [a2] "+r"(acc[0][2]), [a3] "+r"(acc[0][3]),
@@ -251,13 +265,12 @@ FT_INLINE const int8_t *ft_dots_xpulp(uint32_t acc[2][4], const int8_t *w, const
     return w;
 #else
     const int8_t *at[2] = {x[0], x[1]};
-    for (int n = 0; n < words; n++) {
-        uint32_t v[2], weight[4];
-        FT_EACH(k, 4)
-            weight[k] = ft_load_xpulp(&w, 4);
+    for (int n = 0; n < words; n++, w += 16) {
+        const ft_word_xpulp_t *weight = (const ft_word_xpulp_t *)(const void *)w;
+        uint32_t v[2];
         FT_EACH(p, pixels)
             v[p] = ft_load_xpulp(&at[p], 4);
-        FT_EACH(k, 4)
+        FT_EACH(k, channels)
             FT_EACH(p, pixels)
                 acc[p][k] = ft_sdotsp4_xpulp(v[p], weight[k], acc[p][k]);
     }
@@ -265,23 +278,31 @@ FT_INLINE const int8_t *ft_dots_xpulp(uint32_t acc[2][4], const int8_t *w, const
 #endif
 }
 
-/* Copies `words` words; returns what follows at `to`. words > 0; no overlap. */
-FT_INLINE int8_t *ft_copy_xpulp(int8_t *to, const int8_t *from, int words) {
+/* Copies `count` bytes; returns what follows at `to`. No overlap. Constant in_words: they are whole words,
+ * and both pointers are aligned. */
+FT_INLINE int8_t *ft_copy_xpulp(int8_t *to, const int8_t *from, int count, int in_words) {
+    const int size = in_words ? 4 : 1;
 #ifdef FT_XPULP_INSN
+    const int rounds = count / size / 2;
     uint32_t v0, v1;
-    if (words > 1)
-        __asm__ volatile(FT_LOOP_XPULP(4, FT_COPY_2_XPULP)
+    if (rounds > 0 && in_words)
+        __asm__ volatile(FT_LOOP_XPULP(4, FT_COPY_WORDS_XPULP)
                          : [from] "+r"(from), [to] "+r"(to), [v0] "=&r"(v0), [v1] "=&r"(v1)
-                         : [n] "r"(words / 2)
+                         : [n] "r"(rounds)
                          : "memory");
-    if (words % 2) {
-        *(ft_word_xpulp_t *)(void *)to = *(const ft_word_xpulp_t *)(const void *)from;
-        to += 4;
-    }
-#else
-    for (int n = 0; n < words; n++, to += 4)
-        *(ft_word_xpulp_t *)(void *)to = ft_load_xpulp(&from, 4);
+    else if (rounds > 0)
+        __asm__ volatile(FT_LOOP_XPULP(4, FT_COPY_BYTES_XPULP)
+                         : [from] "+r"(from), [to] "+r"(to), [v0] "=&r"(v0), [v1] "=&r"(v1)
+                         : [n] "r"(rounds)
+                         : "memory");
+    count -= 2 * size * rounds;
 #endif
+    for (; count > 0; count -= size, from += size, to += size) {
+        if (in_words)
+            *(ft_word_xpulp_t *)(void *)to = *(const ft_word_xpulp_t *)(const void *)from;
+        else
+            *to = *from;
+    }
     return to;
 }
 
