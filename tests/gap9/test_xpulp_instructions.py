@@ -30,7 +30,7 @@ INTEGERS = (
     "copy",
 )
 FLOATS = {"vfmac": 100, "vfcpka": 101, "fmadd": 102}
-CODES = {name: code for code, name in enumerate(INTEGERS)} | FLOATS
+CODES = {name: code for code, name in enumerate(INTEGERS)} | FLOATS | {"cost": 200}
 EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFFFFFF, 0x80000000, 0x80808080, 0x7F7F7F7F, 0xFFFFFFFF, 0xFFFFFF7F)
 # Zeros, the smallest and largest subnormal and normal numbers, 1 and its neighbours, infinity, NaN.
 HALVES = (0, 1, 2, 0x3FF, 0x400, 0x401, 0x3BFF, 0x3C00, 0x3C01, 0x6400, 0x7BFE, 0x7BFF, 0x7C00, 0x7E01)
@@ -147,6 +147,13 @@ def test_a_fused_float_is_rounded_once(programs: dict[str, Path]) -> None:
         up, down = (np.nextafter(bits, np.float32(end)) for end in (np.inf, -np.inf))
         others = [abs(Fraction(float(n)) - exact) for n in (up, down) if np.isfinite(n)]
         assert all(error <= other for other in others)
+
+
+def test_the_inner_loop_takes_fourteen_instructions_for_32_products(programs: dict[str, Path]) -> None:
+    short, long = results(programs, "insn", "cost", np.array([[20, 0, 0], [60, 0, 0]], np.uint32)).tolist()
+    per_mac = (long - short) / (40 * 4 * 4 * 2)
+    assert per_mac == 14 / 32 <= 0.44
+    assert short <= 20 * 14 + 40, "what surrounds the loop has grown"
 
 
 def fused_half(a: int, b: int, c: int) -> int:

@@ -26,7 +26,7 @@ enum {
     DOTS,
     COPY
 };
-enum { VFMAC = 100, VFCPKA, FMADD };
+enum { VFMAC = 100, VFCPKA, FMADD, COST = 200 };
 
 #define MOST_WORDS 64
 
@@ -62,6 +62,16 @@ static uint32_t dots(int words, int pixels, int channels) {
     for (int k = 0; k < 8; k++)
         sum = checksum(sum, acc[k / 4][k % 4]);
     return checksum(sum, (uint32_t)(end - (const int8_t *)w));
+}
+
+/* Instructions for `words` words of two pixels and four channels. */
+static uint32_t cost(int words) {
+    static uint32_t w[4 * MOST_WORDS], x[2][MOST_WORDS];
+    uint32_t acc[2][4] = {{0}};
+    const int8_t *const at[2] = {(const int8_t *)x[0], (const int8_t *)x[1]};
+    const uint32_t before = instructions();
+    ft_dots_xpulp(acc, (const int8_t *)w, at, words, 2, 4);
+    return instructions() - before + 0 * acc[0][0];
 }
 
 static uint32_t copy(int count, int in_words) {
@@ -143,6 +153,8 @@ static uint32_t result(uint32_t operation, uint32_t a, uint32_t b, uint32_t c) {
         return loaded(a, b);
     case DOTS:
         return dots((int)a, (int)b & 3, (int)b >> 2);
+    case COST:
+        return cost((int)a);
     case COPY:
         return copy((int)a, (int)b);
     default:

@@ -19,6 +19,7 @@ KERNELS = ROOT / "firmware_gen" / "runtime" / "kernels"
 sys.path[:0] = [str(ROOT / "tools" / "xpulp_iss"), str(ROOT / "tests" / "firmware_gen")]
 
 import simulator  # noqa: E402
+from small_tflite import small_tflite as small_tflite  # noqa: E402
 
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 # Kernels are ordinary functions, not specialised for every layer: built in a tenth of the time.
