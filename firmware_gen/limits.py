@@ -51,10 +51,10 @@ def _what(plan: Plan) -> str:
 def _too_large(plan: Plan, ram_limit: int | None, flash: int) -> str:
     board = plan.board
     have, limit = allowed_ram(board, None, flash), allowed_ram(board, ram_limit, flash)
-    stack, needed = format_size(board.stack_bytes), plan.ram_bytes + board.stack_bytes
+    stack = format_size(board.stack_bytes)
+    needed = plan.sum_bytes if board.unified else plan.ram_bytes + board.stack_bytes
     allowed = f"{board.id} has {format_size(board.main_ram.bytes)}, {stack} of it for the stack"
     if board.unified:
-        needed += flash
         allowed += f" and {format_size(flash)} for constants and code (by estimate)"
     remedy = f"take a board with {format_size(needed)} of RAM or more"
     if limit < have:

@@ -71,6 +71,11 @@ class Plan:
         return sum(self.ram.values())
 
     @property
+    def sum_bytes(self) -> int:
+        """Static RAM, stack, constants and code: what a board needs where all lie in one memory."""
+        return self.ram_bytes + self.board.stack_bytes + sum(self.flash.values())
+
+    @property
     def latent_step(self) -> int:
         """Index of the step, and of the training step's part, that the host begins with from latents."""
         left_out = {op.outputs[0] for op in self.graph.ops[: self.graph.latent_ops]}

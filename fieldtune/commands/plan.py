@@ -64,6 +64,11 @@ def run(args: argparse.Namespace) -> int:
     print(f"  stack        {format_size(plan.board.stack_bytes)} reserved")
     print(f"  flash        {format_size(described['flash_bytes'])} ({described['flash_source']})")
     print(f"    constants  {format_size(plan.flash['constants'])}")
+    if plan.board.unified:
+        region = plan.board.main_ram
+        print(
+            f"  in {region.name:<9} {format_size(plan.sum_bytes)} by estimate, of {format_size(region.bytes)}"
+        )
     print(f"  inference    {described['macs_forward'] / 1e6:.2f} MMAC")
     if plan.graph.trained:
         print(f"  backward     {described['macs_backward'] / 1e6:.2f} MMAC")

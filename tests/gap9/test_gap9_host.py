@@ -10,6 +10,7 @@ from tiny import write_tiny
 import boards
 from boards import Board, load_board
 from boards.building import Sanitizer, Sign
+from fieldtune.__main__ import main
 from fieldtune.errors import BoardError, DoesNotFitError
 from firmware_gen.plan import Plan
 from firmware_gen.project import Network, load_network, plan_network, write_project
@@ -106,7 +107,7 @@ def test_code_constants_data_and_stack_have_to_fit_into_l2_together(network: Net
     update = UpdatePlan(())
     plan = plan_network(network, load_board("gap9_host"), update)
     flash = sum(plan.flash.values())
-    needed = plan.ram_bytes + flash + plan.board.stack_bytes
+    needed = plan.sum_bytes
     assert plan_network(network, small_l2(needed), update).offsets == plan.offsets
     # With less, layers run in bands; with much less nothing helps, though data or code alone would fit.
     assert plan_network(network, small_l2(needed - 64), update).ram_bytes < plan.ram_bytes
@@ -115,6 +116,15 @@ def test_code_constants_data_and_stack_have_to_fit_into_l2_together(network: Net
         DoesNotFitError, match=r"8\.0 K\) of it for the stack and .* for constants and code \(by estimate\)"
     ):
         plan_network(network, small_l2(least), update)
+
+
+def test_plan_tells_the_sum(network: Network, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(network.path), "--board", "gap9_evk"]) == 0
+    plan = plan_network(network, load_board("gap9_evk"), UpdatePlan(()))
+    assert plan.sum_bytes == plan.ram_bytes + sum(plan.flash.values()) + plan.board.stack_bytes
+    told = capsys.readouterr().out
+    assert f"  in l2        {plan.sum_bytes:,} B" in told
+    assert "by estimate, of 1,572,864 B (1.5 M)" in told
 
 
 def test_ram_limit_is_for_data_alone(network: Network) -> None:
