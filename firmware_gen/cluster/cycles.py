@@ -44,24 +44,29 @@ class Kernel:
     source: str
 
 
+# Kernels with Xpulp's SIMD are counted by our simulator of one core (tools/xpulp_iss), layer by layer of
+# µPyD-Net, ResNet8 and DS-CNN, in a training step as well; layers of 3 channels take a third more than
+# said here.
 # Counts by QEMU are those of portable C on RV32IMAFC (docs/benchmarks.md, firmware_gen/step_time.py). GAP9
 # has hardware loops, which save some, and no registers of their own for floats, which may cost some:
-# hence the doubt. An int8 output takes the same with SIMD: rounding, clipping and storing do not change.
-# To be replaced by counts of the compiled kernels where there are any.
+# hence the doubt.
 _RV32 = RATES["riscv", "c", "fpu"]
 _QEMU = "counted by QEMU on RV32IMAFC"
-_BLOCK = "4 outputs x 2 pixels in registers"
+_COUNTED = "counted by tools/xpulp_iss"
 KERNELS: Mapping[str, Kernel] = {
-    "conv_i8": Kernel("integer", 14 / 32, _RV32.int8.value, 0.15, _BLOCK),
-    "pointwise_i8": Kernel("integer", 14 / 32, _RV32.int8.value, 0.15, _BLOCK),
-    "linear_i8": Kernel("integer", 9 / 16, _RV32.int8.value, 0.15, "4 outputs x 1 pixel in registers"),
+    "conv_i8": Kernel("integer", 14 / 32, 20, 0.15, _COUNTED),
+    "pointwise_i8": Kernel("integer", 14 / 32, 12, 0.15, _COUNTED),
+    "linear_i8": Kernel("integer", 9 / 16, 14, 0.15, _COUNTED),
+    "moving_conv_i8": Kernel("integer", 14 / 32, 26, 0.15, _COUNTED),
+    "sums_i8_f32": Kernel("integer", 5, 20, 0.3, _COUNTED + ": portable C, one output channel"),
     "portable_i8": Kernel("integer", _RV32.int8.mac, _RV32.int8.value, 0.3, _QEMU),
-    "depthwise_i8": Kernel("integer", 5.2, _RV32.int8.value, 0.3, _QEMU + ": 7.96 a MAC with 3x3"),
+    "depthwise_i8": Kernel("integer", 1.5, 12, 0.15, _COUNTED),
     "moving_i8": Kernel("integer", _RV32.moving.mac, _RV32.moving.value, 0.3, _QEMU),
     "gradient_i16": Kernel("integer", _RV32.wide.mac, _RV32.wide.value, 0.3, _QEMU),
-    "add_i8": Kernel("integer", 0, 50, 0.5, "rounding three times; worked out"),
-    "pool_i8": Kernel("integer", 2, 15, 0.5, "a load and an operation a value read; worked out"),
-    "softmax_i8": Kernel("integer", 0, 200, 1.0, "a guess"),
+    "add_i8": Kernel("integer", 0, 23, 0.15, _COUNTED),
+    "rounded_i8": Kernel("integer", 0, 24, 0.5, _COUNTED + ": masks of gradients, other grids"),
+    "pool_i8": Kernel("integer", 1.3, 15, 0.3, _COUNTED),
+    "softmax_i8": Kernel("integer", 0, 65, 0.3, _COUNTED),
     "conv_f32": Kernel("float", _RV32.float32.mac, _RV32.float32.value, 0.3, _QEMU),
     "conv_grad_x_f32": Kernel("float", _RV32.float32.mac, _RV32.float32.value, 0.3, _QEMU),
     "conv_grad_w_f32": Kernel("float", _RV32.float32.mac, _RV32.float32.value, 0.3, _QEMU),
@@ -70,11 +75,13 @@ KERNELS: Mapping[str, Kernel] = {
     "linear_grad_w_f32": Kernel("float", 8.6, 0, 0.3, _QEMU + ", with the update"),
     "elementwise_f32": Kernel("float", 0, _RV32.other, 0.5, _QEMU),
     "quantize": Kernel("float", 0, _RV32.quantize, 0.3, _QEMU),
-    "conv_f16": Kernel("float", 14 / 16, _RV32.float32.value, 0.15, _BLOCK),
+    "conv_f16": Kernel(
+        "float", 14 / 16, _RV32.float32.value, 0.3, "4 outputs x 4 pixels in registers; worked out"
+    ),
     "other": Kernel("integer", 3, 50, 1.0, "a guess"),
 }
-# Gathering the pixels of a window: a load and a store for four bytes.
-GATHER_INSTRUCTIONS = 0.5
+# Gathering a byte of a window, with the padding looked after: counted, see above.
+GATHER_INSTRUCTIONS = 1.0
 LOADS = 6 / 14  # share of a kernel's instructions that load: as in the inner loop of 4 x 2
 
 

@@ -34,10 +34,11 @@ def amount(op: Op, graph: Graph, isa: Isa) -> Amount | None:
     if macs:
         kernel, taps = _weighted(op, graph, isa)
         pixels = made // max(1, graph.shape(op.outputs[0])[2]) if op.outputs else 0
-        gathered = pixels * taps if kernel == "conv_i8" else 0
+        gathered = pixels * taps if kernel in ("conv_i8", "moving_conv_i8") else 0
         return Amount(kernel, macs, made or graph.constants[op.constants[0]].value.size, gathered)
     values = max((made, *(tensors[name].count for name in op.inputs)))
-    return Amount(_plain(op, graph), 0, values)
+    kernel = _plain(op, graph)
+    return Amount(kernel, values, made) if kernel == "pool_i8" else Amount(kernel, 0, values)
 
 
 def _weighted(op: Op, graph: Graph, isa: Isa) -> tuple[str, int]:
@@ -52,20 +53,17 @@ def _weighted(op: Op, graph: Graph, isa: Isa) -> tuple[str, int]:
         if depthwise:
             return "depthwise_f32", taken
         return "conv_grad_x_f32" if op.kind == "conv_grad_input" else "conv_f32", taken
-    if tensors_are_wide(op, graph):
+    if graph.tensors[op.inputs[0]].dtype == "i16":
         return "gradient_i16", taken
+    if op.kind == "conv2d_i8_f32":
+        return "sums_i8_f32", taken
     if isa != "xpulp" or not op.outputs:
         return "moving_i8" if _moves(op, graph) else "portable_i8", taken
     if depthwise:
         return "depthwise_i8", taken
     if conv is not None and conv.window.taps == 1:
         return "linear_i8" if _is_linear(conv, graph, op) else "pointwise_i8", taken
-    return "conv_i8", taken
-
-
-def tensors_are_wide(op: Op, graph: Graph) -> bool:
-    """Tell whether the operator reads gradients of 16 bits."""
-    return graph.tensors[op.inputs[0]].dtype == "i16"
+    return "moving_conv_i8" if _moves(op, graph) else "conv_i8", taken
 
 
 def _conv(op: Op) -> ConvAttrs | None:
@@ -95,4 +93,6 @@ def _plain(op: Op, graph: Graph) -> str:
         return "pool_i8" if "f32" not in dtypes else "other"
     if op.kind in ("add_i8", "moving_add"):
         return "add_i8"
+    if op.kind in ("mask_gradient", "rescale"):
+        return "rounded_i8"
     return "elementwise_f32"

@@ -204,10 +204,10 @@ class ClusterLayers(Layers):
     def _does_not_fit(self, step: Step) -> DoesNotFitError:
         needed = TEAM_BYTES + self._local.scratch
         board = self._memory.plan.board.id
+        room = format_size(self._cluster.l1_data_bytes)
         return DoesNotFitError(
             f"layer '{step.op.name}' ({step.op.kind}) needs {format_size(needed)} of L1 for one core to work "
-            f"in, but {board} has {format_size(self._cluster.l1_data_bytes)} beside the stacks; take a smaller "
-            "layer"
+            f"in, but {board} has {room} beside the stacks; take a smaller layer"
         )
 
     def _choices(self, step: Step) -> Iterator[_Local]:
