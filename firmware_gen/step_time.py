@@ -63,7 +63,7 @@ RATES: Mapping[tuple[Arch, Isa, Kind], Rates] = {
         Work(165, 165), Work(5.8, 160), Work(4.8, 120), Work(5.6, 150), 700, 100
     ),
     ("riscv", "c", "soft"): Rates(Work(150, 20), Work(2.70, 25), Work(2.67, 56), Work(3.96, 57), 400, 100),
-    ("riscv", "xpulp", "fpu"): Rates(Work(1.60, 8), Work(0.55, 15), Work(0.55, 40), Work(3.96, 57), 30, 10),
+    ("riscv", "xpulp", "fpu"): Rates(Work(1.60, 8), Work(0.53, 17), Work(0.53, 24), Work(3.96, 57), 40, 10),
     ("riscv", "c", "fpu"): Rates(Work(1.60, 8), Work(2.70, 25), Work(2.67, 56), Work(3.96, 57), 30, 10),
 }
 
@@ -83,9 +83,19 @@ def instructions(step: Step, board: Board) -> float:
     return rate * max((made, *(tensors[name].count for name in op.inputs)))
 
 
+# Cycles that an instruction takes of each core of a cluster; `firmware_gen.cluster.cycles` knows better,
+# but has to look at every layer's tiles.
+CLUSTER_CYCLES = 1.6
+
+
 def seconds(count: float, board: Board) -> float | None:
-    """Return how long `count` instructions take at one a cycle, None where clock or core are not known."""
-    return count / board.clock_hz if board.clock_hz and _rates(board) else None
+    """Return how long `count` instructions take, None where clock or core are not known.
+
+    At one a cycle; those of a cluster are divided among its cores.
+    """
+    if not board.clock_hz or _rates(board) is None:
+        return None
+    return count / board.clock_hz * (CLUSTER_CYCLES / board.cluster.cores if board.cluster else 1.0)
 
 
 def step_instructions(steps: Sequence[Step], board: Board) -> float:

@@ -14,6 +14,7 @@ from fieldtune.durations import format_duration
 from fieldtune.sizes import format_size
 
 if TYPE_CHECKING:
+    from firmware_gen.cluster.summary import Summary
     from firmware_gen.plan import Plan
     from firmware_gen.project import Network
     from ondevice.search_found import Found
@@ -53,6 +54,9 @@ def run(args: argparse.Namespace) -> int:
         }
     if found is not None:
         described["search"] = found.describe()
+    cluster = _on_cluster(plan)
+    if cluster is not None:
+        described["cluster"] = cluster.describe()
     if args.json:
         print(json.dumps(described, indent=1))
         return 0
@@ -84,7 +88,13 @@ def run(args: argparse.Namespace) -> int:
         print(f"    frame      {format_size(latents['frame_bytes'])}")
     if "energy_uj" in described:
         print(f"  energy       {described['energy_uj']:.1f} µJ, {described['energy_source']}")
-    if plan.seconds is not None:
+    if cluster is not None:
+        what = "step" if plan.graph.trained else "run"
+        stacks = format_size(cluster.stack_bytes)
+        print(f"  L1           {format_size(cluster.l1_bytes)} at most, {stacks} for the cores' stacks")
+        print(f"  time a {what:<5} {cluster.time}")
+        print(f"  energy       {cluster.energy}")
+    elif plan.seconds is not None:
         what = "step" if plan.graph.trained else "run"
         how = "estimate" if plan.board.fpu else "estimate; no floating-point unit"
         print(f"  time a {what:<5} {format_duration(plan.seconds)} ({how})")
@@ -108,6 +118,13 @@ def _searched(args: argparse.Namespace, network: Network) -> Found | None:
     found = options.search(args, network, frames)
     args.update = found.update
     return found
+
+
+def _on_cluster(plan: Plan) -> Summary | None:
+    """Return what the plan comes to on the board's cluster, if it has one."""
+    from firmware_gen.cluster.summary import summarize
+
+    return None if plan.board.cluster is None else summarize(plan)
 
 
 def _linked_flash_bytes(plan: Plan) -> int | None:
