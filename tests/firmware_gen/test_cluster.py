@@ -1,21 +1,17 @@
 """Layers on GAP9's cluster, played by threads of this computer, give the bits of `native`, without a race."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import mixed_networks
-import numpy as np
 import pytest
-from cluster_boards import cluster_board
+from cluster_boards import assert_same, cluster_board, worked
 from learning_layers import random_layers
-from numpy.typing import NDArray
 from quick_board import quick_board
 from tiny import write_tiny
 
 import boards
-from boards import Board
 from boards.building import Sanitizer
 from fieldtune.errors import DoesNotFitError
 from firmware_gen.backward import LossSpec, training_graph
@@ -25,12 +21,9 @@ from firmware_gen.passes import lighten
 from firmware_gen.plan import make_plan
 from firmware_gen.project import load_network, plan_network, write_project
 from firmware_gen.update import UpdatePlan, parse_update
-from ondevice.device import Device, Hyper
-
-Found = Mapping[str, NDArray[Any]]
+from ondevice.device import Device
 
 CORES = (1, 2, 3, 4, 8)
-STEPS = 2
 UPDATES = {
     "at once": UpdatePlan(("*",), momentum=True),
     "kept gradients": UpdatePlan(("*",), keep_gradients=True),
@@ -44,18 +37,18 @@ UPDATES = {
 def test_float_layers_that_learn(name: str, tmp_path: Path) -> None:
     net = random_layers(seed=31 + list(UPDATES).index(name))
     graph = lighten(training_graph(net.graph(tmp_path), tuple(net.losses), UPDATES[name]))
-    expected = _worked(graph, quick_board("native"), tmp_path)
+    expected = worked(graph, quick_board("native"), tmp_path)
     for cores, room in ((8, None), (3, 40_000)):
-        _assert_same(expected, _worked(graph, cluster_board(cores, room), tmp_path / f"{cores}"))
+        assert_same(expected, worked(graph, cluster_board(cores, room), tmp_path / f"{cores}"))
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.long) for k in range(1, 84))])
 def test_random_networks_on_moving_grids(seed: int, tmp_path: Path) -> None:
     """With the layers on which their gradients go back; six at a time, 504 in all."""
     graph = _trained_side_by_side(range(6 * seed, 6 * seed + 6))
-    expected = _worked(graph, quick_board("native"), tmp_path)
+    expected = worked(graph, quick_board("native"), tmp_path)
     for cores, room in ((8, None), (CORES[seed % 4], 12_000)):
-        _assert_same(expected, _worked(graph, cluster_board(cores, room), tmp_path / f"{cores}"))
+        assert_same(expected, worked(graph, cluster_board(cores, room), tmp_path / f"{cores}"))
 
 
 @pytest.mark.parametrize("cores", CORES)
@@ -65,16 +58,16 @@ def test_no_core_meets_another_or_what_the_dma_has_not_brought(
 ) -> None:
     network = load_network(write_tiny(tmp_path / "tiny.onnx", ("depth", "segments", "kind")))
     plan = plan_network(network, quick_board("native"), parse_update("*", momentum=True))
-    expected = _worked(plan.graph, plan.board, tmp_path)
+    expected = worked(plan.graph, plan.board, tmp_path)
     on = cluster_board(cores, 9_000)
-    _assert_same(expected, _worked(plan.graph, on, tmp_path / "cluster", sanitizer))
+    assert_same(expected, worked(plan.graph, on, tmp_path / "cluster", sanitizer))
 
 
 @pytest.mark.parametrize("sanitizer", ["thread", "address"])
 def test_moving_layers_without_a_race(sanitizer: Sanitizer, tmp_path: Path) -> None:
     graph = _trained_side_by_side(range(6))
-    expected = _worked(graph, quick_board("native"), tmp_path)
-    _assert_same(expected, _worked(graph, cluster_board(8, 9_000), tmp_path / "cluster", sanitizer))
+    expected = worked(graph, quick_board("native"), tmp_path)
+    assert_same(expected, worked(graph, cluster_board(8, 9_000), tmp_path / "cluster", sanitizer))
 
 
 def test_bands_of_rows(tmp_path: Path) -> None:
@@ -84,8 +77,8 @@ def test_bands_of_rows(tmp_path: Path) -> None:
     limit = make_plan(graph, board).ram_bytes * 2 // 3
     plan = make_plan(graph, board, ram_limit=limit)
     assert any(step.chain for step in plan.steps), "the plan has no bands: this tests nothing"
-    expected = _worked(graph, quick_board("native"), tmp_path)
-    _assert_same(expected, _worked(graph, board, tmp_path / "cluster", ram_limit=limit))
+    expected = worked(graph, quick_board("native"), tmp_path)
+    assert_same(expected, worked(graph, board, tmp_path / "cluster", ram_limit=limit))
 
 
 @pytest.mark.parametrize(
@@ -164,40 +157,3 @@ def _prefixed(graph: Graph, prefix: str) -> Graph:
         renamed(graph.inputs),
         renamed(graph.outputs),
     )
-
-
-def _worked(
-    graph: Graph,
-    board: Board,
-    folder: Path,
-    sanitizer: Sanitizer | bool = False,
-    ram_limit: int | None = None,
-) -> Found:
-    """Return what an inference and some steps leave behind."""
-    project = folder / board.id
-    write_project(make_plan(graph, board, ram_limit), project)
-    firmware = boards.build(project, board, sanitize=sanitizer)
-    random = np.random.default_rng(3)
-    with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:
-        sample = {name: _drawn(graph, name, random) for name in graph.inputs}
-        found = {f"inferred.{name}": value for name, value in device.infer(sample).items()}
-        device.set_hyper(Hyper(lr=0.02, momentum=0.9, weight_decay=0.01, clip_norm=1.0))
-        losses = []
-        for step in range(STEPS):
-            sample = {name: _drawn(graph, name, random) for name in (*graph.inputs, *graph.labels)}
-            device.put_sample(sample | {name: np.ones(graph.shape(name), np.uint8) for name in graph.masks})
-            losses += device.step(step).losses
-        assert device.memory().arena_intact
-        return {**found, **device.read_role("weight", "state", "range"), "losses": np.array(losses)}
-
-
-def _drawn(graph: Graph, name: str, random: np.random.Generator) -> NDArray[Any]:
-    if graph.tensors[name].dtype == "f32":
-        return random.standard_normal(graph.shape(name)).astype(np.float32)
-    return random.integers(0, 3, graph.shape(name)).astype(np.uint8)
-
-
-def _assert_same(expected: Found, found: Found) -> None:
-    assert expected.keys() == found.keys()
-    for name, value in expected.items():
-        assert np.array_equal(value, found[name], equal_nan=True), name

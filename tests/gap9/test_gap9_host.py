@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cluster_boards import cluster_board
 from tiny import write_tiny
 
 import boards
@@ -77,7 +78,8 @@ def planned(network: Network, board: str) -> Plan:
 def test_a_float_network_learns_the_bits_of_native(
     network: Network, expected: list[bytes], tmp_path: Path, sanitize: Sanitizer | None, char: Sign | None
 ) -> None:
-    assert learned(planned(network, "gap9_host"), tmp_path / "project", sanitize, char) == expected
+    plan = plan_network(network, cluster_board(8), UpdatePlan(("dec", "depth")))
+    assert learned(plan, tmp_path / "project", sanitize, char) == expected
 
 
 def test_an_int8_network_infers_the_bits_of_native(tmp_path: Path) -> None:
