@@ -19,6 +19,9 @@ TABLE_ROW_BYTES = {"ft_resize_t": 8, "ft_resize_i8_t": 8, "uint16_t": 2}
 # gives for Cortex-M (a third smaller) and RV32.
 CODE_BYTES = 8 * 1024
 STEP_CODE_BYTES = 1024
+# Of a layer on a cluster, with the tables of its tiles: 55 layers of a training step, compiled by clang for
+# RV32 with Zfinx.
+CLUSTER_STEP_CODE_BYTES = 1850
 
 
 def constant_bytes(graph: Graph, steps: Sequence[Step], isa: Isa, prefer: Prefer) -> int:
@@ -31,9 +34,9 @@ def constant_bytes(graph: Graph, steps: Sequence[Step], isa: Isa, prefer: Prefer
     return initial + grids + sum(collector.sizes.values())
 
 
-def code_estimate(steps: Sequence[Step]) -> int:
+def code_estimate(steps: Sequence[Step], on_cluster: bool) -> int:
     """Return roughly what the code takes."""
-    return CODE_BYTES + STEP_CODE_BYTES * len(layers(steps))
+    return CODE_BYTES + (CLUSTER_STEP_CODE_BYTES if on_cluster else STEP_CODE_BYTES) * len(layers(steps))
 
 
 class _Constants:

@@ -261,7 +261,7 @@ def _flash(
     """Return what constants and code take, but for the tables of bands."""
     flash = {
         "constants": constant_bytes(graph, steps, board.isa, prefer),
-        "code_estimate": code_estimate(steps),
+        "code_estimate": code_estimate(steps, board.cluster is not None),
     }
     if field is not None:
         flash["constants"] += field.constant_bytes(graph)
