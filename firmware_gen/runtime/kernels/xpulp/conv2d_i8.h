@@ -53,9 +53,9 @@ FT_INLINE int32_t ft_round_xpulp(int32_t sum, uint32_t doubled, int32_t half, in
     return (high + down + half) >> shift;
 }
 
-/* out[p] = the output of channel o for sums[p]. factors: the channel's first argument of the rounding, if
- * it has others than FT_TABLES_XPULP; the next ones lie a block apart. Constant pixels. */
-FT_INLINE void ft_outputs_xpulp(const uint32_t sums[2], int32_t out[2], int o, const int32_t *factors,
+/* out[p] = the output of channel o, the k-th of the block at whose tables `bias` points, for sums[p].
+ * Constant pixels. */
+FT_INLINE void ft_outputs_xpulp(const uint32_t sums[2], int32_t out[2], int o, int k, const int32_t *bias,
                                 ft_channels_xpulp_t channels, int pixels) {
     const ft_requantize_t to = channels.to;
     if (channels.rounding == FT_TABLES_XPULP) {
@@ -65,12 +65,12 @@ FT_INLINE void ft_outputs_xpulp(const uint32_t sums[2], int32_t out[2], int o, c
     }
     FT_EACH(p, pixels) {
         const int32_t sum = (int32_t)sums[p];
-        const int32_t *own = factors;
-        if (channels.rounding == FT_LEAKY_XPULP)
-            own += (sum >> 31) & (3 * FT_CHANNELS_XPULP);
+        /* In bytes: that saves a shift for each output. */
+        const int32_t negative = channels.rounding == FT_LEAKY_XPULP ? sum >> 31 & 12 * FT_CHANNELS_XPULP : 0;
+        const int32_t *own = (const int32_t *)(const void *)((const int8_t *)bias + negative) + k;
         const int32_t value = channels.rounding == FT_ONCE_XPULP
-                                  ? ft_round_once_fast(sum, own[0], own[4], own[8], 2 * to.zero + 1)
-                                  : ft_round_xpulp(sum, (uint32_t)own[0], own[4], own[8], to.zero, to.low);
+                                  ? ft_round_once_fast(sum, own[4], own[8], own[12], 2 * to.zero + 1)
+                                  : ft_round_xpulp(sum, (uint32_t)own[4], own[8], own[12], to.zero, to.low);
         out[p] = ft_clamp_xpulp(value, to.low, to.high);
     }
 }
@@ -87,7 +87,7 @@ FT_INLINE const int8_t *ft_conv_block_xpulp(const int8_t *const x[2], int words,
     FT_EACH(k, count) {
         const uint32_t sums[2] = {acc[0][k], acc[1][k]};
         int32_t out[2];
-        ft_outputs_xpulp(sums, out, o + k, bias + FT_CHANNELS_XPULP + k, channels, pixels);
+        ft_outputs_xpulp(sums, out, o + k, k, bias, channels, pixels);
         /* Not before: a store could change the tables, as far as the compiler knows. */
         FT_EACH(p, pixels)
             y[p][k] = (int8_t)out[p];

@@ -83,7 +83,7 @@ FT_INLINE void ft_depthwise_pixels_xpulp(const ft_word_xpulp_t *v, const uint32_
                 sums[p] = ft_sdotsp4_xpulp(value, w[tap * words + n % words], sums[p]);
         }
     }
-    ft_outputs_xpulp(sums, out, o, table + FT_CHANNELS_XPULP, channels, pixels);
+    ft_outputs_xpulp(sums, out, o, 0, table, channels, pixels);
     FT_EACH(p, pixels)
         y[p * y_pixel] = (int8_t)out[p];
 }
