@@ -61,8 +61,8 @@ def build_program(sources: Sequence[Path], program: Path, flags: Sequence[str] =
     # No relaxation: what is counted does not depend on where the linker puts things.
     link = ("-nostdlib", "-mno-relax", "-Wl,--no-warn-rwx-segments", "-T", HERE / "program.ld")
     own = (HERE / "start.s", bare / "memory.c", PORTS / "soft_float" / "soft_float.c")
-    compile_ = (*TARGET, *CODE, *BARE_METAL, *WARNINGS, *flags, "-I", HERE, "-I", bare)
-    _compile(COMPILER, *compile_, *link, *own, *sources, "-o", program, "-lgcc")
+    compiling = (*TARGET, *CODE, *BARE_METAL, *WARNINGS, *flags, f"-I{HERE}", f"-I{bare}")
+    _compile(COMPILER, *compiling, *link, *own, *sources, "-o", program, "-lgcc")
     return program
 
 
