@@ -284,4 +284,4 @@ def _multiple(group: ChannelGroup, graph: Graph, isa: Isa) -> int:
         makers = (ops[member.layer] for member in group.members if member.side == "out")
         wide = group.channels > CHANNELS and any(is_depthwise(op, graph) for op in makers)
         return CHANNELS if wide else LANES
-    return GROUP if isa == "dsp" else 1
+    return GROUP if isa in ("dsp", "xpulp") else 1

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from xpulp_programs import KERNELS, SANITIZED, in_simulator, on_host, simulator
+from xpulp_programs import KERNELS, SANITIZED, VENDOR, in_simulator, on_host, simulator
 
 SOURCE = Path(__file__).with_name("xpulp_operands.c")
-VENDOR = Path(__file__).with_name("vendor_builtins.h")
 # In the order of the program.
 INTEGERS = (
     "sdotsp",
@@ -50,7 +49,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "insn": simulator.build_program([SOURCE], folder / "operands.elf", [f"-I{KERNELS}"]),
         "portable": host("portable", *SANITIZED),
-        "builtins": host("vendor", "-D__gap9__", "-include", str(VENDOR)),
+        "builtins": host("vendor", *VENDOR),
         "unsigned char": host("unsigned", "-funsigned-char"),
     }
 

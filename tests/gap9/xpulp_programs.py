@@ -22,6 +22,9 @@ import simulator  # noqa: E402
 from small_tflite import small_tflite as small_tflite  # noqa: E402
 
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+# What the vendor's compiler is, as far as our code can tell.
+BUILTINS = Path(__file__).with_name("vendor_builtins.h")
+VENDOR = ("-D__gap9__", "-funsigned-char", "-include", str(BUILTINS))
 # Kernels are ordinary functions, not specialised for every layer: built in a tenth of the time.
 PLAIN = ("-O0", "-Dalways_inline=unused")
 
@@ -45,13 +48,14 @@ def in_simulator(program: Path, given: bytes = b"") -> bytes:
 
 
 def assert_same_bits(graph: Graph, samples: Sequence[Arrays], folder: Path) -> None:
-    """Assert that the kernels for Xpulp answer as the portable ones, in C and in the simulator."""
+    """Assert that the kernels for Xpulp answer as the portable ones, with every back end."""
     plan = make_plan(graph, simulator.board(folder))
     host = simulator.build_host_model(make_plan(graph, load_board("native")), folder / "native", PLAIN)
     portable = simulator.build_host_model(plan, folder / "portable", (*PLAIN, *SANITIZED))
+    builtins = simulator.build_host_model(plan, folder / "builtins", (*PLAIN, *VENDOR))
     core = simulator.build_model(plan, folder / "core")
     truth = simulator.infer(None, host, graph, samples)
-    for where, program in ((None, portable), (simulator_program(), core)):
+    for where, program in ((None, portable), (None, builtins), (simulator_program(), core)):
         for found, expected in zip(simulator.infer(where, program, graph, samples), truth, strict=True):
             for name in graph.outputs:
                 wrong = np.argwhere(found.outputs[name] != expected.outputs[name])

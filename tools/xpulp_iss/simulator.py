@@ -51,7 +51,7 @@ def build_simulator(folder: Path) -> Path:
     """Compile the simulator for this computer; return its path in `folder`."""
     program = folder / "xpulp_iss"
     flags = ("-O2", "-std=gnu11", "-ffp-contract=off", *WARNINGS)
-    subprocess.run([HOST_COMPILER, *flags, HERE / "xpulp_iss.c", "-o", program, "-lm"], check=True)
+    _compile(HOST_COMPILER, *flags, HERE / "xpulp_iss.c", "-o", program, "-lm")
     return program
 
 
@@ -59,29 +59,36 @@ def build_program(sources: Sequence[Path], program: Path, flags: Sequence[str] =
     """Compile C files, which may include "system.h", into `program`."""
     bare = PORTS / "bare_metal"
     # No relaxation: what is counted does not depend on where the linker puts things.
-    link = ("-nostdlib", "-mno-relax", "-Wl,--no-warn-rwx-segments", "-T", str(HERE / "program.ld"))
+    link = ("-nostdlib", "-mno-relax", "-Wl,--no-warn-rwx-segments", "-T", HERE / "program.ld")
     own = (HERE / "start.s", bare / "memory.c", PORTS / "soft_float" / "soft_float.c")
-    command = [COMPILER, *TARGET, *CODE, *BARE_METAL, *WARNINGS, *flags, "-I", HERE, "-I", bare, *link]
-    subprocess.run([*command, *own, *sources, "-o", program, "-lgcc"], check=True)
+    compiling = (*TARGET, *CODE, *BARE_METAL, *WARNINGS, *flags, f"-I{HERE}", f"-I{bare}")
+    _compile(COMPILER, *compiling, *link, *own, *sources, "-o", program, "-lgcc")
     return program
 
 
 def build_host_program(sources: Sequence[Path], program: Path, flags: Sequence[str] = ()) -> Path:
     """Compile the same for this computer."""
-    command = [HOST_COMPILER, *HOST_FLAGS, *WARNINGS, *flags, "-I", HERE, *sources, "-o", program, "-lm"]
-    subprocess.run(command, check=True)
+    _compile(HOST_COMPILER, *HOST_FLAGS, *WARNINGS, *flags, "-I", HERE, *sources, "-o", program, "-lm")
     return program
+
+
+def _compile(*command: str | Path) -> None:
+    subprocess.run(command, check=True)
 
 
 def run(simulator: Path | None, program: Path, given: bytes = b"", profile: Path | None = None) -> bytes:
     """Return what `program` writes for the input `given`; without a simulator it is one for this computer.
 
+    profile: where the simulator writes the instructions of each function.
+
     Raises:
         RuntimeError: it did what no core can do, or ended with an error.
     """
-    command = [] if simulator is None else [simulator]
-    command += ["--profile", profile] if profile else []
-    done = subprocess.run([*command, program], input=given, capture_output=True)
+    command = [program]
+    if simulator is not None:
+        options = [] if profile is None else [Path("--profile"), profile]
+        command = [simulator, *options, program]
+    done = subprocess.run(command, input=given, capture_output=True)
     if done.returncode != 0:
         raise RuntimeError(f"{program.name} ended with {done.returncode}: {done.stderr.decode().strip()}")
     return done.stdout

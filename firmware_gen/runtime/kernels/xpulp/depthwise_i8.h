@@ -71,8 +71,8 @@ FT_INLINE void ft_turn_rows_xpulp(ft_word_xpulp_t *to, int columns, const int8_t
 FT_INLINE void ft_depthwise_pixels_xpulp(const ft_word_xpulp_t *v, const uint32_t *w, const int32_t *table,
                                          ft_channels_xpulp_t channels, ft_window_t win, int o, int8_t *y,
                                          int y_pixel, int pixels) {
-    const int words = ft_column_xpulp(win),
-              reach = (pixels - 1) * win.stride_x + (win.kernel_x - 1) * win.dilation_x;
+    const int words = ft_column_xpulp(win);
+    const int reach = (pixels - 1) * win.stride_x + (win.kernel_x - 1) * win.dilation_x;
     uint32_t sums[2] = {(uint32_t)table[0], (uint32_t)table[0]};
     int32_t out[2];
     FT_EACH(n, (reach + 1) * words) {
@@ -83,7 +83,7 @@ FT_INLINE void ft_depthwise_pixels_xpulp(const ft_word_xpulp_t *v, const uint32_
                 sums[p] = ft_sdotsp4_xpulp(value, w[tap * words + n % words], sums[p]);
         }
     }
-    ft_outputs_xpulp(sums, out, o, table + FT_CHANNELS_XPULP, channels, pixels);
+    ft_outputs_xpulp(sums, out, o, 0, table, channels, pixels);
     FT_EACH(p, pixels)
         y[p * y_pixel] = (int8_t)out[p];
 }

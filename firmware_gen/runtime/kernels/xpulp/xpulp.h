@@ -211,7 +211,7 @@ FT_INLINE void ft_transpose4_xpulp(const uint32_t rows[4], uint32_t columns[4]) 
  * the instruction behind it. */
 /* clang-format off */
 #define FT_DOTS_2X4_XPULP                                                                                    \
-    FT_LOAD_XPULP(w0, 4, w) FT_LOAD_XPULP(v0, 4, x0) FT_LOAD_XPULP(v1, 4, x1)                          \
+    FT_LOAD_XPULP(w0, 4, w) FT_LOAD_XPULP(v0, 4, x0) FT_LOAD_XPULP(v1, 4, x1)                                \
     FT_LOAD_XPULP(w1, 4, w) FT_LOAD_XPULP(w2, 4, w) FT_LOAD_XPULP(w3, 4, w)                                  \
     FT_DOT_XPULP(a0, v0, w0) FT_DOT_XPULP(b0, v1, w0) FT_DOT_XPULP(a1, v0, w1) FT_DOT_XPULP(b1, v1, w1)      \
     FT_DOT_XPULP(a2, v0, w2) FT_DOT_XPULP(b2, v1, w2) FT_DOT_XPULP(a3, v0, w3) FT_DOT_XPULP(b3, v1, w3)
@@ -231,19 +231,18 @@ FT_INLINE void ft_transpose4_xpulp(const uint32_t rows[4], uint32_t columns[4]) 
 /* clang-format on */
 
 /* acc[p][k] += the sum of `words` words of pixel p, from x[p] on, times those of channel k. A word of each of
- * four channels lies in turn from w on; returns what follows. words > 0.
+ * four channels lies in turn from w on; returns what follows. x[p] moves to what follows there. words > 0.
  *
  * 14 instructions for 32 multiply-accumulates of two pixels, 9 for 16 of one. Constant pixels, 1 or 2, and
  * channels: only so many of the four count; for two pixels of 1 channel, 5 instructions for 8. */
-FT_INLINE const int8_t *ft_dots_xpulp(uint32_t acc[2][4], const int8_t *w, const int8_t *const x[2],
-                                      int words, int pixels, int channels) {
+FT_INLINE const int8_t *ft_dots_xpulp(uint32_t acc[2][4], const int8_t *w, const int8_t *x[2], int words,
+                                      int pixels, int channels) {
 #ifdef FT_XPULP_INSN
     uint32_t w0, w1, w2, w3, v0, v1;
-    const int8_t *x0 = x[0], *x1 = x[1];
     if (pixels == 2 && channels == 1)
         __asm__ volatile(FT_LOOP_XPULP(5, FT_DOTS_2X1_XPULP)
-                         : [a0] "+r"(acc[0][0]), [b0] "+r"(acc[1][0]), [w] "+r"(w), [x0] "+r"(x0),
-                           [x1] "+r"(x1), [w0] "=&r"(w0), [v0] "=&r"(v0), [v1] "=&r"(v1)
+                         : [a0] "+r"(acc[0][0]), [b0] "+r"(acc[1][0]), [w] "+r"(w), [x0] "+r"(x[0]),
+                           [x1] "+r"(x[1]), [w0] "=&r"(w0), [v0] "=&r"(v0), [v1] "=&r"(v1)
                          : [n] "r"(words)
                          : "memory");
     else if (pixels == 2)
@@ -251,25 +250,24 @@ FT_INLINE const int8_t *ft_dots_xpulp(uint32_t acc[2][4], const int8_t *w, const
             FT_LOOP_XPULP(14, FT_DOTS_2X4_XPULP)
             : [a0] "+r"(acc[0][0]), [a1] "+r"(acc[0][1]), [a2] "+r"(acc[0][2]), [a3] "+r"(acc[0][3]),
               [b0] "+r"(acc[1][0]), [b1] "+r"(acc[1][1]), [b2] "+r"(acc[1][2]), [b3] "+r"(acc[1][3]),
-              [w] "+r"(w), [x0] "+r"(x0), [x1] "+r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1), [w2] "=&r"(w2),
+              [w] "+r"(w), [x0] "+r"(x[0]), [x1] "+r"(x[1]), [w0] "=&r"(w0), [w1] "=&r"(w1), [w2] "=&r"(w2),
               [w3] "=&r"(w3), [v0] "=&r"(v0), [v1] "=&r"(v1)
             : [n] "r"(words)
             : "memory");
     else
         __asm__ volatile(FT_LOOP_XPULP(9, FT_DOTS_1X4_XPULP)
                          : [a0] "+r"(acc[0][0]), [a1] "+r"(acc[0][1]), [a2] "+r"(acc[0][2]),
-                           [a3] "+r"(acc[0][3]), [w] "+r"(w), [x0] "+r"(x0), [w0] "=&r"(w0), [w1] "=&r"(w1),
+                           [a3] "+r"(acc[0][3]), [w] "+r"(w), [x0] "+r"(x[0]), [w0] "=&r"(w0), [w1] "=&r"(w1),
                            [w2] "=&r"(w2), [w3] "=&r"(w3), [v0] "=&r"(v0)
                          : [n] "r"(words)
                          : "memory");
     return w;
 #else
-    const int8_t *at[2] = {x[0], x[1]};
     for (int n = 0; n < words; n++, w += 16) {
         const ft_word_xpulp_t *weight = (const ft_word_xpulp_t *)(const void *)w;
         uint32_t v[2];
         FT_EACH(p, pixels)
-            v[p] = ft_load_xpulp(&at[p], 4);
+            v[p] = ft_load_xpulp(&x[p], 4);
         FT_EACH(k, channels)
             FT_EACH(p, pixels)
                 acc[p][k] = ft_sdotsp4_xpulp(v[p], weight[k], acc[p][k]);
