@@ -171,10 +171,10 @@ def show_shares(measured: Mapping[str, list[int]]) -> None:
           f"RAM {share[1]:.3f} x the largest twin's")  # fmt: skip
 
 
-def show_classifiers(folder: Path, seeds: range, test: Pool) -> None:
-    """Print the accuracy of the networks that do nothing but steer, in float and in int8."""
-    print(f"\nsteering alone: {'parameters':>9} {'accuracy':>18} {'in int8':>9}")
-    for name in (STEERING, *CLASSIFIERS):
+def show_steering(folder: Path, seeds: range, test: Pool) -> None:
+    """Print how well the multi-task network and those that do nothing else steer, in float and in int8."""
+    print(f"\n{'steering':15} {'parameters':>10} {'accuracy':>18} {'in int8':>9}")
+    for name in (MULTI, STEERING, *CLASSIFIERS):
         files = [folder / f"{name}_{seed}.onnx" for seed in seeds]
         found = [judge(file, test)[STEERING]["accuracy"] for file in files]
         small = judge(folder / f"{name}_{seeds[0]}_int8.onnx", test)[STEERING]["accuracy"]
@@ -217,7 +217,7 @@ def main() -> None:
     small = {name: judge(arguments.folder / f"{name}_{seeds[0]}_int8.onnx", test) for name in NETWORKS}
     show(f"int8, seed {seeds[0]}", [small[MULTI]], [{name: small[name][name] for name in CHANNELS}])
     if arguments.classifiers:
-        show_classifiers(arguments.folder, seeds, test)
+        show_steering(arguments.folder, seeds, test)
 
 
 if __name__ == "__main__":
