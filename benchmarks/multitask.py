@@ -1,20 +1,23 @@
 """The multi-task network against its single-task twins on rendered rooms: what it loses, what it saves.
 
     python benchmarks/multitask.py FOLDER [--seeds 0-2] [--rooms 500] [--balance KIND] [--flat RHO]
-    [--epochs 25]
+    [--epochs 25] [--classifiers]
 
 Trains four networks a seed as `python -m zoo.pretrain multitask` does, with the same rooms, epochs and rates
 for all, two at a time, and keeps them in FOLDER: those that are there already are only judged. Judges them in
 float on 500 frames of rooms 0 to 49, which no network was trained on; quantizes those of the first seed,
-judges them again and counts their instructions on `mps2_an386`.
+judges them again and counts their instructions on `mps2_an386`. With --classifiers, DS-CNN and ResNet8 of the
+zoo learn to steer as steering's twin does, and are judged and counted beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -41,6 +45,8 @@ TEST_ROOMS = range(50)
 CALIBRATION_ROOMS = range(50, 60)
 BOARD = "mps2_an386"
 NETWORKS = {MULTI: tuple(CHANNELS)} | {name: (name,) for name in CHANNELS}
+STEERING = "steer"
+CLASSIFIERS = ("ds-cnn", "resnet8")
 JUDGED_BY = {"disparity": "rmse", "segments": "miou", "steer": "accuracy"}
 LOWER_IS_BETTER = {"disparity": True, "segments": False, "steer": False}
 
@@ -82,8 +88,9 @@ def _keep(frames: Pool) -> None:
 
 def _train(job: Job) -> Job:
     torch.set_flush_denormal(True)
-    heads = NETWORKS[job.name]
-    network, task = fresh(MULTI, job.seed, heads, 1.0)
+    heads = NETWORKS.get(job.name, (STEERING,))
+    network, _ = fresh(job.name if job.name in CLASSIFIERS else MULTI, job.seed, heads, 1.0)
+    task = multitask_task(heads)
     train_on_rooms(network, task, _frames, balance(task, job.balance), job.seed, job.epochs, job.flat)
     export_onnx(folded(network), task, INPUT_SHAPE, job.out)
     return job
@@ -141,22 +148,43 @@ def _fieldtune(*words: str) -> dict[str, Any]:
     return found
 
 
-def costs(folder: Path, seed: int) -> None:
-    """Quantize the four networks of a seed and print what they take on the board."""
+def costs(folder: Path, seed: int, names: Iterable[str]) -> dict[str, list[int]]:
+    """Quantize networks of a seed; print and return flash, RAM and instructions of each on the board."""
     frames = folder / "calibration.npz"
     write_npz(frames, rooms(CALIBRATION_ROOMS), sensor.GEOMETRY)
     measured = {}
     print(f"\nint8 on {BOARD}{'flash [B]':>17} {'RAM [B]':>9} {'instructions':>13}")
-    for name in NETWORKS:
+    for name in names:
         model = folder / f"{name}_{seed}_int8.onnx"
         _fieldtune("quantize", str(folder / f"{name}_{seed}.onnx"), "--data", str(frames), "-o", str(model))
         found = _fieldtune("profile", str(model), "--board", BOARD)
         measured[name] = [found[key] for key in ("flash_bytes", "ram_bytes", "total")]
         print(f"{name:20} {measured[name][0]:13,} {measured[name][1]:9,} {measured[name][2]:13,}", flush=True)
-    flash, ram, total = (np.array([row[k] for row in measured.values()]) for k in range(3))
+    return measured
+
+
+def show_shares(measured: Mapping[str, list[int]]) -> None:
+    """Print what the multi-task network takes, as shares of what its twins do."""
+    flash, ram, total = (np.array([measured[name][k] for name in NETWORKS]) for k in range(3))
     share = (flash[0] / flash[1:].sum(), ram[0] / ram[1:].max(), total[0] / total[1:].sum())
     print(f"multi-task: flash {share[0]:.1%} and instructions {share[2]:.1%} of the twins' sum, "
           f"RAM {share[1]:.3f} x the largest twin's")  # fmt: skip
+
+
+def show_steering(folder: Path, seeds: range, test: Pool) -> None:
+    """Print how well the multi-task network and those that do nothing else steer, in float and in int8."""
+    print(f"\n{'steering':15} {'parameters':>10} {'accuracy':>18} {'in int8':>9}")
+    for name in (MULTI, STEERING, *CLASSIFIERS):
+        files = [folder / f"{name}_{seed}.onnx" for seed in seeds]
+        found = [judge(file, test)[STEERING]["accuracy"] for file in files]
+        small = judge(folder / f"{name}_{seeds[0]}_int8.onnx", test)[STEERING]["accuracy"]
+        print(f"{name:15} {parameters(files[0]):10,} {_spread(found):>18} {small:9.4f}")
+
+
+def parameters(model: Path) -> int:
+    """Return how many numbers a float file's weights are."""
+    arrays = onnx.load(model).graph.initializer
+    return sum(math.prod(array.dims) for array in arrays if array.data_type == onnx.TensorProto.FLOAT)
 
 
 def main() -> None:
@@ -170,11 +198,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--flat", type=float, default=0.0)
     parser.add_argument("--balance", choices=("fixed", "uncertainty"), default="fixed")
+    parser.add_argument("--classifiers", action="store_true", help="DS-CNN and ResNet8, too")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     first, _, last = arguments.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
-    files = {(name, seed): arguments.folder / f"{name}_{seed}.onnx" for seed in seeds for name in NETWORKS}
+    names = (*NETWORKS, *(CLASSIFIERS if arguments.classifiers else ()))
+    files = {(name, seed): arguments.folder / f"{name}_{seed}.onnx" for seed in seeds for name in names}
     train_all(
         [Job(*key, arguments.epochs, arguments.flat, arguments.balance, out) for key, out in files.items()],
         arguments.rooms,
@@ -183,9 +213,11 @@ def main() -> None:
     multi = [judge(files[MULTI, seed], test) for seed in seeds]
     twins = [{name: judge(files[name, seed], test)[name] for name in CHANNELS} for seed in seeds]
     show(f"float, {len(test)} frames, seeds {arguments.seeds}", multi, twins)
-    costs(arguments.folder, seeds[0])
+    show_shares(costs(arguments.folder, seeds[0], names))
     small = {name: judge(arguments.folder / f"{name}_{seeds[0]}_int8.onnx", test) for name in NETWORKS}
     show(f"int8, seed {seeds[0]}", [small[MULTI]], [{name: small[name][name] for name in CHANNELS}])
+    if arguments.classifiers:
+        show_steering(arguments.folder, seeds, test)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What becomes of a network's other tasks while one learns from the board's depth sensor alone?
 
     python benchmarks/multitask_tune.py MODEL --head 'heads.disparity*' --trunk 'decoder0*' [--int8]
+    [--weights disparity=1,steer=0.1]
 
 MODEL, float or int8, has a depth output, a segmentation, and whatever else its task names. The target is a
 rendered scene of a domain that it does not know: of the frames that it learns from only the sensor's zones
@@ -8,13 +9,14 @@ are kept, the last frames are judged with all that is true of them. Three sessio
 head learns alone; trunk and head learn; they learn, and other frames of the source domain are replayed with
 all their labels, in as many more steps. Without replay the other outputs have no labels and no loss. Prints
 the metrics of every output, before and after, on target and source, and whether its predictions have kept
-their bits. Weights of losses are those of MODEL's task, or of the task file beside it.
+their bits. Weights of losses that are not given are those of MODEL's task.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,15 @@ def by_the_sensor(network: Network) -> Network:
     return replace(network, task=replace(task, outputs=tuple(outputs)))
 
 
+def weighed(network: Network, weights: Mapping[str, float]) -> Network:
+    """Return the network with other weights of these outputs' losses."""
+    task = network.needed_task()
+    if unknown := set(weights) - {spec.name for spec in task.outputs}:
+        raise SystemExit(f"--weights names {min(unknown)}, which is no output of {network.path}")
+    outputs = (replace(spec, weight=weights.get(spec.name, spec.weight)) for spec in task.outputs)
+    return replace(network, task=replace(task, outputs=tuple(outputs)))
+
+
 def tuned(
     network: Network,
     update: str,
@@ -96,6 +107,11 @@ def _change(metric: str, before: float, after: float) -> str:
     return f"{metric} {before:.3f} -> {after:.3f}{points}"
 
 
+def _weights(text: str) -> dict[str, float]:
+    pairs = (part.partition("=") for part in text.split(","))
+    return {name: float(weight) for name, _, weight in pairs}
+
+
 def main() -> None:
     """Print three sessions."""
     parser = argparse.ArgumentParser(
@@ -109,11 +125,12 @@ def main() -> None:
     parser.add_argument("--domain", choices=sorted(DOMAINS), default="loft", help="of the target")
     parser.add_argument("--known", choices=sorted(DOMAINS), default="room", help="domain of the source")
     parser.add_argument("--seed", type=int, default=0, help="of the target's scene and of replay")
-    parser.add_argument("--lr", type=float, default=0.003)
+    parser.add_argument("--weights", type=_weights, default={}, help="of the losses, such as steer=0.1")
+    parser.add_argument("--lr", type=float, default=0.001)
     parser.add_argument("--steps", type=int, default=60, help="on frames of the target")
     parser.add_argument("--replay", default="1/2", help="share of the third session's steps")
     args = parser.parse_args()
-    network = load_network(args.model)
+    network = weighed(load_network(args.model), args.weights)
     data = target(args.domain, args.seed, args.steps), source(args.known)
     both = f"{args.trunk},{args.head}"
     for title, update, replay in (
