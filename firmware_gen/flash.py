@@ -24,12 +24,17 @@ STEP_CODE_BYTES = 1024
 CLUSTER_STEP_CODE_BYTES = 1850
 
 
-def constant_bytes(graph: Graph, steps: Sequence[Step], isa: Isa, prefer: Prefer) -> int:
-    """Return the bytes of weights, initial values, tables and the outputs' grids, as in the generated C."""
+def constant_bytes(
+    graph: Graph, steps: Sequence[Step], isa: Isa, prefer: Prefer, keeps_initial: bool = True
+) -> int:
+    """Return the bytes of weights, initial values, tables and the outputs' grids, as in the generated C.
+
+    keeps_initial: what learns has its first values beside it.
+    """
     collector = _Constants(graph, isa, prefer)
     for step in layers(steps):
         OPERATORS[step.op.kind].emit(step, collector)
-    initial = sum(graph.learned(name).bytes for name in graph.trained)
+    initial = sum(graph.learned(name).bytes for name in graph.trained) if keeps_initial else 0
     grids = GRID_BYTES * sum(not graph.tensors[name].range for name in graph.scaled_by_reader)
     return initial + grids + sum(collector.sizes.values())
 

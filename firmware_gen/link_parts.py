@@ -22,17 +22,19 @@ class LinkParts:
         steps: something learns.
         store: what is learned can be kept in the board's flash.
         field: there is a sample buffer, so that the board may learn without a host.
+        initial: the weights that it began with are kept beside those that have learned.
     """
 
     steps: bool = True
     store: bool = True
     field: bool = True
+    initial: bool = True
 
     @classmethod
     def of(cls, plan: Plan) -> LinkParts:
         """Return the parts that firmware for `plan` has; MLPerf Tiny's link has none."""
         steps = plan.mlperf is None and bool(plan.graph.trained)
-        return cls(steps, steps and plan.board.store is not None, plan.field is not None)
+        return cls(steps, steps and plan.board.store is not None, plan.field is not None, plan.keeps_initial)
 
     def has(self, source: PurePath) -> bool:
         """Tell whether a C file, given from the runtime's folder, belongs to no part or to one of these."""
@@ -46,6 +48,7 @@ class LinkParts:
             "#ifndef FT_PARTS_H\n#define FT_PARTS_H\n\n"
             f"#define FT_HAS_STEPS {int(self.steps)} /* 0: STEP is refused */\n"
             f"#define FT_HAS_STORE {int(self.store)} /* 0: SLOT, SAVE, LOAD, ERASE and KEEP are refused */\n"
-            f"#define FT_HAS_FIELD {int(self.field)} /* 0: what is about a sample buffer is refused */\n\n"
+            f"#define FT_HAS_FIELD {int(self.field)} /* 0: what is about a sample buffer is refused */\n"
+            f"#define FT_HAS_INITIAL {int(self.initial)} /* 0: RESET_WEIGHTS is refused */\n\n"
             "#endif\n"
         )

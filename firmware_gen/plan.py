@@ -76,6 +76,11 @@ class Plan:
         return self.ram_bytes + self.board.stack_bytes + sum(self.flash.values())
 
     @property
+    def keeps_initial(self) -> bool:
+        """Whether the firmware can go back to the weights that it began with; see `keeps_initial`."""
+        return keeps_initial(self.board, self.field)
+
+    @property
     def latent_step(self) -> int:
         """Index of the step, and of the training step's part, that the host begins with from latents."""
         left_out = {op.outputs[0] for op in self.graph.ops[: self.graph.latent_ops]}
@@ -260,7 +265,7 @@ def _flash(
 ) -> dict[str, int]:
     """Return what constants and code take, but for the tables of bands."""
     flash = {
-        "constants": constant_bytes(graph, steps, board.isa, prefer),
+        "constants": constant_bytes(graph, steps, board.isa, prefer, keeps_initial(board, field)),
         "code_estimate": code_estimate(steps, board.cluster is not None),
     }
     if field is not None:
@@ -360,6 +365,15 @@ def static_bytes(tensor: Tensor) -> int:
 def largest_payload(board: Board) -> int:
     """Return how many bytes a frame may carry: the receive ring holds one that waits and one that comes."""
     return max(LEAST_PAYLOAD, min(MAX_PAYLOAD, board.rx_ring_bytes // 2))
+
+
+def keeps_initial(board: Board, field: Field | None) -> bool:
+    """Tell whether firmware has a copy of what learns as it was at first.
+
+    Where code, constants and data share one memory, a copy is as dear as the weights themselves, and the host
+    has one. What goes back on its own needs one: firmware that stores weights, or learns without a host.
+    """
+    return not board.unified or board.store is not None or field is not None
 
 
 def loss_slots(graph: Graph) -> int:

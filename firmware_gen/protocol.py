@@ -180,7 +180,11 @@ HYPER = Message(
         ("accumulate", "u32", "samples an update, at least 1"),
     ),
 )
-RESET_WEIGHTS = Message("reset_weights", 0x13, "Initial weights, zero optimizer state, step 0.")
+RESET_WEIGHTS = Message(
+    "reset_weights",
+    0x13,
+    "Initial weights, zero optimizer state, step 0; refused with no_initial where these are not kept.",
+)
 SET_STEP = Message(
     "set_step",
     0x14,
@@ -369,6 +373,7 @@ NO_BUFFER = Refusal("no_buffer", 16, "its firmware was generated without a sampl
 NO_SENSORS = Refusal("no_sensors", 17, "it has no camera and depth sensor of its own")
 NOTHING_NEW = Refusal("nothing_new", 18, "its sensors have nothing new")
 AT_WORK = Refusal("at_work", 19, "it is at work on its own")
+NO_INITIAL = Refusal("no_initial", 20, "its firmware keeps no copy of the weights that it began with")
 
 REFUSALS: Final = (
     NO_SESSION,
@@ -390,4 +395,5 @@ REFUSALS: Final = (
     NO_SENSORS,
     NOTHING_NEW,
     AT_WORK,
+    NO_INITIAL,
 )

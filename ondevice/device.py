@@ -14,7 +14,7 @@ from fieldtune.errors import BoardError, DeviceResetError, LinkError, OtherFirmw
 from firmware_gen import protocol
 from firmware_gen.bf16 import from_bf16, to_bf16
 from firmware_gen.protocol import Role
-from ondevice.link import Link, Request
+from ondevice.link import Link, RefusedError, Request
 from ondevice.timing import DEFAULT_TIMING, Timing
 
 Array = NDArray[Any]
@@ -116,9 +116,10 @@ class Device:
         arena: the memory that the steps of an inference compute in.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, initial: Mapping[str, Array] | None = None) -> None:
         """Use `Device.open`."""
         self.link = link
+        self._initial = initial
         self._written: dict[int, int] = {}  # tensor index -> the link's epoch when it was last written
         self.hello = self._say_hello()
         table = self._read_table()
@@ -134,6 +135,7 @@ class Device:
         plan_hash: int | None = None,
         log: Callable[[str], None] | None = None,
         timing: Timing = DEFAULT_TIMING,
+        initial: Mapping[str, Array] | None = None,
     ) -> Self:
         """Open the port, begin a session and learn the board's tensors.
 
@@ -143,6 +145,8 @@ class Device:
             plan_hash: of the firmware that should be there.
             log: takes each line that the board prints.
             timing: how long to wait for answers.
+            initial: the first values of what learns, of its state and its ranges, for firmware that keeps
+                none (`firmware_gen.plan.keeps_initial`).
 
         Raises:
             LinkError: the port cannot be opened, or nothing there speaks the protocol.
@@ -150,7 +154,7 @@ class Device:
         """
         link = Link(url, baud, log, timing)
         try:
-            device = cls(link)
+            device = cls(link, initial)
             if plan_hash is not None and device.hello.plan_hash != plan_hash:
                 raise OtherFirmwareError(
                     f"the board at {url} runs {device.hello.model} with plan {device.hello.plan_hash:08x}, "
@@ -351,8 +355,18 @@ class Device:
         self.link.command(protocol.HYPER, **values)
 
     def reset_weights(self) -> None:
-        """Back to the initial weights, without optimizer state, at step 0."""
-        self.link.command(protocol.RESET_WEIGHTS)
+        """Back to the initial weights, without optimizer state, at step 0.
+
+        Raises:
+            RefusedError: neither the board has them nor was `initial` given when it was opened.
+        """
+        try:
+            self.link.command(protocol.RESET_WEIGHTS)
+        except RefusedError as refused:
+            if refused.refusal is not protocol.NO_INITIAL or self._initial is None:
+                raise
+            self.write_tensors(self._initial)
+            self.set_step(0)
 
     def set_step(self, step: int) -> None:
         """Say how many steps the weights and the state that were written have behind them."""

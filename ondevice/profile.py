@@ -25,7 +25,7 @@ from ondevice.device import Device, Hyper
 from ondevice.timing import Timing
 from ondevice.training_data import LABEL_DTYPES
 from ondevice.verify_inputs import random_samples
-from ondevice.workbench import connect
+from ondevice.workbench import connect, first_values
 
 Unit = Literal["instructions", "cycles", "ns"]
 Sample = Mapping[str, NDArray[Any]]
@@ -209,7 +209,13 @@ def _open(
     shift = _exact_shift(board, firmware) if board.arch != "host" else None
     with (
         boards.start(firmware.elf, board, icount=shift) as running,
-        Device.open(running.url, plan_hash=plan.hash(), log=log, timing=_UNDISTURBED) as device,
+        Device.open(
+            running.url,
+            plan_hash=plan.hash(),
+            log=log,
+            timing=_UNDISTURBED,
+            initial=first_values(plan),
+        ) as device,
     ):
         rate = device.hello.ticks_hz
         yield (

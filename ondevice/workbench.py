@@ -8,14 +8,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 import boards
 from boards import Running, load_board
 from boards.flashing import Job, Shell, flash, runner_of
 from fieldtune.console import detail, say
 from fieldtune.errors import BoardError, LinkError, OtherFirmwareError, SilentError
-from firmware_gen.plan import Plan, make_plan
+from firmware_gen.plan import Plan, keeps_gradients, make_plan
 from firmware_gen.project import write_project
-from ondevice.device import Device
+from ondevice.device import Array, Device
 
 ANY_BAUD = 115200  # where the port is no real line
 END_SECONDS = 0.5  # a process that is gone is known to be
@@ -76,7 +78,31 @@ def connect(plan: Plan, project: Path, port: str | None, log: Callable[[str], No
 
 def _opened(plan: Plan, port: str, log: Callable[[str], None] | None) -> Device:
     serial = plan.board.serial
-    return Device.open(port, baud=serial.baud if serial else ANY_BAUD, plan_hash=plan.hash(), log=log)
+    return Device.open(
+        port,
+        baud=serial.baud if serial else ANY_BAUD,
+        plan_hash=plan.hash(),
+        log=log,
+        initial=first_values(plan),
+    )
+
+
+def first_values(plan: Plan) -> dict[str, Array] | None:
+    """Return what learns, its state and its ranges as they are at first; None if the firmware has them."""
+    if plan.keeps_initial:
+        return None
+    graph = plan.graph
+    values: dict[str, Array] = {
+        name: graph.constants[name].value.reshape(graph.learned(name).shape) for name in graph.trained
+    }
+    for name, tensor in graph.state.items():
+        if not name.startswith("gradient."):  # which are cleared when nothing has been accumulated
+            values[name] = np.zeros(tensor.shape, np.int32 if tensor.dtype == "i32" else np.float32)
+    if keeps_gradients(graph):
+        values["accumulated"] = np.zeros((1, 1, 1), np.int32)
+    for name, moving in graph.ranges.items():
+        values[f"range.{name}"] = np.array([[[moving.low, moving.high]]], np.float32)
+    return values
 
 
 @contextlib.contextmanager
@@ -105,7 +131,8 @@ def _started(
 ) -> Iterator[Device]:
     with boards.start(elf, plan.board, recording=recording) as running:
         try:
-            with Device.open(running.url, plan_hash=plan.hash(), log=log) as device:
+            initial = first_values(plan)
+            with Device.open(running.url, plan_hash=plan.hash(), log=log, initial=initial) as device:
                 yield device
         except LinkError as error:
             if not _has_ended(running):

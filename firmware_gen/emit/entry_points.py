@@ -65,7 +65,7 @@ class EntryPoints:
         yield f"    for (int k = 0; k < {GUARD_BYTES // 4}; k++)\n"
         yield "        arena.low[k] = arena.high[k] = 0xA5A5A5A5u;\n"
         yield f"    memset(arena.data, 0, {self._memory.plan.arena_bytes});\n"
-        for name in self._memory.graph.trained:
+        for name in self._memory.graph.trained if self._memory.plan.keeps_initial else ():
             initial = f"initial_{self._memory.names(name)}"
             yield f"    memcpy({self._memory.weight(name)}, {initial}, sizeof {initial});\n"
         for name in self._memory.graph.state:

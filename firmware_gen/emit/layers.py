@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_gen.band_table import BandTable
-from firmware_gen.bf16 import to_bf16
 from firmware_gen.c_text import c_float, c_initializers, c_name
 from firmware_gen.emit.memory import Memory, range_rule
 from firmware_gen.emit.updates import Updates
@@ -47,8 +46,9 @@ class Layers:
         for index, step in enumerate(memory.plan.steps):
             if step.band == 0:
                 self._define_function(index, step)
-        for constant in memory.graph.trained:
-            self._define_array(f"initial_{memory.names(constant)}", self._initial(constant))
+        if memory.plan.keeps_initial:
+            for constant in memory.graph.trained:
+                self._define_array(f"initial_{memory.names(constant)}", memory.initial(constant))
 
     def name(self, index: int) -> str:
         """Return the name of a step's function."""
@@ -191,7 +191,3 @@ class Layers:
             body = "".join(c_initializers(value))
             c_type = CONSTANT_TYPES[value.dtype.name]
             self.constants[name] = f"static const {c_type} {name}[{value.size}]{attribute} = {{\n{body}}};\n"
-
-    def _initial(self, constant: str) -> NDArray[Any]:
-        value = self._memory.graph.constants[constant].value
-        return to_bf16(value) if self._memory.graph.learned(constant).dtype == "bf16" else value

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
+
+from numpy.typing import NDArray
 
 from firmware_gen.band_table import BandTable, band_tables
-from firmware_gen.c_text import C_TYPES, Names, c_float
+from firmware_gen.bf16 import to_bf16
+from firmware_gen.c_text import C_TYPES, Names, c_float, c_initializers
 from firmware_gen.graph import Range, Tensor
 from firmware_gen.plan import GUARD_BYTES, Plan, keeps_gradients, static_bytes
 from firmware_gen.schedule import Chain
@@ -66,6 +70,11 @@ class Memory:
         """Return the ft_moving_range_t of this name in `Graph.ranges`."""
         return f"ranges[{list(self.graph.ranges).index(name)}]"
 
+    def initial(self, constant: str) -> NDArray[Any]:
+        """Return the first values of a constant that learns, as they lie in RAM."""
+        value = self.graph.constants[constant].value
+        return to_bf16(value) if self.graph.learned(constant).dtype == "bf16" else value
+
     def declarations(self) -> Iterator[str]:
         """Yield all that is in RAM."""
         size = self.plan.arena_bytes
@@ -77,7 +86,8 @@ class Memory:
         yield "} arena __attribute__((aligned(16)));\n"
         yield AT
         for name in self.graph.trained:
-            yield _array_in_ram(self.weight(name), self.graph.learned(name))
+            values = None if self.plan.keeps_initial else self.initial(name)
+            yield _array_in_ram(self.weight(name), self.graph.learned(name), values)
         for name, tensor in self.graph.state.items():
             yield _array_in_ram(self.state(name), tensor)
         if self.keeps_gradients:
@@ -92,10 +102,11 @@ class Memory:
             yield "};\n"
 
 
-def _array_in_ram(name: str, tensor: Tensor) -> str:
+def _array_in_ram(name: str, tensor: Tensor, values: NDArray[Any] | None = None) -> str:
     count = static_bytes(tensor) // element_bytes(tensor)
     aligned = " __attribute__((aligned(4)))" if tensor.dtype == "i8" else ""
-    return f"static {C_TYPES[tensor.dtype]} {name}[{count}]{aligned};\n"
+    body = "" if values is None else f" = {{\n{''.join(c_initializers(values))}}}"
+    return f"static {C_TYPES[tensor.dtype]} {name}[{count}]{aligned}{body};\n"
 
 
 def range_rule(moving: Range) -> str:

@@ -15,8 +15,10 @@ from fieldtune.__main__ import main
 from fieldtune.errors import BoardError, DoesNotFitError
 from firmware_gen.plan import Plan
 from firmware_gen.project import Network, load_network, plan_network, write_project
-from firmware_gen.update import UpdatePlan
+from firmware_gen.update import UpdatePlan, parse_update
 from ondevice.device import Device, Hyper
+from ondevice.link import RefusedError
+from ondevice.workbench import open_board
 
 KEYWORDS = Path(__file__).resolve().parents[3] / "shared" / "data" / "kws_ref_model.tflite"
 
@@ -162,3 +164,43 @@ def test_one_memory_for_all_needs_a_kit_or_this_computer(tmp_path: Path) -> None
     path.write_text('extends = "gap9_host"\narch = "riscv"\nruns_in = []\n')
     with pytest.raises(BoardError, match="which no linker script of ours places code in"):
         load_board(path)
+
+
+def test_weights_lie_once_where_code_and_data_share_a_memory(network: Network, tmp_path: Path) -> None:
+    update = parse_update("dec,depth", weights="bf16", momentum=True)
+    plan = plan_network(network, cluster_board(8), update)
+    there = plan_network(network, load_board("native"), update)
+    assert there.flash["constants"] - plan.flash["constants"] >= plan.ram["weights"] * 9 // 10
+    write_project(plan, tmp_path)
+    assert "initial_" not in (tmp_path / "model.c").read_text()
+
+
+def test_the_host_brings_back_the_weights_that_the_firmware_began_with(
+    network: Network, tmp_path: Path
+) -> None:
+    update = parse_update("dec,depth", weights="bf16", momentum=True)
+    plan = plan_network(network, cluster_board(8), update)
+    sample = {"image": np.full(plan.graph.shape("image"), 9, np.uint8)}
+    sample |= {"depth.label": np.ones(plan.graph.shape("depth.label"), np.float32)}
+    sample |= {"depth.mask": np.ones(plan.graph.shape("depth.mask"), np.uint8)}
+    with open_board(plan, tmp_path) as device:
+        first = device.read_role("weight", "state")
+        device.set_hyper(Hyper(lr=0.1, momentum=0.9))
+        device.put_sample(sample)
+        device.step(0)
+        learned = device.read_role("weight", "state")
+        assert any(not np.array_equal(value, learned[name]) for name, value in first.items())
+        device.reset_weights()
+        for name, value in device.read_role("weight", "state").items():
+            assert np.array_equal(value, first[name]), name
+        device.put_sample(sample)
+        device.step(0)
+        for name, value in device.read_role("weight", "state").items():
+            assert np.array_equal(value, learned[name]), name
+    firmware = boards.build(tmp_path, plan.board)
+    with (
+        boards.start(firmware.elf, plan.board) as running,
+        Device.open(running.url) as device,
+        pytest.raises(RefusedError, match="keeps no copy"),
+    ):
+        device.reset_weights()

@@ -64,6 +64,10 @@ void ft_command_set_step(ft_firmware_t *firmware, uint32_t done) {
 }
 
 void ft_command_reset_weights(ft_firmware_t *firmware) {
+    if (!FT_HAS_INITIAL) {
+        ft_reply_refused(firmware, FT_REFUSED_NO_INITIAL, 0);
+        return;
+    }
     firmware->model->reset();
     firmware->restored = 0;
     ft_command_set_step(firmware, 0);
