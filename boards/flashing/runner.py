@@ -130,7 +130,8 @@ class Runner(abc.ABC):
         if job.port and self.over != "serial":
             raise BoardError(f"{self.name} goes over no serial port; leave out --port")
         if not job.elf.is_file():
-            raise BoardError(f"there is no firmware {job.elf}; build it with: fieldtune build")
+            how = "as the project's README.md says" if job.board.kit else "with: fieldtune build"
+            raise BoardError(f"there is no firmware {job.elf}; build it {how}")
         if not job.shell.dry and self.over in ("probe", "usb") and job.dev_id is None:
             devices = candidates(job)
             if len(devices) > 1:
