@@ -10,7 +10,7 @@ from fieldtune.errors import BoardError, DoesNotFitError
 from fieldtune.sizes import format_size
 from firmware_gen.arena import peak_bytes
 from firmware_gen.schedule import layers
-from firmware_gen.step_time import instructions
+from firmware_gen.step_time import instructions, seconds
 
 if TYPE_CHECKING:
     from firmware_gen.plan import Plan
@@ -97,13 +97,14 @@ def _check_time(plan: Plan, limit: float) -> None:
         return
     times: dict[str, float] = {}
     for step in layers(plan.steps):
-        time = instructions(step, board) / board.clock_hz
-        times[step.op.name] = times.get(step.op.name, 0.0) + time
+        time = seconds(instructions(step, board), board)
+        times[step.op.name] = times.get(step.op.name, 0.0) + (time or 0.0)
     slowest = sorted(times.items(), key=lambda item: -item[1])[:NAMED]
     named = ", ".join(f"{name} {format_duration(time)}" for name, time in slowest)
+    pace = "one a cycle" if board.cluster is None else f"on {board.cluster.cores} cores"
     raise DoesNotFitError(
         f"{_what(plan)} takes {format_duration(need)} on {board.id} by estimate "
-        f"({plan.instructions / 1e6:,.1f} M instructions, one a cycle at {board.clock_hz / 1e6:g} MHz), but "
+        f"({plan.instructions / 1e6:,.1f} M instructions, {pace} at {board.clock_hz / 1e6:g} MHz), but "
         f"--time allows {format_duration(limit)}; in the way are {named}: train fewer or smaller layers, "
         f"take a faster board, or give --time {format_duration(need)} or more"
     )
