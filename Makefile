@@ -7,7 +7,8 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 DEMO_TOOLS := gcc=gcc arm-none-eabi-gcc=gcc-arm-none-eabi qemu-system-arm=qemu-system-arm
 TEST_TOOLS := $(DEMO_TOOLS) g++=g++ riscv64-unknown-elf-gcc=gcc-riscv64-unknown-elf qemu-system-riscv32=qemu-system-misc \
 	clang-format=clang-format cmake=cmake ccache=ccache chromium=chromium chromedriver=chromium-driver \
-	arduino-builder=arduino-builder xtensa-lx106-elf-gcc=gcc-xtensa-lx106
+	arduino-builder=arduino-builder xtensa-lx106-elf-gcc=gcc-xtensa-lx106 \
+	/usr/lib/arm-none-eabi/include/string.h=libnewlib-arm-none-eabi
 
 .PHONY: demo test test-long lint format clean
 
