@@ -31,14 +31,17 @@ if TYPE_CHECKING:
 CHAIN = 64  # products in a chain
 BLOCK = 4  # pixels and channels of a block of outputs; channels of x of a block of weight gradients
 OUTER = 8  # channels of dy of a block of weight gradients
-SLAB, SLAB_BYTES = 8, 8192
+SLAB_BYTES = 4608  # of weights that lie in scratch at once, or those of a block
 WORD = 4  # bytes
 
-# A layer with fewer channels fills blocks badly; one with fewer pixels spends more time on rounding its
-# weights than products save.
-LEAST_CHANNELS = 4
+# What is rounded has to be multiplied often: by the taps that read a value of the map, by the pixels that read
+# a weight. Else rounding takes longer than products save (docs/gap9.md has counts). Fewer channels than a
+# block has leave parts of it empty.
+LEAST_TAPS = 4
 LEAST_PIXELS = 16
+LEAST_CHANNELS = 4
 MOST_SCRATCH = 64 * 1024  # bytes: what a core of a cluster can have
+MOST_ROW = 511  # words from one pixel of a block to the next: loads reach no farther
 
 
 def suits(op: Op, graph: Graph) -> bool:
@@ -47,13 +50,15 @@ def suits(op: Op, graph: Graph) -> bool:
     if operator is None:
         return False
     conv, (_, _, inner, outer) = _conv(op), graph.constants[op.constants[0]].value.shape
-    maps = (*op.inputs[:2], *op.outputs) if op.kind == "conv_update" else (op.inputs[0], op.outputs[0])
-    pixels = min(graph.shape(name)[0] * graph.shape(name)[1] for name in maps[:2])
-    channels = min(inner, outer, *(graph.shape(name)[2] for name in maps[:2]))
+    maps = op.inputs[:2] if op.kind == "conv_update" else (op.inputs[0], op.outputs[0])
+    shapes = [graph.shape(name) for name in maps]
+    window = conv.window
     return (
         conv.groups == 1
-        and pixels >= LEAST_PIXELS
-        and channels >= LEAST_CHANNELS
+        and window.taps >= LEAST_TAPS * window.stride[0] * window.stride[1]
+        and min(height * width for height, width, _ in shapes) >= LEAST_PIXELS
+        and min(inner, outer, *(channels for _, _, channels in shapes)) >= LEAST_CHANNELS
+        and (max(inner, outer) + 1) // 2 * window.stride[1] <= MOST_ROW
         and operator.scratch_bytes(op, graph, "c") <= MOST_SCRATCH
     )
 
@@ -134,10 +139,10 @@ def _span(window: Window, axis: int) -> int:
 def _gather_scratch(op: Op, graph: Graph, transposed: bool) -> int:
     """Return the bytes of ft_conv_gather_f16: some channels' weights, and the rows of x that a row sees."""
     window, (_, _, taken) = _conv(op).window, graph.shape(op.inputs[0])
-    _, width, _ = graph.shape(op.outputs[0])
+    _, width, given = graph.shape(op.outputs[0])
     pixel = (taken + 1) // 2 * WORD
     channel = window.taps * pixel
-    slab = SLAB if channel * SLAB <= SLAB_BYTES else BLOCK
+    slab = max(BLOCK, min(_up(given), SLAB_BYTES // (BLOCK * channel) * BLOCK))
     stride, pad = window.stride, window.pad
     if transposed:
         first = (pad[1] - _span(window, 1)) // stride[1]

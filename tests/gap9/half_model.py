@@ -37,7 +37,7 @@ class Layer:
         return size(self.height, self.width)
 
     def taps(self, position: int, axis: int) -> list[tuple[int, int]]:
-        """Return the taps of an output position, ascending, and where each reads: on the map or beside it."""
+        """Return the taps of an output position and where each reads, ascending: on the map or beside it."""
         win = self.window
         found = []
         for k in range(win.kernel[axis]):
@@ -46,7 +46,7 @@ class Layer:
                 continue
             at, rest = divmod(position + win.pad[axis] - k * win.dilation[axis], win.stride[axis])
             if rest == 0:
-                found.append((k, at))
+                found.insert(0, (k, at))
         return found
 
 
@@ -80,7 +80,7 @@ def forward(layer: Layer, x: F32, weight: F32, start: F32) -> F32:
     for i in range(height):
         for j in range(width):
             sums = np.zeros(layer.given, np.float32)
-            for ky, row in layer.taps(i, 0):
+            for ky, row in sorted(layer.taps(i, 0)):
                 if not 0 <= row < layer.height:
                     continue
                 steps: list[tuple[F16, F16]] = []

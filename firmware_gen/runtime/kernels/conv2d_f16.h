@@ -11,10 +11,11 @@
  *   channels that fill up a word, add products with 0. The chain's sum, a float, is divided by the powers and
  *   added in float32.
  * - Outputs: the values of a row of x have one power, the weights of an output channel have one. Each row of
- *   the window that lies on the map gives chains of its own, rows in ascending order of taps: tap by tap,
- *   channel by channel, those with an even number in one chain and the odd ones in another one beside it.
- *   Both are added, then to the output's sum, which starts from 0. In the end it is divided by the weights'
- *   power and added to the start value in one fused multiply-add. Padding beside the map is summed.
+ *   the window that lies on the map gives chains of its own, rows in ascending order of taps: column of x
+ *   by column, ascending, and channel by channel, those with an even number in one chain and the odd ones in
+ *   another one beside it. Both are added, then to the output's sum, which starts from 0. In the end it is
+ * divided by the weights' power and added to the start value in one fused multiply-add. Padding beside the
+ * map is summed.
  * - Weight gradients: rows of the map that the window steps over are taken in groups, counted from row 0;
  *   each group gives a chain, pixel by pixel in raster order, or several where a row is longer than a chain.
  *   Four channels of x that follow one another (the first a multiple of 4) have one power in all rows that
@@ -30,9 +31,8 @@
 #define FT_CHAIN_F16      64 /* 64 * 2^5 * 2^4 = 2^15 */
 #define FT_TOP_F16        5
 #define FT_TOP_W_F16      4
-#define FT_BLOCK_F16      4 /* pixels and channels of a block of outputs */
-#define FT_SLAB_F16       8 /* output channels whose weights lie in scratch at once, if they take no more than */
-#define FT_SLAB_BYTES_F16 8192
+#define FT_BLOCK_F16      4    /* pixels and channels of a block of outputs */
+#define FT_SLAB_BYTES_F16 4608 /* of weights that lie in scratch at once, or those of a block */
 
 /* Weights in float32 or, if f32 is NULL, bf16. */
 typedef struct {
@@ -73,9 +73,8 @@ FT_INLINE uint32_t ft_largest_f16(const float *x, int pixels, int x_pixel, int c
         channels *= pixels;
         pixels = 1;
     }
-    for (int p = 0; p < pixels; p++, x += x_pixel)
-        FT_PRODUCTS(c, channels)
-    largest = ft_larger_f16(largest, x[c]);
+    _Pragma("GCC unroll 1") for (int p = 0; p < pixels; p++, x += x_pixel) FT_PRODUCTS(c, channels) largest =
+        ft_larger_f16(largest, x[c]);
     return largest;
 }
 
@@ -83,10 +82,14 @@ FT_INLINE uint32_t ft_largest_f16(const float *x, int pixels, int x_pixel, int c
  * `words`; what is left of them is 0. */
 FT_INLINE void ft_halve_f16(const float *x, int pixels, int x_pixel, int channels, float up, uint32_t *y,
                             int words) {
+    if (x_pixel == channels && channels == 2 * words) {
+        channels *= pixels;
+        words *= pixels;
+        pixels = 1;
+    }
     const int whole = channels / 2;
-    for (int p = 0; p < pixels; p++, x += x_pixel, y += words) {
-        FT_PRODUCTS(k, whole)
-        y[k] = ft_halves(ft_single_mul(x[2 * k], up), ft_single_mul(x[2 * k + 1], up));
+    _Pragma("GCC unroll 1") for (int p = 0; p < pixels; p++, x += x_pixel, y += words) {
+        FT_PRODUCTS(k, whole) y[k] = ft_halves(ft_single_mul(x[2 * k], up), ft_single_mul(x[2 * k + 1], up));
         for (int k = whole; k < words; k++)
             y[k] = 2 * k < channels ? ft_halves(ft_single_mul(x[2 * k], up), 0.0f) : 0;
     }
@@ -151,14 +154,17 @@ FT_INLINE int ft_block_words_f16(ft_conv_t conv) {
     return conv.window.kernel_y * conv.window.kernel_x * ft_words_f16(conv) * FT_BLOCK_F16;
 }
 
+/* Output channels whose weights lie in scratch at once. */
 FT_INLINE int ft_slab_f16(ft_conv_t conv) {
     const int most = FT_SLAB_BYTES_F16 / (4 * ft_block_words_f16(conv)) * FT_BLOCK_F16;
-    return most >= FT_SLAB_F16 ? FT_SLAB_F16 : FT_BLOCK_F16;
+    const int all = ft_up_f16(conv.out, FT_BLOCK_F16), some = most > all ? all : most;
+    return some > FT_BLOCK_F16 ? some : FT_BLOCK_F16;
 }
 
-/* Weights of `count` <= 4 output channels as [tap][words][4 channels], what is missing 0, and their units. */
-FT_INLINE void ft_pack_f16(ft_weights_f16_t w, ft_conv_t conv, int o, int count, uint32_t *packed,
-                           float units[FT_BLOCK_F16]) {
+/* Weights of `count` <= 4 output channels as [tap][words][4 channels], what is missing 0, and their units.
+ * Columns of a transposed window lie in descending order, which is the ascending one in x. */
+FT_INLINE void ft_pack_f16(ft_weights_f16_t w, ft_conv_t conv, int o, int count, int transposed,
+                           uint32_t *packed, float units[FT_BLOCK_F16]) {
     const int taps = conv.window.kernel_y * conv.window.kernel_x, words = ft_words_f16(conv);
     for (int k = 0; k < FT_BLOCK_F16; k++) {
         const int from = (o + k) * conv.w_out;
@@ -169,14 +175,16 @@ FT_INLINE void ft_pack_f16(ft_weights_f16_t w, ft_conv_t conv, int o, int count,
         largest = ft_larger_f16(largest, ft_weight_f16(w, from + t * conv.w_tap + i * conv.w_in));
         const ft_power_f16_t power = ft_power_f16(largest, FT_TOP_W_F16);
         units[k] = power.unit;
-        for (int t = 0; t < taps; t++)
-            FT_PRODUCTS(i, words) {
-                const int at = from + t * conv.w_tap + 2 * i * conv.w_in;
+        for (int t = 0; t < taps; t++) {
+            const int kx = t % conv.window.kernel_x;
+            const int tap = transposed ? t - kx + conv.window.kernel_x - 1 - kx : t;
+            int at = from + tap * conv.w_tap;
+            _Pragma("GCC unroll 1") for (int i = 0; i < words; i++, at += 2 * conv.w_in, to += FT_BLOCK_F16) {
                 const float low = k < count ? ft_weight_f16(w, at) : 0.0f;
                 const float high = k < count && 2 * i + 1 < conv.in ? ft_weight_f16(w, at + conv.w_in) : 0.0f;
                 *to = ft_halves(ft_single_mul(low, power.up), ft_single_mul(high, power.up));
-                to += FT_BLOCK_F16;
             }
+        }
     }
 }
 
@@ -184,17 +192,24 @@ FT_INLINE void ft_pack_f16(ft_weights_f16_t w, ft_conv_t conv, int o, int count,
  * window gives. cols: its taps, i the first one's column. */
 FT_INLINE void ft_window_row_f16(float sums[4][4], const uint32_t *x, int x_pixel, const uint32_t *w,
                                  int words, ft_taps_t cols, float unit) {
-    const int run = cols.i_step == 1 && cols.k_step == 1;
-    const int runs = run ? 1 : cols.n, length = run ? cols.n * words : words;
-    int left = FT_CHAIN_F16;
     ft_eight_t acc[4];
+    x += cols.i * words;
+    w += cols.k * words * FT_BLOCK_F16;
+    if (cols.n == 1 || (cols.i_step == 1 && cols.k_step == 1)) { /* one run of values and of weights */
+        const int length = cols.n * words;
+        _Pragma("GCC unroll 1") for (int done = 0; done < length; done += FT_CHAIN_F16) {
+            const int n = length - done < FT_CHAIN_F16 ? length - done : FT_CHAIN_F16;
+            ft_eight_dots(acc, 1, x + done, x_pixel * words, w + done * FT_BLOCK_F16, n);
+            ft_eight_add_pairs(sums, acc, unit);
+        }
+        return;
+    }
+    int left = FT_CHAIN_F16;
     ft_eight_clear(acc);
-    for (int r = 0; r < runs; r++) {
-        const uint32_t *xr = x + (cols.i + r * cols.i_step) * words;
-        const uint32_t *wr = w + (cols.k + r * cols.k_step) * words * FT_BLOCK_F16;
-        for (int done = 0; done < length;) {
-            const int n = length - done < left ? length - done : left;
-            ft_eight_dots(acc, xr + done, x_pixel * words, wr + done * FT_BLOCK_F16, n);
+    for (int r = 0; r < cols.n; r++) {
+        for (int done = 0; done < words;) {
+            const int n = words - done < left ? words - done : left;
+            ft_eight_dots(acc, 0, x + done, x_pixel * words, w + done * FT_BLOCK_F16, n);
             done += n;
             left -= n;
             if (left == 0) {
@@ -203,6 +218,8 @@ FT_INLINE void ft_window_row_f16(float sums[4][4], const uint32_t *x, int x_pixe
                 left = FT_CHAIN_F16;
             }
         }
+        x += cols.i_step * words;
+        w += cols.k_step * words * FT_BLOCK_F16;
     }
     if (left < FT_CHAIN_F16)
         ft_eight_add_pairs(sums, acc, unit);
@@ -215,6 +232,12 @@ typedef struct {
     int lines, line_words;
 } ft_rows_f16_t;
 
+FT_INLINE void ft_store_outputs_f16(float *y, const float *sums, const float *units, const float *start,
+                                    int count, ft_activation_t act) {
+    FT_EACH(o, count)
+        y[o] = ft_activate(ft_single_fma(sums[o], units[o], start ? start[o] : 0.0f), act);
+}
+
 /* Four pixels, `y_pixel` apart, of which `pixels` are wanted, times `count` <= 4 channels. `column`: of x
  * where the first window's taps lie. */
 FT_INLINE void ft_conv_block_f16(ft_rows_f16_t x, int column, int x_pixel, const uint32_t *w,
@@ -222,18 +245,22 @@ FT_INLINE void ft_conv_block_f16(ft_rows_f16_t x, int column, int x_pixel, const
                                  float *y, int y_pixel, ft_conv_t conv, ft_taps_t rows, ft_taps_t cols,
                                  ft_activation_t act, int pixels, int count) {
     const int words = ft_words_f16(conv);
-    float sums[4][4] = {{0.0f}};
+    float sums[4][4];
+    FT_EACH(k, 16)
+        sums[k / 4][k % 4] = 0.0f; /* no call of memset, as the compiler would have it */
     for (int j = 0; j < rows.n; j++) {
         const int line = (rows.i + j * rows.i_step) % x.lines;
         const int tap_row = (rows.k + j * rows.k_step) * conv.window.kernel_x;
         ft_window_row_f16(sums, x.at + line * x.line_words + column * words, x_pixel,
                           w + tap_row * words * FT_BLOCK_F16, words, cols, x.units[line]);
     }
-    for (int p = 0; p < pixels; p++)
-        for (int o = 0; o < count; o++) {
-            const float from = start ? start[p * start_pixel + o] : 0.0f;
-            y[p * y_pixel + o] = ft_activate(ft_single_fma(sums[p][o], units[o], from), act);
-        }
+    _Pragma("GCC unroll 1") for (int p = 0; p < pixels; p++, y += y_pixel) {
+        const float *from = start ? start + p * start_pixel : NULL;
+        if (count == FT_BLOCK_F16)
+            ft_store_outputs_f16(y, sums[p], units, from, FT_BLOCK_F16, act);
+        else
+            ft_store_outputs_f16(y, sums[p], units, from, count, act);
+    }
 }
 
 /* Channels o to o + count of row `row`; see ft_conv_gather_f16. */
@@ -249,7 +276,9 @@ FT_INLINE void ft_conv_row_f16(ft_rows_f16_t x, ft_line_f16_t line, const uint32
             const int far = win.kernel_x * win.dilation_x * win.stride_x;
             cols = ft_taps_transposed(phase + far * win.stride_x, win.kernel_x, win.stride_x, win.pad_x,
                                       win.dilation_x, 1 << 30);
-            cols.i -= far + line.first;
+            cols.i += (cols.n - 1) * cols.i_step - far - line.first; /* the last tap's, which comes first */
+            cols.k = win.kernel_x - 1 - cols.k - (cols.n - 1) * cols.k_step;
+            cols.i_step = -cols.i_step;
         }
         _Pragma("GCC unroll 1") for (int col = phase, block = 0; col < ym.w;
                                      col += FT_BLOCK_F16 * step, block += FT_BLOCK_F16) {
@@ -283,7 +312,7 @@ FT_INLINE void ft_conv_gather_f16(const float *x, ft_map_t xm, ft_weights_f16_t 
     _Pragma("GCC unroll 1") for (int o = o0; o < o1; o += slab) {
         const int count = o1 - o < slab ? o1 - o : slab;
         _Pragma("GCC unroll 1") for (int k = 0; k < count; k += FT_BLOCK_F16)
-            ft_pack_f16(w, conv, o + k, count - k < FT_BLOCK_F16 ? count - k : FT_BLOCK_F16,
+            ft_pack_f16(w, conv, o + k, count - k < FT_BLOCK_F16 ? count - k : FT_BLOCK_F16, transposed,
                         packed + k / FT_BLOCK_F16 * ft_block_words_f16(conv), units + k);
         int have = 0; /* rows of x before it that are still needed lie in scratch */
         _Pragma("GCC unroll 1") for (int row = y0; row < y1; row++) {
@@ -344,40 +373,53 @@ typedef struct {
     int first, wide, channels, top;
 } ft_side_f16_t;
 
-/* Rows `from` to `to`, as far as they lie on the map, at channel c, of which `count` there are; row `from`
- * lies at y. Returns the unit. */
-FT_INLINE float ft_halve_side_f16(ft_side_f16_t side, int from, int to, int c, int count, uint32_t *y) {
-    const int words = side.channels / 2, taken = count < side.channels ? count : side.channels;
+/* Rows `from` to `to`, as far as they lie on the map, of `taken` channels from `at` on; row `from` lies at y.
+ * Returns the unit. */
+FT_INLINE float ft_halve_rows_f16(const float *at, ft_side_f16_t side, int taken, int from, int to,
+                                  uint32_t *y) {
+    const int words = side.channels / 2;
     const int low = from > 0 ? from : 0, end = to < side.map.h ? to : side.map.h;
     uint32_t largest = 0;
     _Pragma("GCC unroll 1") for (int row = low; row < end; row++) largest =
-        ft_largest_f16(side.at + row * side.map.row + c, side.map.w, side.map.pixel, taken, largest);
+        ft_largest_f16(at + row * side.map.row, side.map.w, side.map.pixel, taken, largest);
     const ft_power_f16_t power = ft_power_f16(largest, side.top);
     _Pragma("GCC unroll 1") for (int row = low; row < end; row++)
-        ft_halve_row_f16(side.at + row * side.map.row + c, side.map, taken, power.up,
+        ft_halve_row_f16(at + row * side.map.row, side.map, taken, power.up,
                          y + (row - from) * side.wide * words, words, side.first, side.wide);
     return power.unit;
 }
 
-/* The gradients of 4 channels of x times 8 of dy of one tap: adds a group's chains to the sums. x, y: where
- * the first pixel of the group's first row lies; rows are x_row and y_row apart; all in words. */
+/* The same of channels from c on, `count` of which there are. */
+FT_INLINE float ft_halve_side_f16(ft_side_f16_t side, int from, int to, int c, int count, uint32_t *y) {
+    return count >= side.channels ? ft_halve_rows_f16(side.at + c, side, side.channels, from, to, y)
+                                  : ft_halve_rows_f16(side.at + c, side, count, from, to, y);
+}
+
+/* The gradients of 4 channels of x times 8 of dy of one tap: adds a group's chains to the sums. x, dy: where
+ * the first pixel of the group's first row lies; rows are x_row and dy_row apart; all in words. Rows of one
+ * of both lie densely. */
 FT_INLINE void ft_grad_w_tap_f16(float sums[4][8], const uint32_t *x, int x_row, int x_step,
                                  const uint32_t *dy, int dy_row, int dy_step, int rows, int pixels,
                                  float unit) {
     ft_eight_t acc[4];
-    ft_eight_clear(acc);
-    _Pragma("GCC unroll 1") for (int row = 0; row < rows; row++) {
-        _Pragma("GCC unroll 1") for (int done = 0; done < pixels; done += FT_CHAIN_F16) {
-            const int n = pixels - done < FT_CHAIN_F16 ? pixels - done : FT_CHAIN_F16;
-            if (done > 0) {
-                ft_eight_add(sums, acc, unit);
-                ft_eight_clear(acc);
-            }
-            ft_eight_outer(acc, x + row * x_row + done * x_step, x_step, dy + row * dy_row + done * dy_step,
-                           dy_step, n);
-        }
+    if (pixels <= FT_CHAIN_F16) {
+        ft_eight_outer(acc, x, x_step, x_row - pixels * x_step, dy, dy_step, dy_row - pixels * dy_step, rows,
+                       pixels);
+        ft_eight_add(sums, acc, unit);
+        return;
     }
-    ft_eight_add(sums, acc, unit);
+    /* A group is one row, which is longer than a chain. */
+    const int rest = pixels % FT_CHAIN_F16;
+    _Pragma("GCC unroll 1") for (int done = FT_CHAIN_F16; done <= pixels; done += FT_CHAIN_F16) {
+        ft_eight_outer(acc, x, x_step, 0, dy, dy_step, 0, 1, FT_CHAIN_F16);
+        ft_eight_add(sums, acc, unit);
+        x += FT_CHAIN_F16 * x_step;
+        dy += FT_CHAIN_F16 * dy_step;
+    }
+    if (rest > 0) {
+        ft_eight_outer(acc, x, x_step, 0, dy, dy_step, 0, 1, rest);
+        ft_eight_add(sums, acc, unit);
+    }
 }
 
 /* Rows of a group: one where rows may come one by one, else as many as have no more pixels than a chain. */
@@ -385,20 +427,24 @@ FT_INLINE int ft_group_f16(int pixels, int one_by_one) {
     return one_by_one || pixels >= FT_CHAIN_F16 ? 1 : FT_CHAIN_F16 / pixels;
 }
 
-/* The gradients of 4 channels of x, `count` of which there are, times `lanes` <= 8 channels of dy, of one
- * tap: from what g holds, or from 0. */
+/* The gradients of `count` <= 4 channels of x times `lanes` <= 8 channels of dy, of one tap: they begin with
+ * what g holds, or with 0, and go where they belong. Constant count, lanes where speed matters. */
 FT_INLINE void ft_grad_w_start_f16(float sums[4][8], ft_sink_t to, int at, int pitch, int count, int lanes) {
-    for (int i = 0; i < 4; i++)
-        for (int o = 0; o < 8; o++)
-            sums[i][o] = to.g && i < count && o < lanes ? to.g[at + i * pitch + o] : 0.0f;
+    _Pragma("GCC unroll 1") for (int i = 0; i < 4; i++) FT_EACH(o, 8) sums[i][o] =
+        to.g && i < count && o < lanes ? to.g[at + i * pitch + o] : 0.0f;
 }
 
 FT_INLINE void ft_grad_w_finish_f16(float sums[4][8], ft_sink_t to, int at, int pitch, int count, int lanes) {
-    for (int i = 0; i < count; i++)
-        for (int o = 0; o < lanes; o += FT_LANES) {
-            const int some = lanes - o < FT_LANES ? lanes - o : FT_LANES;
-            ft_sink_finish(to, at + i * pitch + o, ft_gather(sums[i] + o, 1, some), some);
-        }
+    _Pragma("GCC unroll 1") for (int i = 0; i < count; i++) {
+        if (lanes == 8)
+            FT_EACH(o, 8 / FT_LANES)
+                ft_sink_finish(to, at + i * pitch + o * FT_LANES, ft_load(sums[i] + o * FT_LANES), FT_LANES);
+        else
+            for (int o = 0; o < lanes; o += FT_LANES) {
+                const int some = lanes - o < FT_LANES ? lanes - o : FT_LANES;
+                ft_sink_finish(to, at + i * pitch + o, ft_gather(sums[i] + o, 1, some), some);
+            }
+    }
 }
 
 /* The two maps of a layer, and the one that the window steps over. */
@@ -462,6 +508,26 @@ FT_INLINE int ft_grad_w_blocks_f16(int out) {
     return out > 8 ? 2 : 1;
 }
 
+/* All taps of `count` <= 4 channels of x times `lanes` <= 16 of dy; `place`: of tap 0. Constant start. */
+FT_INLINE void ft_grad_w_ends_f16(float (*sums)[4][8], ft_sink_t to, ft_conv_t conv, int place, int count,
+                                  int lanes, int start) {
+    const int taps = conv.window.kernel_y * conv.window.kernel_x;
+    _Pragma("GCC unroll 1") for (int o = 0; o < lanes; o += 8) {
+        const int some = lanes - o < 8 ? lanes - o : 8;
+        _Pragma("GCC unroll 1") for (int t = 0; t < taps; t++, sums++) {
+            const int at = place + t * conv.w_tap + o;
+            if (start && count == 4 && some == 8)
+                ft_grad_w_start_f16(*sums, to, at, conv.w_in, 4, 8);
+            else if (start)
+                ft_grad_w_start_f16(*sums, to, at, conv.w_in, count, some);
+            else if (some == 8)
+                ft_grad_w_finish_f16(*sums, to, at, conv.w_in, count, 8);
+            else
+                ft_grad_w_finish_f16(*sums, to, at, conv.w_in, count, some);
+        }
+    }
+}
+
 /* The weight gradients of a layer with input x and output gradient dy, of its input channels i0 to i1 and of
  * the rows y0..y1 of the map that the window steps over (dy; of a transposed layer x), go to the sink. i0 is
  * a multiple of 4, i1 too or conv.in; conv.groups is 1. Where that adds to g, rows may come in several calls,
@@ -483,10 +549,7 @@ FT_INLINE void ft_conv_grad_w_f16(const float *x, ft_map_t xm, const float *dy, 
         const int count = i1 - i < 4 ? i1 - i : 4, left = conv.out - o;
         const int some = left < 8 * blocks ? left : 8 * blocks; /* channels of dy */
         const int place = i * conv.w_in + o;
-        for (int b = 0; 8 * b < some; b++)
-            for (int t = 0; t < taps; t++)
-                ft_grad_w_start_f16(sums[b * taps + t], to, place + t * conv.w_tap + 8 * b, conv.w_in, count,
-                                    some - 8 * b);
+        ft_grad_w_ends_f16(sums, to, conv, place, count, some, 1);
         _Pragma("GCC unroll 1") for (int from = y0; from < y1; from += of.group) {
             const int end = from + of.group < y1 ? from + of.group : y1;
             const int far = from * win.stride_y - win.pad_y;
@@ -501,10 +564,7 @@ FT_INLINE void ft_conv_grad_w_f16(const float *x, ft_map_t xm, const float *dy, 
                                     ft_single_mul(x_unit, dy_unit));
             }
         }
-        for (int b = 0; 8 * b < some; b++)
-            for (int t = 0; t < taps; t++)
-                ft_grad_w_finish_f16(sums[b * taps + t], to, place + t * conv.w_tap + 8 * b, conv.w_in, count,
-                                     some - 8 * b < 8 ? some - 8 * b : 8);
+        ft_grad_w_ends_f16(sums, to, conv, place, count, some, 0);
     }
 }
 

@@ -128,18 +128,17 @@ FT_INLINE float ft_half_at(const uint32_t *at, int k) {
 #endif
 
 FT_INLINE void ft_eight_clear(ft_eight_t acc[4]) {
+    FT_EACH(p, 4) {
 #if FT_HALF_XPULP
-    FT_EACH(p, 4)
         FT_EACH(k, 4)
             acc[p].word[k] = 0;
 #elif defined(FT_HALF_AVX)
-    FT_EACH(p, 4)
         acc[p].lanes = _mm256_setzero_ps();
 #else
-    FT_EACH(p, 4)
         FT_EACH(k, 8)
             acc[p].lane[k] = 0.0f;
 #endif
+    }
 }
 
 #ifdef FT_XPULP_INSN
@@ -156,6 +155,9 @@ FT_INLINE void ft_eight_clear(ft_eight_t acc[4]) {
     INSTRUCTION " s4, 40(%[acc])\n\t" INSTRUCTION " s5, 44(%[acc])\n\t"                                      \
     INSTRUCTION " s6, 48(%[acc])\n\t" INSTRUCTION " s7, 52(%[acc])\n\t"                                      \
     INSTRUCTION " s8, 56(%[acc])\n\t" INSTRUCTION " s9, 60(%[acc])\n\t"
+#define FT_HALF_ZEROS                                                                                        \
+    "li a0, 0\n\tli a1, 0\n\tli a2, 0\n\tli a3, 0\n\tli a4, 0\n\tli a5, 0\n\tli a6, 0\n\tli a7, 0\n\t"            \
+    "li s2, 0\n\tli s3, 0\n\tli s4, 0\n\tli s5, 0\n\tli s6, 0\n\tli s7, 0\n\tli s8, 0\n\tli s9, 0\n\t"
 #define FT_FMA_XPULP(ACC, A, B) ".insn r 0x33, 2, 0x48, " #ACC ", %[" #A "], %[" #B "]\n\t"
 #define FT_FMA_4_XPULP(A0, A1, A2, A3, VALUE)                                                                \
     FT_FMA_XPULP(A0, VALUE, n) FT_FMA_XPULP(A1, VALUE, w1)                                                   \
@@ -185,19 +187,28 @@ FT_INLINE void ft_eight_clear(ft_eight_t acc[4]) {
 #endif
 
 /* The sums of 4 rows of x, x_row words apart, times those of 4 channels: of each of n words both values at
- * once, in two sums side by side. Word k of channel o is w[4 * k + o]. n > 0; constant x_row, below 512.
+ * once, in two sums side by side. Word k of channel o is w[4 * k + o]. They go on, or begin anew. n > 0;
+ * constant anew, x_row < 512.
  *
  * acc[p], 2 o and 2 o + 1: += x[p * x_row + k] * w[4 * k + o], k = 0, 1, ..., n - 1. */
-FT_INLINE void ft_eight_dots(ft_eight_t acc[4], const uint32_t *x, int x_row, const uint32_t *w, int n) {
+FT_INLINE void ft_eight_dots(ft_eight_t acc[4], int anew, const uint32_t *x, int x_row, const uint32_t *w,
+                             int n) {
 #ifdef FT_XPULP_INSN
     const uint32_t *x0 = x, *x2 = x + 2 * x_row;
     uint32_t count = (uint32_t)n, w1, w2, w3, v0, v1;
-    __asm__ volatile(FT_HALF_EACH("lw") FT_LOOP_XPULP(24, FT_HALF_DOTS_XPULP) "\n\t" FT_HALF_EACH("sw")
-                     : [n] "+r"(count), [w] "+r"(w), [x0] "+r"(x0), [x2] "+r"(x2), [w1] "=&r"(w1),
-                       [w2] "=&r"(w2), [w3] "=&r"(w3), [v0] "=&r"(v0), [v1] "=&r"(v1)
-                     : [row] "i"(4 * x_row), [acc] "r"(acc)
-                     : FT_HALF_REGISTERS);
+#define FT_HALF_DOTS(BEGIN)                                                                                  \
+    __asm__ volatile(BEGIN FT_LOOP_XPULP(24, FT_HALF_DOTS_XPULP) "\n\t" FT_HALF_EACH("sw")                   \
+                     : [n] "+r"(count), [w] "+r"(w), [x0] "+r"(x0), [x2] "+r"(x2), [w1] "=&r"(w1),           \
+                       [w2] "=&r"(w2), [w3] "=&r"(w3), [v0] "=&r"(v0), [v1] "=&r"(v1)                        \
+                     : [row] "i"(4 * x_row), [acc] "r"(acc)                                                  \
+                     : FT_HALF_REGISTERS)
+    if (anew)
+        FT_HALF_DOTS(FT_HALF_ZEROS);
+    else
+        FT_HALF_DOTS(FT_HALF_EACH("lw"));
 #else
+    if (anew)
+        ft_eight_clear(acc);
     for (int k = 0; k < n; k++, w += 4) {
 #if FT_HALF_XPULP
         FT_EACH(p, 4)
@@ -219,37 +230,48 @@ FT_INLINE void ft_eight_dots(ft_eight_t acc[4], const uint32_t *x, int x_row, co
 #endif
 }
 
-/* The sums of 4 values of x times 8 of y over n pixels, whose words lie x_step and y_step apart. n > 0;
- * constant steps.
+/* The sums of 4 values of x times 8 of y over `rows` rows of n pixels, whose words lie x_step and y_step
+ * apart; behind a row x and y move by x_gap and y_gap words. rows > 0, n > 0; constant n < 2048, steps, and
+ * which gap is 0: one at least.
  *
- * acc[i], o: += (value i at x + k * x_step) * (value o at y + k * y_step), k = 0, 1, ..., n - 1. */
-FT_INLINE void ft_eight_outer(ft_eight_t acc[4], const uint32_t *x, int x_step, const uint32_t *y, int y_step,
-                              int n) {
+ * acc[i], o: the sum of (value i at x) * (value o at y), row by row, pixel by pixel. */
+FT_INLINE void ft_eight_outer(ft_eight_t acc[4], const uint32_t *x, int x_step, int x_gap, const uint32_t *y,
+                              int y_step, int y_gap, int rows, int n) {
 #ifdef FT_XPULP_INSN
-    uint32_t count = (uint32_t)n, w1, w2, w3, v0, v1;
-    __asm__ volatile(FT_HALF_EACH("lw") FT_LOOP_XPULP(24, FT_HALF_OUTER_XPULP) "\n\t" FT_HALF_EACH("sw")
-                     : [n] "+r"(count), [x] "+r"(x), [y] "+r"(y), [w1] "=&r"(w1), [w2] "=&r"(w2),
-                       [w3] "=&r"(w3), [v0] "=&r"(v0), [v1] "=&r"(v1)
-                     : [xs] "i"(4 * x_step - 4), [ys] "i"(4 * y_step - 12), [acc] "r"(acc)
-                     : FT_HALF_REGISTERS);
+    uint32_t n_and_w0, w1, w2, w3, v0, v1;
+#define FT_HALF_OUTER(MOVE, GAP)                                                                             \
+    __asm__ volatile(FT_HALF_ZEROS "1: li %[n], %[pixels]\n\t" FT_LOOP_XPULP(                                \
+                         24, FT_HALF_OUTER_XPULP) "\n\t" MOVE "addi %[rows], %[rows], -1\n\t"                \
+                                                  "bnez %[rows], 1b\n\t" FT_HALF_EACH("sw")                  \
+                     : [n] "=&r"(n_and_w0), [x] "+r"(x), [y] "+r"(y), [w1] "=&r"(w1), [w2] "=&r"(w2),        \
+                       [w3] "=&r"(w3), [v0] "=&r"(v0), [v1] "=&r"(v1), [rows] "+r"(rows)                     \
+                     : [xs] "i"(4 * x_step - 4), [ys] "i"(4 * y_step - 12), [acc] "r"(acc), [pixels] "i"(n), \
+                       [gap] "r"(4 * (GAP))                                                                  \
+                     : FT_HALF_REGISTERS)
+    if (y_gap == 0)
+        FT_HALF_OUTER("add %[x], %[x], %[gap]\n\t", x_gap);
+    else
+        FT_HALF_OUTER("add %[y], %[y], %[gap]\n\t", y_gap);
 #else
-    for (int k = 0; k < n; k++, x += x_step, y += y_step) {
+    ft_eight_clear(acc);
+    for (int row = 0; row < rows; row++, x += x_gap, y += y_gap)
+        for (int k = 0; k < n; k++, x += x_step, y += y_step) {
 #if FT_HALF_XPULP
-        FT_EACH(i, 4)
-            FT_EACH(o, 4)
-                acc[i].word[o] = ft_vfmac_r_h_xpulp(y[o], x[i / 2] >> 16 * (i % 2), acc[i].word[o]);
+            FT_EACH(i, 4)
+                FT_EACH(o, 4)
+                    acc[i].word[o] = ft_vfmac_r_h_xpulp(y[o], x[i / 2] >> 16 * (i % 2), acc[i].word[o]);
 #elif defined(FT_HALF_AVX)
-        const __m256 gradients = ft_eight_load(y);
-        FT_EACH(i, 4) {
-            const __m128i value = _mm_set1_epi16((short)(x[i / 2] >> 16 * (i % 2)));
-            acc[i].lanes = ft_eight_fma(_mm256_cvtph_ps(value), gradients, acc[i].lanes);
-        }
+            const __m256 gradients = ft_eight_load(y);
+            FT_EACH(i, 4) {
+                const __m128i value = _mm_set1_epi16((short)(x[i / 2] >> 16 * (i % 2)));
+                acc[i].lanes = ft_eight_fma(_mm256_cvtph_ps(value), gradients, acc[i].lanes);
+            }
 #else
-        FT_EACH(i, 4)
-            FT_EACH(o, 8)
-                acc[i].lane[o] = ft_half_fma(ft_half_at(x, i), ft_half_at(y, o), acc[i].lane[o]);
+            FT_EACH(i, 4)
+                FT_EACH(o, 8)
+                    acc[i].lane[o] = ft_half_fma(ft_half_at(x, i), ft_half_at(y, o), acc[i].lane[o]);
 #endif
-    }
+        }
 #endif
 }
 
