@@ -189,14 +189,14 @@ class Conv2d(Operator):
     def emit(self, step: Step, c: Emitter) -> str:
         return self.gather(step, c).c(step, c)
 
-    def gather(self, step: Step, c: Emitter) -> GatherCall:
-        """Return the kernel's call."""
+    def gather(self, step: Step, c: Emitter, weight_c: str | None = None) -> GatherCall:
+        """Return the kernel's call, with the weight as it lies in memory or as `weight_c` in C."""
         op, attrs = step.op, _attrs(step.op)
         weight, *bias = op.constants
         taken, given, strides = _forward(attrs, step.graph.constants[weight].value.shape)
         start = c.weight(bias[0]) if bias else "NULL"
         kernel = "ft_conv2d_transpose_f32" if attrs.transposed else "ft_conv2d_f32"
-        return GatherCall(kernel, attrs, taken, given, strides, c.weight(weight), start)
+        return GatherCall(kernel, attrs, taken, given, strides, weight_c or c.weight(weight), start)
 
 
 def _attrs(op: Op) -> ConvAttrs:
@@ -267,8 +267,8 @@ class ConvGradInput(Operator):
     def emit(self, step: Step, c: Emitter) -> str:
         return self.gather(step, c).c(step, c)
 
-    def gather(self, step: Step, c: Emitter) -> GatherCall:
-        """Return the kernel's call."""
+    def gather(self, step: Step, c: Emitter, weight_c: str | None = None) -> GatherCall:
+        """Return the kernel's call, with the weight as it lies in memory or as `weight_c` in C."""
         op = step.op
         assert isinstance(op.attrs, ConvGradAttrs)
         conv, channels = op.attrs.conv, op.attrs.channels
@@ -289,15 +289,17 @@ class ConvGradInput(Operator):
                 w_in, w_out, group = inner, 1, taken * inner
         if conv.groups == 1:
             given = channels.count
-        weight = c.weight(name, (0, 1, 3, 2))
-        offset = f" + {channels.first * w_out}" if channels.first else ""
+        if weight_c is None:
+            weight_c = c.weight(name, (0, 1, 3, 2)) + (
+                f" + {channels.first * w_out}" if channels.first else ""
+            )
         kernel = "ft_conv2d" if conv.transposed else "ft_conv2d_transpose"
         part = op.inputs[1:]
         kernel += "_onto_f32" if part else "_f32"
         start = c.pointer(part[0]) if part else "NULL"
         start_map = f", {c.map(part[0])}" if part else ""
         strides = (inner * outer, group, w_in, w_out)
-        return GatherCall(kernel, conv, taken, given, strides, f"{weight}{offset}", start, start_map)
+        return GatherCall(kernel, conv, taken, given, strides, weight_c, start, start_map)
 
 
 def is_kept(op: Op, graph: Graph) -> bool:

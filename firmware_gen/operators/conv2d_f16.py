@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from boards import Isa
-from firmware_gen.graph import Graph, Op
+from firmware_gen.graph import Array, Graph, Op
 from firmware_gen.operators.base import Emitter, Operator
 from firmware_gen.operators.conv2d import (
     Conv2d,
@@ -16,7 +19,6 @@ from firmware_gen.operators.conv2d import (
     ConvGradAttrs,
     ConvGradInput,
     ConvUpdate,
-    GatherCall,
     conv_literal,
     forward_literal,
     is_kept,
@@ -29,18 +31,19 @@ if TYPE_CHECKING:
 
 # As in the header.
 CHAIN = 64  # products in a chain
+TOP = 4  # weights lie below 2^TOP
 BLOCK = 4  # pixels and channels of a block of outputs; channels of x of a block of weight gradients
 OUTER = 8  # channels of dy of a block of weight gradients
-SLAB_BYTES = 4608  # of weights that lie in scratch at once, or those of a block
+SLAB_BYTES = 2304  # of weights that lie in scratch at once, or those of a block
 WORD = 4  # bytes
 
-# What is rounded has to be multiplied often: by the taps that read a value of the map, by the pixels that read
-# a weight. Else rounding takes longer than products save (docs/gap9.md has counts). Fewer channels than a
-# block has leave parts of it empty.
+# What is rounded has to be multiplied often: a map's value in many taps, a weight at many pixels. Else
+# rounding takes longer than products save (docs/gap9.md has counts). Fewer channels than a block has leave
+# parts of it empty.
 LEAST_TAPS = 4
 LEAST_PIXELS = 16
 LEAST_CHANNELS = 4
-MOST_SCRATCH = 64 * 1024  # bytes: what a core of a cluster can have
+MOST_SCRATCH = 6 * 1024  # bytes: eight cores have so much in L1, beside the maps
 MOST_ROW = 511  # words from one pixel of a block to the next: loads reach no farther
 
 
@@ -79,7 +82,9 @@ class Conv2dF16(Conv2d):
         return _gather_scratch(op, graph, _conv(op).transposed)
 
     def emit(self, step: Step, c: Emitter) -> str:
-        return _gather(self.gather(step, c), step, c)
+        op, graph = step.op, step.graph
+        packed = _packed(graph.constants[op.constants[0]].value, _conv(op).transposed)
+        return _gather(self, packed, step, c)
 
 
 class ConvGradInputF16(ConvGradInput):
@@ -91,7 +96,20 @@ class ConvGradInputF16(ConvGradInput):
         return _gather_scratch(op, graph, not _conv(op).transposed)
 
     def emit(self, step: Step, c: Emitter) -> str:
-        return _gather(self.gather(step, c), step, c)
+        op = step.op
+        assert isinstance(op.attrs, ConvGradAttrs)
+        turned = step.graph.constants[op.constants[0]].value.transpose(0, 1, 3, 2)
+        channels = op.attrs.channels
+        packed = _packed(turned[..., channels.first : channels.end], not op.attrs.conv.transposed)
+        return _gather(self, packed, step, c)
+
+
+def rounded_before(op: Op, graph: Graph) -> int:
+    """Return the values that each core rounds again for every tile: rows that the one before has seen."""
+    conv, (_, width, taken) = _conv(op), graph.shape(op.inputs[0])
+    transposed = conv.transposed != (op.kind == "conv_grad_input_f16")
+    rows = _span(conv.window, 0) // (conv.window.stride[0] if transposed else 1)
+    return rows * width * taken
 
 
 class ConvUpdateF16(ConvUpdate):
@@ -137,7 +155,7 @@ def _span(window: Window, axis: int) -> int:
 
 
 def _gather_scratch(op: Op, graph: Graph, transposed: bool) -> int:
-    """Return the bytes of ft_conv_gather_f16: some channels' weights, and the rows of x that a row sees."""
+    """Return the bytes of ft_conv_gather_f16: rows of x, and weights of some channels if they learn."""
     window, (_, _, taken) = _conv(op).window, graph.shape(op.inputs[0])
     _, width, given = graph.shape(op.outputs[0])
     pixel = (taken + 1) // 2 * WORD
@@ -147,26 +165,56 @@ def _gather_scratch(op: Op, graph: Graph, transposed: bool) -> int:
     if transposed:
         first = (pad[1] - _span(window, 1)) // stride[1]
         end = (stride[1] - 1 + pad[1]) // stride[1] + _up(-(-width // stride[1]))
-        lines, wide = _span(window, 0) // stride[0] + 2, end - first
+        lines, wide = _span(window, 0) // stride[0] + 1, end - first
     else:
         lines, wide = _span(window, 0) + 1, (_up(width) - 1) * stride[1] + _span(window, 1) + 1
-    return int(slab * (channel + 4) + lines * (4 + wide * pixel))
+    weights = slab * (channel + 4) if op.constants[0] in graph.trained else 0
+    return int(lines * (4 + wide * pixel) + weights)
 
 
 def _up(count: int) -> int:
     return -(-count // BLOCK) * BLOCK
 
 
-def _gather(call: GatherCall, step: Step, c: Emitter) -> str:
-    """Return the call with products in binary16."""
-    op = step.op
+def _packed(weight: Array, transposed: bool) -> tuple[NDArray[np.uint16], Array]:
+    """Return (rows, columns, taken, given) as ft_pack_f16 does, and the channels' units.
+
+    In the kernel's order: (blocks of 4 channels, taps, words, 4 channels, 2).
+    """
+    value = weight[:, ::-1] if transposed else weight
+    rows, columns, taken, given = value.shape
+    largest = np.abs(value).max((0, 1, 2), initial=0).astype(np.float32).view(np.int32) >> 23
+    exponent = TOP + 126 - np.maximum(largest, 8)
+    halves = (value * np.ldexp(np.float32(1), exponent)).astype(np.float16)
+    padded = np.pad(halves, ((0, 0), (0, 0), (0, taken % 2), (0, -given % BLOCK)))
+    words = padded.reshape(rows * columns, -1, 2, padded.shape[3] // BLOCK, BLOCK)
+    ordered = np.ascontiguousarray(words.transpose(3, 0, 1, 4, 2))
+    units = np.pad(np.ldexp(np.float32(1), -exponent), (0, -given % BLOCK))
+    return ordered.view(np.uint16), units.astype(np.float32)
+
+
+def _gather(
+    operator: Conv2dF16 | ConvGradInputF16,
+    packed: tuple[NDArray[np.uint16], Array],
+    step: Step,
+    c: Emitter,
+) -> str:
+    """Return the call with products in binary16; `packed` is the weight if it is frozen."""
+    op, name = step.op, step.op.constants[0]
+    if c.learns(name):
+        call = operator.gather(step, c)
+        weights = f".{'bf16' if is_narrow(op, step.graph) else 'f32'} = {call.weight}"
+    else:
+        suffix = "" if op.kind == "conv2d_f16" else ".turned"
+        array = c.array(f"{name}.f16{suffix}", packed[0])
+        units = c.array(f"{name}.f16{suffix}.units", packed[1])
+        call = operator.gather(step, c, array)
+        weights = f".packed = (const uint32_t *)(const void *){array}, .units = {units}"
     x, y = op.inputs[0], op.outputs[0]
-    member = "bf16" if is_narrow(op, step.graph) else "f32"
     literal = conv_literal(call.conv, call.taken, call.given, call.strides)
     return (
-        f"{call.kernel.removesuffix('_f32')}_f16({c.pointer(x)}, {c.map(x)}, "
-        f"(ft_weights_f16_t){{.{member} = {call.weight}}},\n"
-        f"    {call.start}{call.start_map},\n"
+        f"{call.kernel.removesuffix('_f32')}_f16({c.pointer(x)}, {c.map(x)},\n"
+        f"    (ft_weights_f16_t){{{weights}}}, {call.start}{call.start_map},\n"
         f"    {c.pointer(y)}, {c.map(y)}, {literal},\n"
         f"    {call.conv.activation.c()}, {c.scratch(op)}, {c.channels(call.given, BLOCK)}, {c.rows(step)});"
     )

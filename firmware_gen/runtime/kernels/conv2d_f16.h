@@ -32,12 +32,15 @@
 #define FT_TOP_F16        5
 #define FT_TOP_W_F16      4
 #define FT_BLOCK_F16      4    /* pixels and channels of a block of outputs */
-#define FT_SLAB_BYTES_F16 4608 /* of weights that lie in scratch at once, or those of a block */
+#define FT_SLAB_BYTES_F16 2304 /* of weights that lie in scratch at once, or those of a block */
 
-/* Weights in float32 or, if f32 is NULL, bf16. */
+/* Weights in float32, or in bf16, or frozen ones as ft_pack_f16 makes them of all channels, with a unit for
+ * each. Which pointer is not NULL is a constant. */
 typedef struct {
     const float *f32;
     const uint16_t *bf16;
+    const uint32_t *packed;
+    const float *units;
 } ft_weights_f16_t;
 
 FT_INLINE float ft_weight_f16(ft_weights_f16_t w, int at) {
@@ -141,7 +144,7 @@ FT_INLINE ft_line_f16_t ft_line_f16(ft_window_t win, int y_columns, int transpos
 /* Rows of x that lie in scratch at once. */
 FT_INLINE int ft_lines_f16(ft_window_t win, int transposed) {
     const int span = (win.kernel_y - 1) * win.dilation_y;
-    return transposed ? span / win.stride_y + 2 : span + 1;
+    return (transposed ? span / win.stride_y : span) + 1;
 }
 
 /* Words of a pixel of x. */
@@ -295,25 +298,28 @@ FT_INLINE void ft_conv_row_f16(ft_rows_f16_t x, ft_line_f16_t line, const uint32
 
 /* y[y0..y1) of channels o0 to o1 = activation(start + sum of x * w), as ft_conv_gather_f32; conv.out counts
  * all channels, conv.groups is 1. o0 is a multiple of 4, o1 too or conv.out. scratch, aligned to 4 bytes:
- * weights of ft_slab_f16 channels, 4 * (in + 1) / 2 bytes a tap and channel; their units, 4 bytes each;
- * ft_lines_f16 rows of x, each of a unit (4 bytes) and `wide` pixels of 4 * (in + 1) / 2 bytes. */
+ * ft_lines_f16 rows of x, each of a unit (4 bytes) and `wide` pixels of 4 * (in + 1) / 2 bytes; unless
+ * weights are packed, those of ft_slab_f16 channels, 4 * (in + 1) / 2 bytes a tap and channel, and their
+ * units, 4 bytes each. */
 FT_INLINE void ft_conv_gather_f16(const float *x, ft_map_t xm, ft_weights_f16_t w, const float *start,
                                   int start_row, int start_pixel, float *y, ft_map_t ym, ft_conv_t conv,
                                   ft_activation_t act, void *scratch, int o0, int o1, int y0, int y1,
                                   int transposed) {
     const ft_window_t win = conv.window;
-    const int slab = ft_slab_f16(conv), words = ft_words_f16(conv), lines = ft_lines_f16(win, transposed);
+    const int words = ft_words_f16(conv), lines = ft_lines_f16(win, transposed);
+    const int slab = w.packed ? ft_up_f16(conv.out, FT_BLOCK_F16) : ft_slab_f16(conv);
     const ft_line_f16_t line = ft_line_f16(win, ym.w, transposed);
-    uint32_t *const packed = scratch;
-    float *const units = (float *)scratch + slab / FT_BLOCK_F16 * ft_block_words_f16(conv);
-    const ft_rows_f16_t lying = {(uint32_t *)scratch + slab / FT_BLOCK_F16 * ft_block_words_f16(conv) + slab +
-                                     lines,
-                                 units + slab, lines, line.wide * words};
+    const ft_rows_f16_t lying = {(uint32_t *)scratch + lines, scratch, lines, line.wide * words};
+    uint32_t *const packed = lying.at + lines * lying.line_words;
+    float *const units = (float *)(packed + slab / FT_BLOCK_F16 * ft_block_words_f16(conv));
     _Pragma("GCC unroll 1") for (int o = o0; o < o1; o += slab) {
-        const int count = o1 - o < slab ? o1 - o : slab;
-        _Pragma("GCC unroll 1") for (int k = 0; k < count; k += FT_BLOCK_F16)
-            ft_pack_f16(w, conv, o + k, count - k < FT_BLOCK_F16 ? count - k : FT_BLOCK_F16, transposed,
-                        packed + k / FT_BLOCK_F16 * ft_block_words_f16(conv), units + k);
+        const int count = o1 - o < slab ? o1 - o : slab, block = o / FT_BLOCK_F16;
+        const uint32_t *const ws = w.packed ? w.packed + block * ft_block_words_f16(conv) : packed;
+        const float *const us = w.packed ? w.units + o : units;
+        if (!w.packed)
+            _Pragma("GCC unroll 1") for (int k = 0; k < count; k += FT_BLOCK_F16)
+                ft_pack_f16(w, conv, o + k, count - k < FT_BLOCK_F16 ? count - k : FT_BLOCK_F16, transposed,
+                            packed + k / FT_BLOCK_F16 * ft_block_words_f16(conv), units + k);
         int have = 0; /* rows of x before it that are still needed lie in scratch */
         _Pragma("GCC unroll 1") for (int row = y0; row < y1; row++) {
             const ft_taps_t rows =
@@ -332,7 +338,7 @@ FT_INLINE void ft_conv_gather_f16(const float *x, ft_map_t xm, ft_weights_f16_t 
                 }
                 have = last + 1 > have ? last + 1 : have;
             }
-            ft_conv_row_f16(lying, line, packed, units, start ? start + row * start_row : NULL, start_pixel,
+            ft_conv_row_f16(lying, line, ws, us, start ? start + row * start_row : NULL, start_pixel,
                             y + row * ym.row, ym, conv, rows, act, o, count, transposed);
         }
     }
