@@ -250,6 +250,8 @@ class ClusterLayers(Layers):
         yield "}\n\n"
         if local.before:
             yield f"static void before_{self.name(index)}(ft_tile_t *tile) {{\n"
+            if "tile->" not in local.before:
+                yield "    (void)tile;\n"
             if "hyper" in local.before:
                 yield "    const ft_hyper_t *const hyper = tile->hyper;\n"
             yield from _indented(local.before.rstrip("\n").split("\n"))

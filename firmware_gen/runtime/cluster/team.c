@@ -143,7 +143,7 @@ void ft_team_layer(const ft_layer_t *layer, int first, int end, const void *band
         }
         finish(&writing[tile & 1]); /* the tile before the last, which was in the same buffer */
         describe(known, layer, tile);
-        if (layer->before != NULL) {
+        if (layer->before != NULL && tile == first) {
             layer->before(known);
         }
         pi_cl_team_fork(layer->cores, layer->work, known);

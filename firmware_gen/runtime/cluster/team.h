@@ -51,9 +51,9 @@ typedef struct {
     int16_t first, rows;
 } ft_piece_t;
 
-/* One layer. work: what each of `cores` cores runs, with an ft_tile_t. before, after: what the master runs
- * before and after them, or NULL. buffers: `read` maps that are read, then `made` (0 or 1) that is made;
- * pieces: of each tile, one of each of these. scratch, seen: offsets in L1. */
+/* One layer. work: what each of `cores` cores runs, with an ft_tile_t. before: what the master runs before
+ * the first tile; after: after each one; or NULL. buffers: `read` maps that are read, then `made` (0 or 1)
+ * that is made; pieces: of each tile, one of each of these. scratch, seen: offsets in L1. */
 typedef struct {
     void (*work)(void *tile);
     void (*before)(ft_tile_t *tile);

@@ -158,31 +158,32 @@ FT_INLINE void ft_eight_clear(ft_eight_t acc[4]) {
 #define FT_HALF_ZEROS                                                                                        \
     "li a0, 0\n\tli a1, 0\n\tli a2, 0\n\tli a3, 0\n\tli a4, 0\n\tli a5, 0\n\tli a6, 0\n\tli a7, 0\n\t"            \
     "li s2, 0\n\tli s3, 0\n\tli s4, 0\n\tli s5, 0\n\tli s6, 0\n\tli s7, 0\n\tli s8, 0\n\tli s9, 0\n\t"
-#define FT_FMA_XPULP(ACC, A, B) ".insn r 0x33, 2, 0x48, " #ACC ", %[" #A "], %[" #B "]\n\t"
-#define FT_FMA_4_XPULP(A0, A1, A2, A3, VALUE)                                                                \
-    FT_FMA_XPULP(A0, VALUE, n) FT_FMA_XPULP(A1, VALUE, w1)                                                   \
-    FT_FMA_XPULP(A2, VALUE, w2) FT_FMA_XPULP(A3, VALUE, w3)
-#define FT_FMA_LOW_XPULP(ACC, A, B) ".insn r 0x33, 6, 0x48, " #ACC ", %[" #A "], %[" #B "]\n\t"
-#define FT_FMA_LOW_4_XPULP(A0, A1, A2, A3, VALUE)                                                            \
-    FT_FMA_LOW_XPULP(A0, n, VALUE) FT_FMA_LOW_XPULP(A1, w1, VALUE)                                           \
-    FT_FMA_LOW_XPULP(A2, w2, VALUE) FT_FMA_LOW_XPULP(A3, w3, VALUE)
-#define FT_LOAD_STEP_XPULP(VALUE, AT, STEP) ".insn i 0x0b, 2, %[" #VALUE "], %[" #AT "], %[" #STEP "]\n\t"
-#define FT_LOAD_AT_XPULP(VALUE, AT, OFFSET) "lw %[" #VALUE "], %[" #OFFSET "](%[" #AT "])\n\t"
-#define FT_HIGH_XPULP(VALUE) "srli %[" #VALUE "], %[" #VALUE "], 16\n\t"
+#define FT_HALF_FMA(ACC, A, B) ".insn r 0x33, 2, 0x48, " #ACC ", %[" #A "], %[" #B "]\n\t"
+#define FT_HALF_FMA_4(A0, A1, A2, A3, VALUE)                                                                \
+    FT_HALF_FMA(A0, VALUE, n) FT_HALF_FMA(A1, VALUE, w1)                                                   \
+    FT_HALF_FMA(A2, VALUE, w2) FT_HALF_FMA(A3, VALUE, w3)
+#define FT_HALF_FMA_LOW(ACC, A, B) ".insn r 0x33, 6, 0x48, " #ACC ", %[" #A "], %[" #B "]\n\t"
+#define FT_HALF_FMA_LOW_4(A0, A1, A2, A3, VALUE)                                                            \
+    FT_HALF_FMA_LOW(A0, n, VALUE) FT_HALF_FMA_LOW(A1, w1, VALUE)                                           \
+    FT_HALF_FMA_LOW(A2, w2, VALUE) FT_HALF_FMA_LOW(A3, w3, VALUE)
+#define FT_HALF_LOAD(VALUE, AT) ".insn i 0x0b, 2, %[" #VALUE "], %[" #AT "], 4\n\t"
+#define FT_HALF_LOAD_STEP(VALUE, AT, STEP) ".insn i 0x0b, 2, %[" #VALUE "], %[" #AT "], %[" #STEP "]\n\t"
+#define FT_HALF_LOAD_AT(VALUE, AT, OFFSET) "lw %[" #VALUE "], %[" #OFFSET "](%[" #AT "])\n\t"
+#define FT_HALF_HIGH(VALUE) "srli %[" #VALUE "], %[" #VALUE "], 16\n\t"
 /* n is the register of the loop's count before, and inside of the first weights' word. No load is used by
  * the instruction behind it. */
-#define FT_HALF_DOTS_XPULP                                                                                   \
-    FT_LOAD_AT_XPULP(v1, x0, row) FT_LOAD_XPULP(v0, x0) FT_LOAD_XPULP(n, w)                                  \
-    FT_LOAD_XPULP(w1, w) FT_LOAD_XPULP(w2, w) FT_LOAD_XPULP(w3, w)                                           \
-    FT_FMA_4_XPULP(a0, a1, a2, a3, v0) FT_LOAD_AT_XPULP(v0, x2, row)                                         \
-    FT_FMA_4_XPULP(a4, a5, a6, a7, v1) FT_LOAD_XPULP(v1, x2)                                                 \
-    FT_FMA_4_XPULP(s6, s7, s8, s9, v0) FT_FMA_4_XPULP(s2, s3, s4, s5, v1)
-#define FT_HALF_OUTER_XPULP                                                                                  \
-    FT_LOAD_XPULP(v0, x) FT_LOAD_STEP_XPULP(v1, x, xs)                                                       \
-    FT_LOAD_XPULP(n, y) FT_LOAD_XPULP(w1, y) FT_LOAD_XPULP(w2, y) FT_LOAD_STEP_XPULP(w3, y, ys)              \
-    FT_FMA_LOW_4_XPULP(a0, a1, a2, a3, v0) FT_HIGH_XPULP(v0)                                                 \
-    FT_FMA_LOW_4_XPULP(s2, s3, s4, s5, v1) FT_HIGH_XPULP(v1)                                                 \
-    FT_FMA_LOW_4_XPULP(a4, a5, a6, a7, v0) FT_FMA_LOW_4_XPULP(s6, s7, s8, s9, v1)
+#define FT_HALF_DOTS_STEP                                                                                   \
+    FT_HALF_LOAD_AT(v1, x0, row) FT_HALF_LOAD(v0, x0) FT_HALF_LOAD(n, w)                                  \
+    FT_HALF_LOAD(w1, w) FT_HALF_LOAD(w2, w) FT_HALF_LOAD(w3, w)                                           \
+    FT_HALF_FMA_4(a0, a1, a2, a3, v0) FT_HALF_LOAD_AT(v0, x2, row)                                         \
+    FT_HALF_FMA_4(a4, a5, a6, a7, v1) FT_HALF_LOAD(v1, x2)                                                 \
+    FT_HALF_FMA_4(s6, s7, s8, s9, v0) FT_HALF_FMA_4(s2, s3, s4, s5, v1)
+#define FT_HALF_OUTER_STEP                                                                                  \
+    FT_HALF_LOAD(v0, x) FT_HALF_LOAD_STEP(v1, x, xs)                                                       \
+    FT_HALF_LOAD(n, y) FT_HALF_LOAD(w1, y) FT_HALF_LOAD(w2, y) FT_HALF_LOAD_STEP(w3, y, ys)              \
+    FT_HALF_FMA_LOW_4(a0, a1, a2, a3, v0) FT_HALF_HIGH(v0)                                                 \
+    FT_HALF_FMA_LOW_4(s2, s3, s4, s5, v1) FT_HALF_HIGH(v1)                                                 \
+    FT_HALF_FMA_LOW_4(a4, a5, a6, a7, v0) FT_HALF_FMA_LOW_4(s6, s7, s8, s9, v1)
 /* clang-format on */
 #endif
 
@@ -197,7 +198,7 @@ FT_INLINE void ft_eight_dots(ft_eight_t acc[4], int anew, const uint32_t *x, int
     const uint32_t *x0 = x, *x2 = x + 2 * x_row;
     uint32_t count = (uint32_t)n, w1, w2, w3, v0, v1;
 #define FT_HALF_DOTS(BEGIN)                                                                                  \
-    __asm__ volatile(BEGIN FT_LOOP_XPULP(24, FT_HALF_DOTS_XPULP) "\n\t" FT_HALF_EACH("sw")                   \
+    __asm__ volatile(BEGIN FT_LOOP_XPULP(24, FT_HALF_DOTS_STEP) "\n\t" FT_HALF_EACH("sw")                    \
                      : [n] "+r"(count), [w] "+r"(w), [x0] "+r"(x0), [x2] "+r"(x2), [w1] "=&r"(w1),           \
                        [w2] "=&r"(w2), [w3] "=&r"(w3), [v0] "=&r"(v0), [v1] "=&r"(v1)                        \
                      : [row] "i"(4 * x_row), [acc] "r"(acc)                                                  \
@@ -241,8 +242,8 @@ FT_INLINE void ft_eight_outer(ft_eight_t acc[4], const uint32_t *x, int x_step, 
     uint32_t n_and_w0, w1, w2, w3, v0, v1;
 #define FT_HALF_OUTER(MOVE, GAP)                                                                             \
     __asm__ volatile(FT_HALF_ZEROS "1: li %[n], %[pixels]\n\t" FT_LOOP_XPULP(                                \
-                         24, FT_HALF_OUTER_XPULP) "\n\t" MOVE "addi %[rows], %[rows], -1\n\t"                \
-                                                  "bnez %[rows], 1b\n\t" FT_HALF_EACH("sw")                  \
+                         24, FT_HALF_OUTER_STEP) "\n\t" MOVE "addi %[rows], %[rows], -1\n\t"                 \
+                                                 "bnez %[rows], 1b\n\t" FT_HALF_EACH("sw")                   \
                      : [n] "=&r"(n_and_w0), [x] "+r"(x), [y] "+r"(y), [w1] "=&r"(w1), [w2] "=&r"(w2),        \
                        [w3] "=&r"(w3), [v0] "=&r"(v0), [v1] "=&r"(v1), [rows] "+r"(rows)                     \
                      : [xs] "i"(4 * x_step - 4), [ys] "i"(4 * y_step - 12), [acc] "r"(acc), [pixels] "i"(n), \
