@@ -17,7 +17,7 @@ from xpulp_programs import KERNELS, PLAIN, SANITIZED, in_simulator, on_host, sim
 from firmware_gen.window import Window
 
 RUNTIME = KERNELS.parent
-AVX = ("-O1", "-mavx2", "-mf16c", "-mfma")
+AVX = ("-mavx2", "-mf16c", "-mfma")
 # Blocks of 4 pixels and 4 channels; slabs of 8; words of 2; chains of 64, in a row of the window and across.
 LAYERS = (
     Layer(Window((3, 3), pad=(1, 1), pad_end=(1, 1)), 5, 6, 7, 9),
@@ -144,7 +144,7 @@ def test_all_kernels_have_the_bits_of_the_contract(
     if back_end == "insn":
         program = simulator.build_program([source], tmp_path / "layers.elf", includes)
     else:
-        flags = AVX if back_end == "avx" else (*PLAIN, *SANITIZED)
+        flags = (*PLAIN, *(AVX if back_end == "avx" else SANITIZED))
         program = simulator.build_host_program([source], tmp_path / "layers", [*includes, *flags])
     given = b"".join(value.tobytes() for call in work for value in call.given)
     answer = (in_simulator if back_end == "insn" else on_host)(program, given)
@@ -155,3 +155,37 @@ def test_all_kernels_have_the_bits_of_the_contract(
         wrong = np.argwhere(found.view(np.uint32) != call.expected.view(np.uint32))
         assert not len(wrong), f"{len(wrong)} of {found.size} from {wrong[0]} on: {call.text}"
     assert at == len(answer)
+
+
+@pytest.mark.parametrize("flags", [("-O2",), ("-O2", *AVX)], ids=["portable", "avx"])
+def test_a_sum_of_floats_is_that_of_binary16(flags: tuple[str, ...], tmp_path: Path) -> None:
+    source = Path(__file__).with_name("half_operands.c")
+    program = simulator.build_host_program([source], tmp_path / "operands", [f"-I{KERNELS}", *flags])
+    compared, different = np.frombuffer(on_host(program), np.uint32)
+    assert compared > 1_000_000
+    assert different == 0
+
+
+def test_instructions_are_encoded_as_others_encode_them(tmp_path: Path) -> None:
+    """As LLVM's tests (fcvt.s.h a0, a1) and a public disassembler (vfmac.r.h a0, a1, a2) have them."""
+    source, program = tmp_path / "encoded.c", tmp_path / "encoded.elf"
+    source.write_text(
+        """#include "xpulp/xpulp.h"
+uint32_t sum(uint32_t acc, uint32_t a, uint32_t b);
+float value(uint32_t other, uint32_t half);
+uint32_t sum(uint32_t acc, uint32_t a, uint32_t b) {
+    return ft_vfmac_r_h_xpulp(a, b, acc);
+}
+float value(uint32_t other, uint32_t half) {
+    (void)other;
+    return ft_half_to_float_xpulp(half);
+}
+int main(void) {
+    return (int)sum(0, 0, 0) + (int)(value(0, 0) != 0);
+}
+"""
+    )
+    simulator.build_program([source], program, [f"-I{KERNELS}"])
+    code = program.read_bytes()
+    for word in (0x90C5E533, 0x40258553):
+        assert word.to_bytes(4, "little") in code, f"{word:#x}"
