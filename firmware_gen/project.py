@@ -108,7 +108,7 @@ def plan_network(
     host.
 
     Raises:
-        UserError: the plan matches nothing, or there can be no latents.
+        UserError: the plan matches nothing, no layer can multiply in binary16, or there can be no latents.
         DoesNotFitError: too little memory or time.
     """
     graph = network.graph

@@ -13,7 +13,7 @@ from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.conv2d import ConvAttrs, ConvGradAttrs
 from firmware_gen.operators.conv2d_f16 import rounded_before
 from firmware_gen.operators.conv2d_i8 import ConvI8Attrs
-from firmware_gen.step_time import FREE, QUANTIZERS
+from firmware_gen.step_time import FREE, HALF_KINDS, QUANTIZERS
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def _weighted(op: Op, graph: Graph, isa: Isa) -> tuple[str, int]:
     conv = _conv(op)
     depthwise = conv is not None and conv.groups > 1 and value.shape[2] == 1
     taken = int(value[..., 0].size)
-    if op.kind.endswith("_f16"):
-        return "conv_f16" if op.kind != "conv_update_f16" else "conv_grad_w_f16", taken
+    if op.kind in HALF_KINDS:
+        return "conv_grad_w_f16" if op.kind == "conv_update_f16" else "conv_f16", taken
     if value.dtype != np.int8:
         if not op.outputs:
             return "linear_grad_w_f32" if _is_linear(conv, graph, op) else "conv_grad_w_f32", taken

@@ -1,6 +1,7 @@
 """Training with products in binary16: the same bits on every board, and gradients near float64 autograd's."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ from networks import Net
 from numpy.typing import NDArray
 from proof import error, hwc
 from quick_board import quick_board
+from tiny import write_tiny
 
 from boards import Board, load_board
+from fieldtune.__main__ import main
 from firmware_gen.backward import training_graph
 from firmware_gen.passes import lighten
 from firmware_gen.passes.half_products import half_products
@@ -129,3 +132,23 @@ def test_what_rounding_would_make_slower_stays_in_float32(tmp_path: Path) -> Non
         half = (layer, "conv2d_f16") in kinds
         assert half == (why == ""), f"{layer}: {why}"
     assert ("last", "conv_update") in kinds
+
+
+def test_the_option_is_part_of_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_tiny(tmp_path / "tiny.onnx")
+    plans = []
+    for products in ("f32", "f16"):
+        options = ["--board", "gap9_host", "--update", "dec", "--products", products, "--json"]
+        assert main(["plan", str(model), *options]) == 0
+        plans.append(json.loads(capsys.readouterr().out))
+    single, half = plans
+    assert (single["products"], half["products"]) == ("f32", "f16")
+    assert single["plan_hash"] != half["plan_hash"]
+    assert [step for step in half["steps"] if "f16" in step] == ["dec conv2d_f16", "dec conv_update_f16"]
+    assert half["time_estimate_ms"] < single["time_estimate_ms"]
+
+
+def test_a_network_with_no_such_layer_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_tiny(tmp_path / "tiny.onnx", size=2)  # 2 x 2 pixels
+    assert main(["plan", str(model), "--board", "native", "--update", "dec", "--products", "f16"]) == 2
+    assert "--products f16 is for float convolutions" in capsys.readouterr().err
