@@ -155,7 +155,7 @@ def _host_vector_flags() -> tuple[str, ...]:
         return ()
     flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     has = set(flags[1].split()) if flags else set()
-    return ("-mavx2", "-mfma") if {"avx2", "fma"} <= has else ()
+    return ("-mavx2", "-mf16c", "-mfma") if {"avx2", "f16c", "fma"} <= has else ()
 
 
 def _sources(project: Path) -> list[Path]:

@@ -24,6 +24,7 @@ DType = Literal["f32", "u8", "i8", "i32", "bits", "bf16", "i16"]
 Optimizer = Literal["sgd", "adam", "adamw"]
 Real = Literal["f32", "bf16"]  # types of what is real in memory
 Gradients = Literal["int8", "int16", "f32"]
+Products = Literal["f32", "f16"]
 Phase = Literal["forward", "loss", "backward", "update"]
 Array = NDArray[np.float32]
 
@@ -160,6 +161,7 @@ class Graph:
     trained: tuple[str, ...] = ()  # constants that learn
     weights: Real = "f32"  # how those of float layers lie in RAM
     gradients: Gradients = "int8"  # that pass through int8 layers
+    products: Products = "f32"  # of float convolutions; f16: binary16
     optimizer: Optimizer = "sgd"
     state: Mapping[str, Tensor] = field(default_factory=dict)  # what gradients and optimizer keep over a step
     ranges: Mapping[str, Range] = field(default_factory=dict)

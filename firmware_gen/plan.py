@@ -125,6 +125,7 @@ class Plan:
             "trained": list(self.graph.trained),
             "optimizer": self.graph.optimizer if self.graph.trained else None,
             "gradients": self.graph.gradients if self.graph.trained else None,
+            "products": self.graph.products,
             "tensors": [
                 {
                     "name": buffer.name,

@@ -26,6 +26,7 @@ from firmware_gen.mlperf import mlperf_header
 from firmware_gen.operators.base import Prefer
 from firmware_gen.passes import lighten, simplify
 from firmware_gen.passes.attach_task import attach_task
+from firmware_gen.passes.half_products import half_products
 from firmware_gen.passes.integer_layers import integer_layers
 from firmware_gen.passes.integer_outputs import integer_outputs
 from firmware_gen.passes.latents import with_latents
@@ -108,7 +109,7 @@ def plan_network(
     host.
 
     Raises:
-        UserError: the plan matches nothing, or there can be no latents.
+        UserError: the plan matches nothing, no layer can multiply in binary16, or there can be no latents.
         DoesNotFitError: too little memory or time.
     """
     graph = network.graph
@@ -119,6 +120,8 @@ def plan_network(
     elif latents is not None:
         raise UserError("--latents is for training, and nothing would learn; name layers with --update")
     graph = integer_outputs(graph)
+    if update.products == "f16":
+        graph = half_products(graph)
     if latents is not None:
         graph = with_latents(graph, latents)
     field = (

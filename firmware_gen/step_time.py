@@ -17,12 +17,14 @@ import numpy as np
 from boards import Board, Isa
 from boards.board import Arch
 from firmware_gen.operators import OPERATORS
+from firmware_gen.operators.conv2d_f16 import F16_OPERATORS
 from firmware_gen.schedule import Step, layers
 
 # Operators whose output lies, as a rule, where the input is or where the parts were made.
 FREE = ("slice", "reshape", "concat")
 # Those that divide and round every value.
 QUANTIZERS = ("quantize", "quantize_gradient")
+HALF_KINDS = tuple(operator.kind for operator in F16_OPERATORS.values())
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,15 @@ RATES: Mapping[tuple[Arch, Isa, Kind], Rates] = {
     ("riscv", "xpulp", "fpu"): Rates(Work(1.60, 8), Work(0.53, 17), Work(0.53, 24), Work(3.96, 57), 40, 10),
     ("riscv", "c", "fpu"): Rates(Work(1.60, 8), Work(2.70, 25), Work(2.67, 56), Work(3.96, 57), 30, 10),
 }
+# Of float layers with products in binary16, where the core has a unit for single floats. In software each
+# product takes about six operations on floats: not counted.
+HALF: Mapping[Isa, Work] = {
+    "c": Work(53, 50),
+    "dsp": Work(43, 50),
+    "mve": Work(44, 50),
+    "xpulp": Work(1.15, 45),
+}
+SOFT_OPERATIONS = 6
 
 
 def instructions(step: Step, board: Board) -> float:
@@ -77,7 +88,7 @@ def instructions(step: Step, board: Board) -> float:
     made = sum(tensors[name].count for name in op.outputs)
     macs = OPERATORS[op.kind].macs(op, step.graph)
     if macs:
-        work = _work(step, rates)
+        work = _half(board, rates) if op.kind in HALF_KINDS else _work(step, rates)
         return work.mac * macs + work.value * made
     rate = rates.quantize if op.kind in QUANTIZERS else rates.other
     return rate * max((made, *(tensors[name].count for name in op.inputs)))
@@ -109,6 +120,14 @@ def _rates(board: Board) -> Rates | None:
         return RATES["riscv", "xpulp", "fpu"]
     soft: Kind = "soft-small" if board.core in SMALL_CORES else "soft"
     return RATES.get((board.arch, board.isa, "fpu" if board.fpu else soft))
+
+
+def _half(board: Board, rates: Rates) -> Work:
+    """Return the work of a layer with products in binary16."""
+    if board.cluster is not None:
+        return HALF["xpulp"]
+    slow = rates.float32
+    return HALF[board.isa] if board.fpu else Work(SOFT_OPERATIONS * slow.mac, slow.value)
 
 
 def _work(step: Step, rates: Rates) -> Work:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from fieldtune.errors import ModelError, UserError
 from firmware_gen.bf16 import from_bf16, to_bf16
-from firmware_gen.graph import DType, Gradients, Graph, Op, Optimizer, Real, Tensor
+from firmware_gen.graph import DType, Gradients, Graph, Op, Optimizer, Products, Real, Tensor
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.base import Channels
 
@@ -46,6 +46,7 @@ class UpdatePlan:
     rounding: Rounding = "stochastic"  # of weights that are not in f32
     clip_norm: bool = False  # the step's whole gradient is there before any weight changes
     gradients: Gradients = "int8"  # that pass through int8 layers
+    products: Products = "f32"  # of float convolutions, in inference too
 
     def kept(self) -> dict[str, DType]:
         """Return what every weight that learns has in RAM besides itself.
@@ -71,11 +72,21 @@ def parse_update(
     rounding: Rounding = "stochastic",
     clip_norm: bool = False,
     gradients: Gradients = "int8",
+    products: Products = "f32",
 ) -> UpdatePlan:
     """Return the plan that ``--update 'decoder0*,ups0*'`` means; None or an empty text: nothing learns."""
     patterns = tuple(part.strip() for part in (text or "").split(",") if part.strip())
     return UpdatePlan(
-        patterns, momentum, keep_gradients, optimizer, state, weights, rounding, clip_norm, gradients
+        patterns,
+        momentum,
+        keep_gradients,
+        optimizer,
+        state,
+        weights,
+        rounding,
+        clip_norm,
+        gradients,
+        products,
     )
 
 

@@ -157,6 +157,12 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         help="type of gradients that pass through int8 layers (default int8)",
     )
     optimizer.add_argument(
+        "--products",
+        choices=("f32", "f16"),
+        default="f32",
+        help="in what float convolutions multiply: f32 (default), or binary16 for GAP9's vectors",
+    )
+    optimizer.add_argument(
         "--clip-norm", type=not_negative, default=0.0, help="limit of the gradient's norm (keeps gradients)"
     )
     optimizer.add_argument(
@@ -354,4 +360,5 @@ def _update(args: argparse.Namespace) -> UpdatePlan:
         weights=args.weights,
         rounding=args.rounding,
         gradients=args.gradients,
+        products=args.products,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,18 +11,24 @@ from boards import Isa
 from firmware_gen.graph import Graph, Op
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.conv2d import ConvAttrs, ConvGradAttrs
+from firmware_gen.operators.conv2d_f16 import rounded_before
 from firmware_gen.operators.conv2d_i8 import ConvI8Attrs
-from firmware_gen.step_time import FREE, QUANTIZERS
+from firmware_gen.step_time import FREE, HALF_KINDS, QUANTIZERS
 
 
 @dataclass(frozen=True)
 class Amount:
-    """What a layer is to its kernel: the class, multiply-accumulates, values made, bytes gathered before."""
+    """What a layer is to its kernel: the class, multiply-accumulates, values made, bytes gathered before.
+
+    For every tile anew, cores round `packed` weights, each those of its channels, and `repeated` values each.
+    """
 
     kernel: str
     macs: int
     outputs: int
     gathered: int = 0
+    packed: int = 0
+    repeated: int = 0
 
 
 def amount(op: Op, graph: Graph, isa: Isa) -> Amount | None:
@@ -35,7 +42,12 @@ def amount(op: Op, graph: Graph, isa: Isa) -> Amount | None:
         kernel, taps = _weighted(op, graph, isa)
         pixels = made // max(1, graph.shape(op.outputs[0])[2]) if op.outputs else 0
         gathered = pixels * taps if kernel in ("conv_i8", "moving_conv_i8") else 0
-        return Amount(kernel, macs, made or graph.constants[op.constants[0]].value.size, gathered)
+        weights = graph.constants[op.constants[0]].value.size
+        amount = Amount(kernel, macs, made or weights, gathered)
+        if kernel != "conv_f16":
+            return amount
+        packed = weights if op.constants[0] in graph.trained else 0
+        return dataclasses.replace(amount, packed=packed, repeated=rounded_before(op, graph))
     values = max((made, *(tensors[name].count for name in op.inputs)))
     kernel = _plain(op, graph)
     return Amount(kernel, values, made) if kernel == "pool_i8" else Amount(kernel, 0, values)
@@ -47,6 +59,8 @@ def _weighted(op: Op, graph: Graph, isa: Isa) -> tuple[str, int]:
     conv = _conv(op)
     depthwise = conv is not None and conv.groups > 1 and value.shape[2] == 1
     taken = int(value[..., 0].size)
+    if op.kind in HALF_KINDS:
+        return "conv_grad_w_f16" if op.kind == "conv_update_f16" else "conv_f16", taken
     if value.dtype != np.int8:
         if not op.outputs:
             return "linear_grad_w_f32" if _is_linear(conv, graph, op) else "conv_grad_w_f32", taken

@@ -247,6 +247,7 @@ class Task:
             len(tiles),
             cores=share.cores,
             balance=max(1.0, slowest * share.cores),
+            rounded=(self.amount.packed * share.rows + self.amount.repeated * share.cores) * len(tiles),
             in_l2=not self.maps.inputs and self.maps.output is None,
         )
 

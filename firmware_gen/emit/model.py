@@ -16,6 +16,7 @@ from firmware_gen.step_parts import step_parts
 
 KERNELS = (
     "conv2d",
+    "conv2d_f16",
     "conv2d_i8",
     "conv2d_i8_f32",
     "elementwise",

@@ -3,6 +3,7 @@
 from firmware_gen.operators.activation import ActivationBits, ActivationGrad, ActivationOp
 from firmware_gen.operators.base import Operator
 from firmware_gen.operators.conv2d import BiasUpdate, Conv2d, ConvGradInput, ConvUpdate, RoundGradient
+from firmware_gen.operators.conv2d_f16 import F16_OPERATORS
 from firmware_gen.operators.conv2d_i8 import Conv2dI8
 from firmware_gen.operators.elementwise import (
     Add,
@@ -59,6 +60,7 @@ from firmware_gen.operators.softmax_i8 import SoftmaxI8
 OPERATORS: dict[str, Operator] = {
     operator.kind: operator
     for operator in (
+        *F16_OPERATORS.values(),
         ActivationBits(),
         ActivationBitsI8(),
         ActivationGrad(),

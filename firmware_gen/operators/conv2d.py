@@ -50,7 +50,7 @@ def _slab_channels(isa: Isa) -> int:
 
 
 @dataclass(frozen=True)
-class _Gather:
+class GatherCall:
     """A call of a kernel that sums `taken` channels of each group to `given`.
 
     In C: `weight`, and `start`, what the sums begin with; `start_map` follows where that is a map.
@@ -67,7 +67,7 @@ class _Gather:
 
     def c(self, step: Step, c: Emitter) -> str:
         """Return the statements that run `step`."""
-        if not _is_narrow(step.op, step.graph):
+        if not is_narrow(step.op, step.graph):
             return self._share(step, c)
         scratch = f"float *const wide = (float *)(void *){c.scratch(step.op)};\n"
         if self.conv.groups > 1:
@@ -119,7 +119,7 @@ class _Gather:
         """Return the call that makes `given` channels of each group, or all, from channel `at` on."""
         x, y = step.op.inputs[0], step.op.outputs[0]
         target = c.pointer(y) if at == "0" else f"{c.pointer(y)} + {at}"
-        literal = _conv_literal(self.conv, self.taken, given or str(self.given), self.strides)
+        literal = conv_literal(self.conv, self.taken, given or str(self.given), self.strides)
         return (
             f"{self.kernel}({c.pointer(x)}, {c.map(x)}, {self.weight}, {self.start}{self.start_map},\n"
             f"    {target}, {c.map(y)}, {literal},\n"
@@ -127,7 +127,7 @@ class _Gather:
         )
 
 
-def _is_narrow(op: Op, graph: Graph) -> bool:
+def is_narrow(op: Op, graph: Graph) -> bool:
     """Tell whether the layer's weight lies in RAM in another type than the kernels read."""
     weight = op.constants[0]
     return weight in graph.trained and graph.learned(weight).dtype != "f32"
@@ -135,7 +135,7 @@ def _is_narrow(op: Op, graph: Graph) -> bool:
 
 def _scratch_bytes(op: Op, groups: int, taken: int, given: int, graph: Graph, isa: Isa) -> int:
     """Return what the floats of a weight take that lies in RAM in another type."""
-    if not _is_narrow(op, graph):
+    if not is_narrow(op, graph):
         return 0
     value = graph.constants[op.constants[0]].value
     if groups > 1:
@@ -144,7 +144,7 @@ def _scratch_bytes(op: Op, groups: int, taken: int, given: int, graph: Graph, is
     return 4 * int(kernel_y) * int(kernel_x) * taken * min(given, _slab_channels(isa))
 
 
-def _conv_literal(conv: ConvAttrs, taken: int, given: int | str, strides: Strides) -> str:
+def conv_literal(conv: ConvAttrs, taken: int, given: int | str, strides: Strides) -> str:
     """Return the ft_conv_t that sums `taken` channels of each group to `given`."""
     numbers = ", ".join(map(str, (conv.groups, taken, given, *strides)))
     return f"(ft_conv_t){{{conv.window.c()}, {numbers}}}"
@@ -187,12 +187,16 @@ class Conv2d(Operator):
             tape.update(Op("bias_update", op.name, (dy,), (), None, (bias[0],)))
 
     def emit(self, step: Step, c: Emitter) -> str:
+        return self.gather(step, c).c(step, c)
+
+    def gather(self, step: Step, c: Emitter, weight_c: str | None = None) -> GatherCall:
+        """Return the kernel's call, with the weight as it lies in memory or as `weight_c` in C."""
         op, attrs = step.op, _attrs(step.op)
         weight, *bias = op.constants
         taken, given, strides = _forward(attrs, step.graph.constants[weight].value.shape)
         start = c.weight(bias[0]) if bias else "NULL"
         kernel = "ft_conv2d_transpose_f32" if attrs.transposed else "ft_conv2d_f32"
-        return _Gather(kernel, attrs, taken, given, strides, c.weight(weight), start).c(step, c)
+        return GatherCall(kernel, attrs, taken, given, strides, weight_c or c.weight(weight), start)
 
 
 def _attrs(op: Op) -> ConvAttrs:
@@ -214,7 +218,7 @@ def conv_macs(op: Op, attrs: ConvAttrs, graph: Graph) -> int:
 
 def forward_literal(attrs: ConvAttrs, shape: tuple[int, ...]) -> str:
     """Return the ft_conv_t of a layer with weights of `shape`."""
-    return _conv_literal(attrs, *_forward(attrs, shape))
+    return conv_literal(attrs, *_forward(attrs, shape))
 
 
 def _forward(attrs: ConvAttrs, shape: tuple[int, ...]) -> tuple[int, int, Strides]:
@@ -261,6 +265,10 @@ class ConvGradInput(Operator):
         return _scratch_bytes(op, op.attrs.conv.groups, taken, op.attrs.channels.count, graph, isa)
 
     def emit(self, step: Step, c: Emitter) -> str:
+        return self.gather(step, c).c(step, c)
+
+    def gather(self, step: Step, c: Emitter, weight_c: str | None = None) -> GatherCall:
+        """Return the kernel's call, with the weight as it lies in memory or as `weight_c` in C."""
         op = step.op
         assert isinstance(op.attrs, ConvGradAttrs)
         conv, channels = op.attrs.conv, op.attrs.channels
@@ -281,18 +289,20 @@ class ConvGradInput(Operator):
                 w_in, w_out, group = inner, 1, taken * inner
         if conv.groups == 1:
             given = channels.count
-        weight = c.weight(name, (0, 1, 3, 2))
-        offset = f" + {channels.first * w_out}" if channels.first else ""
+        if weight_c is None:
+            weight_c = c.weight(name, (0, 1, 3, 2)) + (
+                f" + {channels.first * w_out}" if channels.first else ""
+            )
         kernel = "ft_conv2d" if conv.transposed else "ft_conv2d_transpose"
         part = op.inputs[1:]
         kernel += "_onto_f32" if part else "_f32"
         start = c.pointer(part[0]) if part else "NULL"
         start_map = f", {c.map(part[0])}" if part else ""
         strides = (inner * outer, group, w_in, w_out)
-        return _Gather(kernel, conv, taken, given, strides, f"{weight}{offset}", start, start_map).c(step, c)
+        return GatherCall(kernel, conv, taken, given, strides, weight_c, start, start_map)
 
 
-def _is_kept(op: Op, graph: Graph) -> bool:
+def is_kept(op: Op, graph: Graph) -> bool:
     """Tell whether the gradients of an update are added up in memory, where rows may come one by one."""
     return bool(op.outputs) or gradient_name(op.constants[0]) in graph.state
 
@@ -310,7 +320,7 @@ class ConvUpdate(Operator):
         return graph.shape(op.inputs[0] if _attrs(op).transposed else op.inputs[1])[0]
 
     def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
-        if not _is_kept(op, graph):
+        if not is_kept(op, graph):
             return None
         transposed = _attrs(op).transposed
         if transposed == (k == 0):
@@ -348,7 +358,7 @@ class BiasUpdate(Operator):
         return graph.shape(op.inputs[0])[0]
 
     def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
-        return (row, row + 1) if _is_kept(op, graph) else None
+        return (row, row + 1) if is_kept(op, graph) else None
 
     def emit(self, step: Step, c: Emitter) -> str:
         dy, name = step.op.inputs[0], step.op.constants[0]

@@ -169,6 +169,7 @@ def tune_words(changes: Sequence[str] = (), **replaced: str) -> list[str]:
         ),
         ({"rounding": "nearest"}, "--rounding is for weights in bf16 or int8; add --weights bf16 or int8"),
         ({"gradients": "int4"}, "--gradients: invalid choice: 'int4'"),
+        ({"products": "bf16"}, "--products: invalid choice: 'bf16'"),
         (
             {"gradients": "f32", "weights": "int8"},
             "--gradients f32 is for layers that learn as floats; --weights int8 goes with int8 gradients",

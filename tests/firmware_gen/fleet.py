@@ -50,7 +50,7 @@ def compile_program(
         pytest.skip("needs gcc")
     flags = (*LANGUAGE, *(SANITIZERS if sanitize else ()), *(() if specialise else PLAIN_FUNCTIONS))
     if lanes == "avx2":
-        flags = _with_intrinsics(compiler, (*flags, "-mavx2", "-mfma"))
+        flags = _with_intrinsics(compiler, (*flags, "-mavx2", "-mf16c", "-mfma"))
     objects = [program.with_name(f"{program.name}.{source.stem}.o") for source in sources]
 
     def compile_one(source: Path, out: Path) -> None:

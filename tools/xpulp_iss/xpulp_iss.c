@@ -315,6 +315,8 @@ static uint32_t smaller_or_larger(uint32_t a, uint32_t b, int larger) {
     return (fa < fb) != larger ? a : b;
 }
 
+static float half_value(uint32_t half);
+
 static uint32_t single(uint32_t w, uint32_t a, uint32_t b) {
     const uint32_t mode = bits(w, 14, 12), sign = 0x80000000u;
     const float fa = as_float(a), fb = as_float(b);
@@ -338,6 +340,10 @@ static uint32_t single(uint32_t w, uint32_t a, uint32_t b) {
         return (a & ~sign) | ((mode == 0 ? b : mode == 1 ? ~b : a ^ b) & sign);
     case 0x14:
         return smaller_or_larger(a, b, mode == 1);
+    case 0x20: /* fcvt.s.h */
+        if (bits(w, 24, 20) != 2)
+            fail("illegal instruction 0x%08x", w);
+        return from_float(half_value(a & 0xffffu));
     case 0x50:
         return mode == 0 ? fa <= fb : mode == 1 ? fa < fb : fa == fb;
     case 0x60:
@@ -388,6 +394,12 @@ static uint32_t half_from_fixed(fixed_t value, int scale, uint32_t zero) {
 
 static int is_special(uint32_t half) {
     return (half & 0x7c00u) == 0x7c00u;
+}
+
+static float half_value(uint32_t half) {
+    if (is_special(half))
+        return half & 1023 ? NAN : half & 0x8000u ? -INFINITY : INFINITY;
+    return half == 0x8000u ? -0.0f : (float)ldexp((double)fixed_from_half(half), -48);
 }
 
 static uint32_t half_fma(uint32_t a, uint32_t b, uint32_t c) {
@@ -491,6 +503,9 @@ static uint32_t arithmetic(uint32_t w, uint32_t a, uint32_t b, uint32_t d) {
         return clip((int32_t)a, bits(w, 24, 20));
     case 0x48 << 3 | 2: /* vfmac.h */
         return half_fma(a & 0xffffu, b & 0xffffu, d & 0xffffu) | half_fma(a >> 16, b >> 16, d >> 16) << 16;
+    case 0x48 << 3 | 6: /* vfmac.r.h */
+        return half_fma(a & 0xffffu, b & 0xffffu, d & 0xffffu) | half_fma(a >> 16, b & 0xffffu, d >> 16)
+                                                                     << 16;
     case 0x58 << 3 | 2: /* vfcpka.h.s */
         return half_from_single(a) | half_from_single(b) << 16;
     default:

@@ -383,6 +383,19 @@ FT_INLINE uint32_t ft_vfmac_h_xpulp(uint32_t a, uint32_t b, uint32_t acc) {
 #endif
 }
 
+/* acc + a * b on two binary16 values of a and the first one of b, as ft_vfmac_h_xpulp (vfmac.r.h). */
+FT_INLINE uint32_t ft_vfmac_r_h_xpulp(uint32_t a, uint32_t b, uint32_t acc) {
+#if defined(FT_XPULP_INSN)
+    FT_RD_XPULP(0x33, 6, 0x48, acc, a, b);
+    return acc;
+#elif defined(FT_XPULP_BUILTINS)
+    __asm__("vfmac.r.h %0, %1, %2" : "+r"(acc) : "r"(a), "r"(b));
+    return acc;
+#else
+    return ft_vfmac_h_xpulp(a, (b & 0xffffu) | b << 16, acc);
+#endif
+}
+
 /* A float as binary16, rounded to nearest with halves to even. */
 FT_INLINE uint32_t ft_half_xpulp(float x) {
     union {
@@ -410,6 +423,53 @@ FT_INLINE uint32_t ft_vfcpka_h_xpulp(float low, float high) {
     return halves;
 #else
     return ft_half_xpulp(low) | ft_half_xpulp(high) << 16;
+#endif
+}
+
+/* The binary16 value in the lower half (fcvt.s.h). */
+FT_INLINE float ft_half_to_float_xpulp(uint32_t half) {
+#if defined(FT_XPULP_INSN)
+    float value;
+    __asm__(".insn r 0x53, 0, 0x20, %0, %1, x2" : "=r"(value) : "r"(half));
+    return value;
+#elif defined(FT_XPULP_BUILTINS)
+    float value;
+    __asm__("fcvt.s.h %0, %1" : "=r"(value) : "r"(half));
+    return value;
+#else
+    const uint32_t size = half & 0x7fffu;
+    union {
+        uint32_t bits;
+        float value;
+    } number = {(half & 0x8000u) << 16};
+    if (size >= 0x7c00u)
+        number.bits |= size << 13 | 0x7f800000u;
+    else if (size >= 0x400u)
+        number.bits |= (size << 13) + (112u << 23);
+    else
+        number.value = (number.bits ? -0x1p-24f : 0x1p-24f) * (float)size;
+    return number.value;
+#endif
+}
+
+/* a * b and a + b, rounded to nearest (fmul.s, fadd.s with floats in integer registers). */
+FT_INLINE float ft_fmul_xpulp(float a, float b) {
+#if defined(FT_XPULP_INSN)
+    float product;
+    FT_R_XPULP(0x53, 0, 0x08, product, a, b);
+    return product;
+#else
+    return a * b;
+#endif
+}
+
+FT_INLINE float ft_fadd_xpulp(float a, float b) {
+#if defined(FT_XPULP_INSN)
+    float sum;
+    FT_R_XPULP(0x53, 0, 0x00, sum, a, b);
+    return sum;
+#else
+    return a + b;
 #endif
 }
 
