@@ -28,7 +28,7 @@ INTEGERS = (
     "dots",
     "copy",
 )
-FLOATS = {"vfmac": 100, "vfcpka": 101, "fmadd": 102}
+FLOATS = {"vfmac": 100, "vfcpka": 101, "fmadd": 102, "vfmac_r": 103, "half": 104, "fmul": 105, "fadd": 106}
 CODES = {name: code for code, name in enumerate(INTEGERS)} | FLOATS | {"cost": 200}
 EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFFFFFF, 0x80000000, 0x80808080, 0x7F7F7F7F, 0xFFFFFFFF, 0xFFFFFF7F)
 # Zeros, the smallest and largest subnormal and normal numbers, 1 and its neighbours, infinity, NaN.
@@ -118,6 +118,35 @@ def test_a_fused_binary16_is_rounded_once_in_every_back_end(programs: dict[str, 
         triples = (operands >> shift & 0xFFFF).tolist()
         expected = [fused_half(*triple) for triple in triples]
         assert (portable >> shift & 0xFFFF).tolist() == expected
+
+
+def test_one_factor_for_both_lanes(programs: dict[str, Path]) -> None:
+    operands = halves(np.random.default_rng(6))
+    both = operands.copy()
+    both[:, 1] = (both[:, 1] & 0xFFFF) * 0x10001
+    expected = results(programs, "portable", "vfmac", both)
+    for back_end in ("portable", "insn"):
+        assert np.array_equal(results(programs, back_end, "vfmac_r", operands), expected)
+
+
+def test_binary16_becomes_a_float_as_in_numpy(programs: dict[str, Path]) -> None:
+    operands = halves(np.random.default_rng(7))
+    given = (operands[:, 0] & 0xFFFF).astype(np.uint16).view(np.float16)
+    expected = given.astype(np.float32)
+    for back_end in ("portable", "insn"):
+        found = results(programs, back_end, "half", operands).view(np.float32)
+        assert np.array_equal(found, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("operation", ["fmul", "fadd"])
+def test_products_and_sums_of_floats(operation: str, programs: dict[str, Path]) -> None:
+    operands = singles(np.random.default_rng(8))
+    a, b = operands[:, :2].copy().view(np.float32).T
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        expected = a * b if operation == "fmul" else a + b
+    for back_end in ("portable", "insn"):
+        found = results(programs, back_end, operation, operands).view(np.float32)
+        assert np.array_equal(found, expected, equal_nan=True)
 
 
 def test_floats_become_binary16_as_numpy_rounds_them(programs: dict[str, Path]) -> None:

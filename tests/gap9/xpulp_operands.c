@@ -26,7 +26,7 @@ enum {
     DOTS,
     COPY
 };
-enum { VFMAC = 100, VFCPKA, FMADD, COST = 200 };
+enum { VFMAC = 100, VFCPKA, FMADD, VFMAC_R, HALF, FMUL, FADD, COST = 200 };
 
 #define MOST_WORDS 64
 
@@ -117,9 +117,18 @@ static uint32_t floats(uint32_t operation, uint32_t a, uint32_t b, uint32_t c) {
     number_t sum;
     if (operation == VFMAC)
         return ft_vfmac_h_xpulp(a, b, c);
+    if (operation == VFMAC_R)
+        return ft_vfmac_r_h_xpulp(a, b, c);
     if (operation == VFCPKA)
         return ft_vfcpka_h_xpulp(x.value, y.value);
-    sum.value = ft_fmadd_xpulp(x.value, y.value, z.value);
+    if (operation == HALF)
+        sum.value = ft_half_to_float_xpulp(a);
+    else if (operation == FMUL)
+        sum.value = ft_fmul_xpulp(x.value, y.value);
+    else if (operation == FADD)
+        sum.value = ft_fadd_xpulp(x.value, y.value);
+    else
+        sum.value = ft_fmadd_xpulp(x.value, y.value, z.value);
     return sum.value != sum.value ? 0x7fc00000u : sum.bits; /* hosts have NaNs of their own */
 }
 #endif
