@@ -24,7 +24,9 @@ def with_scratch(graph: Graph, board: Board) -> Graph:
         count = 0 if board.cluster else OPERATORS[op.kind].scratch_bytes(op, graph, board.isa)
         stack = count if count <= board.stack_bytes // STACK_SHARE else 0
         if count and not stack:
-            name = f"{op.outputs[0] if op.outputs else op.name}{ENDING}"
+            # What a layer makes may have its name: an update of its weights is told by its kind as well.
+            maker = op.outputs[0] if op.outputs else f"{op.name}.{op.kind}"
+            name = f"{maker}{ENDING}"
             tensors[name] = Tensor(name, (1, 1, count), "i8")
             own = (*own, name)
         ops.append(dataclasses.replace(op, scratch=own, stack=stack))

@@ -148,6 +148,14 @@ def test_gradients_are_those_of_autograd_as_far_as_binary16_goes(name: str, tmp_
         assert cosine > 1 - TOLERANCE**2, constant
 
 
+def test_each_operator_has_scratch_of_its_own(tmp_path: Path) -> None:
+    board = dataclasses.replace(load_board("mps2_an386"), stack_bytes=2048)  # all scratch lies in the arena
+    graph = plan_of(network(), UPDATES["kept gradients"], board, tmp_path).graph
+    scratch = [name for op in graph.ops for name in op.scratch]
+    assert len(scratch) > len({op.name for op in graph.ops if op.scratch})
+    assert len(set(scratch)) == len(scratch)
+
+
 def test_what_rounding_would_make_slower_stays_in_float32(tmp_path: Path) -> None:
     graph = plan_of(network(), UPDATES["at once"], load_board("native"), tmp_path).graph
     kinds = {(op.name, op.kind) for op in graph.ops}
