@@ -320,6 +320,8 @@ class ClusterLayers(Layers):
                 part = f"core % {share.channels}" if by_rows else "core"
                 yield f"const ft_rows_t given = ft_share(0, {count}, {multiple}, {part}, {share.channels});"
                 yield "const int o0 = given.first, o1 = given.end;"
+                # Or GCC 12 warns of vectors that are stored beyond an array of few channels.
+                yield f"if (o0 < 0 || o1 > {count})\n    __builtin_unreachable();"
             else:
                 yield f"const int o0 = 0, o1 = {count};"
 

@@ -107,6 +107,14 @@ def test_a_wait_that_is_missing_is_found(
         assert complaint in running.last_words()
 
 
+def test_layers_of_few_channels_that_learn_compile_without_a_warning(tmp_path: Path) -> None:
+    """GCC 12 took vectors of eight for stores beyond a bias of three."""
+    network = load_network(write_tiny(tmp_path / "tiny.onnx", ("depth", "kind")))
+    plan = plan_network(network, cluster_board(8, quick=False), parse_update("*", weights="bf16"))
+    write_project(plan, tmp_path / "project")
+    boards.build(tmp_path / "project", plan.board)
+
+
 def test_what_a_core_works_in_must_fit_into_l1(tmp_path: Path) -> None:
     network = load_network(write_tiny(tmp_path / "tiny.onnx"))
     update = parse_update("*", weights="bf16")
