@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from boards.board import Cluster
 
-ALIGNMENT_BYTES = 16  # what an allocation of the kit may lack of the alignment that a layer's L1 has
-
 
 def team_config(cluster: Cluster) -> str:
     """Return the header's text."""
