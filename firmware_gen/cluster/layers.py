@@ -35,10 +35,10 @@ from firmware_gen.emit.layers import Layers
 from firmware_gen.emit.memory import Memory
 from firmware_gen.graph import Op
 from firmware_gen.operators import OPERATORS
+from firmware_gen.plan import RANGE_BYTES
 from firmware_gen.schedule import Step
 from firmware_gen.storage import element_bytes
 
-RANGE_BYTES = 24  # ft_moving_range_t
 MOST_OPERANDS = 16  # FT_OPERANDS in cluster/team.h
 
 
