@@ -13,7 +13,7 @@ Arch = Literal["host", "arm", "riscv", "xtensa"]
 # "unified" memory is both: code, constants, data and stack share its bytes.
 RegionKind = Literal["ram", "flash", "unified"]
 FpuKind = Literal["single", "double"]
-HostKind = Literal["process", "qemu"]
+HostKind = Literal["process", "qemu", "gvsoc"]
 Isa = Literal["c", "dsp", "mve", "xpulp"]
 KitName = Literal["gap-sdk"]
 
@@ -61,11 +61,18 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Emulator:
-    """The program that plays the board, the apt package that brings it, and its arguments."""
+    """The program that plays the board, the apt package that brings it (None: no such), its arguments."""
 
     program: str
-    package: str
+    package: str | None
     arguments: tuple[str, ...]
+
+    @property
+    def install(self) -> str:
+        """How to come by it, as half a sentence."""
+        if self.package is None:
+            return "build it from its sources and put it on the PATH"
+        return f"install it, for example with: apt-get install {self.package}"
 
 
 @dataclass(frozen=True)

@@ -126,8 +126,9 @@ def _check(board: Board, table: StrictTable) -> None:
         raise table.error("port", 'is missing, although the board "runs_in" something')
     if board.kit and not board.port:
         raise table.error("port", 'is missing, although the "kit" builds whole firmware of it')
-    if "qemu" in board.runs_in and board.emulator is None:
-        raise table.error("emulator", 'is missing, although the board "runs_in" qemu')
+    for kind in ("qemu", "gvsoc"):
+        if kind in board.runs_in and board.emulator is None:
+            raise table.error("emulator", f'is missing, although the board "runs_in" {kind}')
     if board.rx_ring_bytes & (board.rx_ring_bytes - 1):
         raise table.error("rx_ring_bytes", f"must be a power of two, not {board.rx_ring_bytes}")
     if board.stack_bytes % 8:
@@ -144,8 +145,6 @@ def _check_kinds(board: Board, table: StrictTable) -> None:
                 raise table.error("regions", f'needs a region of kind "{kind}"')
     elif len(board.regions) > 1:
         raise table.error("regions", 'has more than one region, although one is "unified": it holds all')
-    elif board.arch != "host" and board.kit is None and board.port:
-        raise table.error("regions", 'has a "unified" region, which no linker script of ours places code in')
 
 
 def _check_apart(board: Board, table: StrictTable) -> None:

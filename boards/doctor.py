@@ -59,7 +59,7 @@ def program_checks(boards: Iterable[Board], chosen: Board | None) -> list[Check]
         if board.emulator
     }
     # A board without a port gets our C as a component: the vendor's kit brings a compiler.
-    built, played = chosen is not None and bool(chosen.port), chosen is not None and "qemu" in chosen.runs_in
+    built, played = chosen is not None and bool(chosen.port), chosen is not None and bool(chosen.emulator)
     checks = [_program("compiler", *program, ids, built) for program, ids in compilers.items()]
     checks += [_program("emulator", *program, ids, played) for program, ids in emulators.items()]
     return checks + _flash_tools(boards, chosen)
@@ -73,7 +73,8 @@ def _program(group: Group, program: str, package: str | None, boards: tuple[str,
     # GCC's --version begins with the number of the package.
     version = _version(program, ("-dumpfullversion",) if group == "compiler" else ("--version",))
     if version is None:
-        mend = f"apt-get install {package}" if package else "install the vendor's kit"
+        own = "install the vendor's kit" if group == "compiler" else "build it from its sources"
+        mend = f"apt-get install {package}" if package else own
         return Check(group, program, False, needed, "not installed", mend, boards)
     return Check(group, program, True, needed, version, None, boards)
 

@@ -94,7 +94,7 @@ def _kind(name: str) -> SectionKind:
     """Return what a section counts as; what the C library of a process needs besides counts as text."""
     if name == ".stack":
         return "stack"
-    if name == "ft_cl_l1":  # as boards/ports/gap9_host/pmsis.h names it
+    if name == "ft_cl_l1":  # as boards/ports/pmsis/pmsis.h names it
         return "l1"
     if name == ".bss" or name.startswith(".ft_ram"):
         return "bss"

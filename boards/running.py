@@ -5,14 +5,16 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
+import tempfile
 import time
 import tty
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from boards.board import Board
+from boards.board import Board, Emulator
 from fieldtune.errors import BoardError
 
 RECORDING = "FIELDTUNE_RECORDING"  # where the port `native` finds the file
@@ -43,7 +45,7 @@ class Running:
 
     def kill(self) -> None:
         """End it at once, as pulling the plug would."""
-        self.process.kill()
+        _kill(self.process)
         self.process.wait()
 
 
@@ -62,48 +64,89 @@ def start(
     Raises:
         BoardError: the board cannot be started here, its emulator is missing, or nothing starts.
     """
-    command = [*_command(firmware_elf, board, icount), *_loads(board, recording)]
     with contextlib.ExitStack() as cleanup:
+        scratch = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="fieldtune-"))
+        command = [*_command(firmware_elf, board, icount, scratch), *_loads(board, recording)]
+        line = _open_line(cleanup) if "gvsoc" in board.runs_in else None
         process = subprocess.Popen(
             [*_die_with_parent(), *command],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if line is None else line.board_end,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=os.environ | ({} if recording is None else {RECORDING: str(recording.resolve())}),
             start_new_session=True,  # Ctrl-C is the host's, which may still want to talk to the board
         )
         cleanup.enter_context(process)
-        cleanup.callback(process.kill)
-        device = _device(process, board)
-        # Held open, so that the terminal never hangs up when a host closes it: QEMU would take up to a second
-        # to notice the next host.
-        held = os.open(device, os.O_RDWR | os.O_NOCTTY)
-        cleanup.callback(os.close, held)
-        tty.setraw(held)
+        cleanup.callback(_kill, process)
+        if line is not None:
+            os.close(line.board_end)  # the simulator's own: without it the line is dead, as a host shall see
+            _await_program(process, line.host_end, board)
+            device = line.device
+        else:
+            device = _device(process, board)
+            # Held open, so that the terminal never hangs up when a host closes it: QEMU would take up to a
+            # second to notice the next host.
+            held = os.open(device, os.O_RDWR | os.O_NOCTTY)
+            cleanup.callback(os.close, held)
+            tty.setraw(held)
         yield Running(url=device, process=process)
 
 
-def _command(elf: Path, board: Board, icount: int | None) -> list[str]:
+@dataclass(frozen=True)
+class _Line:
+    """A terminal whose other end is the board's standard input: it both reads and writes there."""
+
+    board_end: int
+    host_end: int
+    device: str
+
+
+def _open_line(cleanup: contextlib.ExitStack) -> _Line:
+    """Return a terminal that is there as long as `cleanup`; whoever takes the board's end closes it.
+
+    Its board's end never blocks: a simulator that waits for a byte in a system call simulates nothing.
+    """
+    board_end, host_end = os.openpty()
+    cleanup.callback(os.close, host_end)
+    tty.setraw(host_end)
+    os.set_blocking(board_end, False)
+    return _Line(board_end, host_end, os.ttyname(host_end))
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a process and those that it has started; GVSOC's program is a script that starts the simulator."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _command(elf: Path, board: Board, icount: int | None, scratch: str) -> list[str]:
+    """Return what starts `elf`; `scratch` is a folder for what a simulator writes."""
     if not elf.is_file():
         raise BoardError(f"there is no firmware {elf}; build it first")
-    if "process" in board.runs_in:
-        if icount is not None:
-            raise BoardError(
-                f"board {board.id} counts no instructions; take an emulated board such as mps2_an500"
-            )
-        return [str(elf.resolve())]
-    emulator = board.emulator if "qemu" in board.runs_in else None
-    if emulator is None:
+    if not board.runs_in:
         raise BoardError(f"board {board.id} is not emulated; connect it and name its port with --port")
+    if icount is not None and "qemu" not in board.runs_in:
+        raise BoardError(
+            f"board {board.id} counts no instructions; take an emulated board such as mps2_an500"
+        )
+    if "process" in board.runs_in:
+        return [str(elf.resolve())]
+    assert board.emulator is not None
+    command = [_program(board, board.emulator), *board.emulator.arguments]
+    if "gvsoc" in board.runs_in:
+        return [*command, "--binary", str(elf.resolve()), "--work-dir", scratch, "image", "flash", "run"]
+    command += ["-kernel", str(elf), "-serial", "pty"]
+    command += ["-display", "none", "-monitor", "none"]
+    return command if icount is None else [*command, "-icount", f"shift={icount}"]
+
+
+def _program(board: Board, emulator: Emulator) -> str:
     program = shutil.which(emulator.program)
     if program is None:
         raise BoardError(
-            f"the emulator {emulator.program} for board {board.id} is not installed; "
-            f"install it, for example with: apt-get install {emulator.package}"
+            f"the emulator {emulator.program} for board {board.id} is not installed; {emulator.install}"
         )
-    command = [program, *emulator.arguments, "-kernel", str(elf), "-serial", "pty"]
-    command += ["-display", "none", "-monitor", "none"]
-    return command if icount is None else [*command, "-icount", f"shift={icount}"]
+    return program
 
 
 def recording_address(board: Board) -> int:
@@ -139,14 +182,36 @@ def _device(process: "subprocess.Popen[bytes]", board: Board) -> str:
     assert process.stdout is not None
     deadline = time.monotonic() + START_SECONDS
     printed = b""
-    while time.monotonic() < deadline:
-        ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-        chunk = os.read(process.stdout.fileno(), 4096) if ready else b""
+    while chunk := _read_until(process.stdout.fileno(), deadline):
         printed += chunk
         found = re.search(rb"(/dev/pts/\d+)\s", printed)
         if found:
             return found[1].decode()
-        if ready and not chunk:
+    raise _does_not_start(printed, board)
+
+
+def _await_program(process: "subprocess.Popen[bytes]", line: int, board: Board) -> None:
+    """Wait for the byte with which port pulp_open says that it runs; it means nothing to the link."""
+    assert process.stdout is not None
+    deadline = time.monotonic() + START_SECONDS
+    printed = b""
+    streams = [line, process.stdout.fileno()]
+    while ready := select.select(streams, [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if line in ready and os.read(line, 1):
+            return
+        chunk = os.read(process.stdout.fileno(), 4096)
+        if not chunk:
             break
+        printed += chunk
+    raise _does_not_start(printed, board)
+
+
+def _read_until(stream: int, deadline: float) -> bytes:
+    """Return what has come by then; nothing at the stream's end, or if nothing has."""
+    ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+    return os.read(stream, 4096) if ready else b""
+
+
+def _does_not_start(printed: bytes, board: Board) -> BoardError:
     reason = printed.decode(errors="replace").strip() or "it printed nothing"
-    raise BoardError(f"the firmware for board {board.id} does not start: {reason}")
+    return BoardError(f"the firmware for board {board.id} does not start: {reason}")

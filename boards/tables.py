@@ -83,7 +83,9 @@ def cluster(table: StrictTable) -> Cluster:
 def emulator(table: StrictTable) -> Emulator:
     """Read [emulator]."""
     emulator = Emulator(
-        program=table.text("program"), package=table.text("package"), arguments=table.texts("arguments")
+        program=table.text("program"),
+        package=table.optional("package", table.text),
+        arguments=table.texts("arguments"),
     )
     table.finish()
     return emulator

@@ -206,7 +206,7 @@ def _open(
         with connect(plan, project, port, log) as device:
             yield device, _clock(board, device.hello.ticks_hz)
         return
-    shift = _exact_shift(board, firmware) if board.arch != "host" else None
+    shift = _exact_shift(board, firmware) if "qemu" in board.runs_in else None
     with (
         boards.start(firmware.elf, board, icount=shift) as running,
         Device.open(

@@ -72,7 +72,9 @@ def test_own_board_changes_only_what_it_says(tmp_path: Path) -> None:
 def test_own_board_may_extend_a_file_and_bring_its_own_port(tmp_path: Path) -> None:
     (tmp_path / "uart").mkdir()
     (tmp_path / "base.toml").write_text('extends = "mps2_an386"\nid = "base"\nstack_bytes = 2048\n')
-    path = write(tmp_path, 'extends = "base.toml"\nport = ["bare_metal", "cortex_m", "./uart"]\n')
+    path = write(
+        tmp_path, 'extends = "base.toml"\nport = ["freestanding", "bare_metal", "cortex_m", "./uart"]\n'
+    )
     board = load_board(path)
     assert board.stack_bytes == 2048
     assert board.port[-1] == tmp_path / "uart"

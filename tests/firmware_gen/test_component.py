@@ -176,7 +176,7 @@ def test_a_static_library_shows_only_our_prefix_and_takes_the_ram_that_was_told(
     plan = component(network, name, "cmake", tmp_path / "net")
     flags = [*board.compiler.flags, "-ffreestanding", *WARNINGS]
     if prefix.startswith("riscv"):  # it comes without a C library, and so without string.h
-        flags.append(f"-I{PORTS / 'bare_metal'}")
+        flags.append(f"-I{PORTS / 'freestanding'}")
     cmake(
         tmp_path / "net",
         "-DCMAKE_SYSTEM_NAME=Generic",
@@ -280,7 +280,7 @@ def test_a_compiler_for_xtensa_takes_all_sources_of_a_component(network: Network
         "-I",
         source,
         "-I",
-        PORTS / "bare_metal",
+        PORTS / "freestanding",
     ]  # it comes without a C library, and so without string.h
     command = [
         "xtensa-lx106-elf-gcc",

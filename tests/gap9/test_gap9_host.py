@@ -159,13 +159,6 @@ def test_a_wrong_description_is_refused(tmp_path: Path, text: str, problem: str)
         load_board(path)
 
 
-def test_one_memory_for_all_needs_a_kit_or_this_computer(tmp_path: Path) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text('extends = "gap9_host"\narch = "riscv"\nruns_in = []\n')
-    with pytest.raises(BoardError, match="which no linker script of ours places code in"):
-        load_board(path)
-
-
 def test_weights_lie_once_where_code_and_data_share_a_memory(network: Network, tmp_path: Path) -> None:
     update = parse_update("dec,depth", weights="bf16", momentum=True)
     plan = plan_network(network, cluster_board(8), update)

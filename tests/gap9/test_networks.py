@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from cluster_boards import Found, assert_same, cluster_board, worked
+from conftest import PulpOpen
 from quick_board import quick_board
 
 from boards import load_board
@@ -78,6 +79,21 @@ def test_mixed_training(cores: int, mixed: Graph, trained: Found, tmp_path: Path
 def test_one_of_three_heads_learns(cores: int, multitask: Graph, tmp_path: Path) -> None:
     expected = worked(multitask, quick_board("native"), tmp_path)
     assert_same(expected, worked(multitask, cluster_board(cores), tmp_path))
+
+
+def test_int8_inference_by_the_program_for_riscv(
+    pulp_open: PulpOpen, int8: Graph, inferred: Found, tmp_path: Path
+) -> None:
+    assert_same(inferred, worked(int8, pulp_open.board, tmp_path))
+
+
+@pytest.mark.long
+def test_training_by_the_program_for_riscv(
+    pulp_open: PulpOpen, mixed: Graph, trained: Found, multitask: Graph, tmp_path: Path
+) -> None:
+    assert_same(trained, worked(mixed, pulp_open.board, tmp_path / "mixed"))
+    expected = worked(multitask, quick_board("native"), tmp_path)
+    assert_same(expected, worked(multitask, pulp_open.board, tmp_path / "multitask"))
 
 
 @pytest.mark.long

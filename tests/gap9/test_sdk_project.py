@@ -95,7 +95,7 @@ def compiled(project: Path, source: str, output: Path, *options: str) -> Path:
     if shutil.which("riscv64-unknown-elf-gcc") is None:
         pytest.skip("riscv64-unknown-elf-gcc is not installed")
     # It comes without a C library, and so without string.h.
-    folders = [*INCLUDE_FOLDERS, PORTS / "gap9_host", PORTS / "bare_metal"]
+    folders = [*INCLUDE_FOLDERS, PORTS / "pmsis", PORTS / "freestanding"]
     command = ["riscv64-unknown-elf-gcc", "-march=rv32imc", "-mabi=ilp32", "-std=gnu11", "-O3", *options]
     command += ["-ffreestanding", *WARNINGS, *(f"-I{folder}" for folder in folders), "-c"]
     subprocess.run([*command, source, "-o", output], cwd=project, check=True)

@@ -124,11 +124,11 @@ static uint32_t floats(uint32_t operation, uint32_t a, uint32_t b, uint32_t c) {
     if (operation == HALF)
         sum.value = ft_half_to_float_xpulp(a);
     else if (operation == FMUL)
-        sum.value = ft_fmul_xpulp(x.value, y.value);
+        sum.value = ft_single_mul(x.value, y.value);
     else if (operation == FADD)
-        sum.value = ft_fadd_xpulp(x.value, y.value);
+        sum.value = ft_single_add(x.value, y.value);
     else
-        sum.value = ft_fmadd_xpulp(x.value, y.value, z.value);
+        sum.value = ft_single_fma(x.value, y.value, z.value);
     return sum.value != sum.value ? 0x7fc00000u : sum.bits; /* hosts have NaNs of their own */
 }
 #endif

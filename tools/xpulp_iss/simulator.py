@@ -1,10 +1,11 @@
-"""Builds xpulp_iss and programs for it, and runs generated models there.
+"""Builds the simulators and programs for xpulp_iss, and runs generated models there.
 
 The compiler is Debian's for RV32IMC, which knows no Xpulp: kernels use their `.insn` back end.
 """
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,17 +48,51 @@ def board(folder: Path) -> Board:
     return load_board(description)
 
 
-def build_simulator(folder: Path) -> Path:
-    """Compile the simulator for this computer; return its path in `folder`."""
-    program = folder / "xpulp_iss"
-    flags = ("-O2", "-std=gnu11", "-ffp-contract=off", *WARNINGS)
-    _compile(HOST_COMPILER, *flags, HERE / "xpulp_iss.c", "-o", program, "-lm")
+def build_simulator(folder: Path, machine: str = "xpulp_iss") -> Path:
+    """Compile the simulator of one core, or of the chip "pulp_open", for this computer; return its path."""
+    program = folder / machine
+    flags = ("-O2", "-flto", "-std=gnu11", "-ffp-contract=off", *WARNINGS)
+    sources = (HERE / name for name in ("core.c", "program.c", f"{machine}.c"))
+    _compile(HOST_COMPILER, *flags, *sources, "-o", program, "-lm")
     return program
+
+
+def stand_in_for_gvsoc(folder: Path, l1_bytes: int) -> Path:
+    """Make a command "gvsoc" in `folder`, which runs a program of board pulp_open as GVSOC does.
+
+    Returns the file in which the chip's cores show their counts while a program runs; see `read_counts`.
+    """
+    counts = folder / "counts"
+    command = (build_simulator(folder, "pulp_open"), "--counts", counts, "--l1", l1_bytes)
+    script = folder / "gvsoc"
+    script.write_text(_GVSOC.format(command=shlex.join(map(str, command))))
+    script.chmod(0o755)
+    return counts
+
+
+# What comes before and behind the program says what GVSOC is to be and where it may write.
+_GVSOC = """#!/bin/sh
+while [ "$1" != --binary ]; do shift; done
+exec {command} "$2"
+"""
+
+
+@dataclass(frozen=True)
+class CoreCounts:
+    """Instructions of a core of pulp_open, and the lowest address of its stack pointer."""
+
+    instructions: int
+    lowest_stack: int
+
+
+def read_counts(path: Path) -> list[CoreCounts]:
+    """Return the counts of the eight workers, the master, the fabric controller; see `stand_in_for_gvsoc`."""
+    return [CoreCounts(*map(int, row)) for row in np.fromfile(path, np.uint64).reshape(-1, 2)]
 
 
 def build_program(sources: Sequence[Path], program: Path, flags: Sequence[str] = ()) -> Path:
     """Compile C files, which may include "system.h", into `program`."""
-    bare = PORTS / "bare_metal"
+    bare = PORTS / "freestanding"
     # No relaxation: what is counted does not depend on where the linker puts things.
     link = ("-nostdlib", "-mno-relax", "-Wl,--no-warn-rwx-segments", "-T", HERE / "program.ld")
     own = (HERE / "start.s", bare / "memory.c", PORTS / "soft_float" / "soft_float.c")

@@ -5,12 +5,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "start.h"
 
 /* --- the board's part ------------------------------------------------------------------------------- */
-
-/* Runs first, before any variable has its value: what the memories need to be used at all. Where nothing is
- * defined, nothing is needed. */
-void ft_hw_memories(void);
 
 /* Clocks, pins, UART and timer; the receive interrupt is on and its handler calls ft_hw_receive. */
 void ft_hw_init(void);
@@ -36,7 +33,7 @@ void ft_cpu_interrupts_on(void);
  */
 void ft_cpu_wait(void);
 
-/* --- shared: serial.c, start.c ---------------------------------------------------------------------- */
+/* --- shared: serial.c, faults.c ---------------------------------------------------------------------- */
 
 bool ft_rx_full(void);        /* true: ft_hw_receive stops here and is called again when there is room */
 void ft_rx_put(uint8_t byte); /* only when the ring is not full */
@@ -44,10 +41,6 @@ void ft_rx_lost(void);        /* the hardware reports an overrun */
 
 /* marks.c, where the board has [marks]. */
 void ft_marks_init(void);
-
-/* Runs main with a painted stack and initialised memory; called by the core's reset code, once it has set the
- * stack pointer and switched the floating-point unit on. */
-void ft_start(void) __attribute__((noreturn));
 
 /* Reports a fault as a line of text, then starts anew: the host sees the text and a board that was reset. */
 void ft_fault(const char *what, uint32_t address) __attribute__((noreturn));

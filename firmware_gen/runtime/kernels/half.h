@@ -59,31 +59,6 @@ FT_INLINE uint32_t ft_halves(float low, float high) {
 #endif
 }
 
-/* Products and sums of floats: on GAP9's cores also where the compiler thinks that they have none. */
-FT_INLINE float ft_single_mul(float a, float b) {
-#if FT_HALF_XPULP
-    return ft_fmul_xpulp(a, b);
-#else
-    return a * b;
-#endif
-}
-
-FT_INLINE float ft_single_add(float a, float b) {
-#if FT_HALF_XPULP
-    return ft_fadd_xpulp(a, b);
-#else
-    return a + b;
-#endif
-}
-
-FT_INLINE float ft_single_fma(float a, float b, float c) {
-#if FT_HALF_XPULP
-    return ft_fmadd_xpulp(a, b, c);
-#else
-    return __builtin_fmaf(a, b, c);
-#endif
-}
-
 /* Eight sums. A word holds two neighbours. */
 #if FT_HALF_XPULP
 typedef struct {

@@ -23,6 +23,36 @@
 #define FT_PRODUCTS(k, n) _Pragma("GCC unroll 4") for (int k = 0; k < (n); k++)
 #endif
 
+/* a * b, a + b, a * b + c, rounded once, to nearest. FT_XPULP_INSN is for compilers that think that a core
+ * with floats in its integer registers has none: fmul.s, fadd.s, fmadd.s by their fields. */
+#ifdef FT_XPULP_INSN
+FT_INLINE float ft_single_mul(float a, float b) {
+    float product;
+    __asm__(".insn r 0x53, 0, 0x08, %0, %1, %2" : "=r"(product) : "r"(a), "r"(b));
+    return product;
+}
+FT_INLINE float ft_single_add(float a, float b) {
+    float sum;
+    __asm__(".insn r 0x53, 0, 0x00, %0, %1, %2" : "=r"(sum) : "r"(a), "r"(b));
+    return sum;
+}
+FT_INLINE float ft_single_fma(float a, float b, float c) {
+    float sum;
+    __asm__(".insn r4 0x43, 0, 0, %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
+    return sum;
+}
+#else
+FT_INLINE float ft_single_mul(float a, float b) {
+    return a * b;
+}
+FT_INLINE float ft_single_add(float a, float b) {
+    return a + b;
+}
+FT_INLINE float ft_single_fma(float a, float b, float c) {
+    return __builtin_fmaf(a, b, c);
+}
+#endif
+
 /* Cortex-M whose vectors take floats; Cortex-M with a scalar unit for single precision. */
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
 #define FT_MVE 1
@@ -123,13 +153,13 @@ FT_INLINE ft_vec ft_splat(float x) {
     return x;
 }
 FT_INLINE ft_vec ft_fma(ft_vec a, ft_vec b, ft_vec c) {
-    return __builtin_fmaf(a, b, c);
+    return ft_single_fma(a, b, c);
 }
 FT_INLINE ft_vec ft_fma_scalar(float a, ft_vec b, ft_vec c) {
-    return __builtin_fmaf(a, b, c);
+    return ft_single_fma(a, b, c);
 }
 FT_INLINE ft_vec ft_mul(ft_vec a, ft_vec b) {
-    return a * b;
+    return ft_single_mul(a, b);
 }
 FT_INLINE ft_vec ft_div(ft_vec a, ft_vec b) {
     return a / b;

@@ -1,5 +1,5 @@
 /* Instructions of GAP9's cores that C has no name for: Xpulp's SIMD on four bytes, hardware loops, loads that
- * move their pointer; binary16 vectors; fused multiply-adds on floats in integer registers.
+ * move their pointer; binary16 vectors. Floats in integer registers: ../lanes.h.
  *
  * Three back ends with the same results:
  *   FT_XPULP_BUILTINS  the vendor's compiler, which makes hardware loops and moving pointers itself
@@ -449,38 +449,6 @@ FT_INLINE float ft_half_to_float_xpulp(uint32_t half) {
     else
         number.value = (number.bits ? -0x1p-24f : 0x1p-24f) * (float)size;
     return number.value;
-#endif
-}
-
-/* a * b and a + b, rounded to nearest (fmul.s, fadd.s with floats in integer registers). */
-FT_INLINE float ft_fmul_xpulp(float a, float b) {
-#if defined(FT_XPULP_INSN)
-    float product;
-    FT_R_XPULP(0x53, 0, 0x08, product, a, b);
-    return product;
-#else
-    return a * b;
-#endif
-}
-
-FT_INLINE float ft_fadd_xpulp(float a, float b) {
-#if defined(FT_XPULP_INSN)
-    float sum;
-    FT_R_XPULP(0x53, 0, 0x00, sum, a, b);
-    return sum;
-#else
-    return a + b;
-#endif
-}
-
-/* a * b + c, rounded once, to nearest (fmadd.s with floats in integer registers). */
-FT_INLINE float ft_fmadd_xpulp(float a, float b, float c) {
-#if defined(FT_XPULP_INSN)
-    float sum;
-    __asm__(".insn r4 0x43, 0, 0, %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
-    return sum;
-#else
-    return __builtin_fmaf(a, b, c);
 #endif
 }
 

@@ -1,7 +1,7 @@
-/* From reset to main, and what happens when the firmware faults. Symbols come from the generated link.ld. */
+/* From reset to main. Symbols come from the generated link.ld. */
+#include "start.h"
 #include <string.h>
 #include "port.h"
-#include "hardware.h"
 
 typedef struct {
     uint8_t *start, *end;
@@ -23,7 +23,7 @@ void ft_start(void) {
     for (volatile uint32_t *word = ft_stack_low; word < live - 32; word++) {
         *word = FT_STACK_PAINT;
     }
-    memcpy(ft_data_start, ft_data_image, (size_t)(ft_data_end - ft_data_start));
+    memmove(ft_data_start, ft_data_image, (size_t)(ft_data_end - ft_data_start)); /* or it lies there */
     for (const range_t *range = ft_zero_table; range < ft_zero_table_end; range++) {
         memset(range->start, 0, (size_t)(range->end - range->start));
     }
@@ -36,25 +36,4 @@ void ft_start(void) {
 void ft_port_stack(const uint32_t **low, const uint32_t **high) {
     *low = ft_stack_low;
     *high = ft_stack_high;
-}
-
-static void send_text(const char *text) {
-    for (; *text != '\0'; text++) {
-        ft_hw_send((uint8_t)*text);
-    }
-}
-
-void ft_fault(const char *what, uint32_t address) {
-    ft_hw_send(0); /* zero bytes delimit frames: the host takes what is between them for text */
-    send_text("fault: ");
-    send_text(what);
-    send_text(" at 0x");
-    for (int shift = 28; shift >= 0; shift -= 4) {
-        ft_hw_send((uint8_t) "0123456789abcdef"[(address >> shift) & 0xF]);
-    }
-    ft_hw_send('\n');
-    ft_hw_send(0);
-    ft_port_reset();
-    for (;;) {
-    }
 }
