@@ -59,7 +59,8 @@ def program_checks(boards: Iterable[Board], chosen: Board | None) -> list[Check]
         if board.emulator
     }
     # A board without a port gets our C as a component: the vendor's kit brings a compiler.
-    built, played = chosen is not None and bool(chosen.port), chosen is not None and bool(chosen.emulator)
+    built = chosen is not None and bool(chosen.port)
+    played = chosen is not None and bool(chosen.emulator) and bool(chosen.runs_in)
     checks = [_program("compiler", *program, ids, built) for program, ids in compilers.items()]
     checks += [_program("emulator", *program, ids, played) for program, ids in emulators.items()]
     return checks + _flash_tools(boards, chosen)

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from stand_in import PulpOpen, make_gvsoc
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -70,3 +71,19 @@ def upydnet_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("upydnet") / "upydnet_tartanair.onnx"
     export_onnx(module, task, input_shape, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def gvsoc(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PulpOpen]:
+    folder = tmp_path_factory.mktemp("gvsoc")
+    return folder, make_gvsoc(folder)
+
+
+@pytest.fixture
+def pulp_open(gvsoc: tuple[Path, PulpOpen], monkeypatch: pytest.MonkeyPatch) -> PulpOpen:
+    """Board pulp_open, which starts here."""
+    folder, found = gvsoc
+    if shutil.which(f"{found.board.compiler.prefix}gcc") is None:
+        pytest.skip(f"{found.board.compiler.prefix}gcc is not installed")
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return found

@@ -31,7 +31,7 @@ def test_all_promised_boards_are_there() -> None:
     ported = ["nucleo_h743zi2", "nucleo_l4r5zi", "nucleo_h7a3zi_q", "stm32f746g_disco", "nucleo_u575zi_q"]
     ported += ["nrf52840dk"]
     portless = ["nrf5340dk", "arduino_nano_33_ble", "rpi_pico", "rpi_pico2", "esp32c3", "esp32s3"]
-    gap9 = ["gap9_evk", "gap9_host"]
+    gap9 = ["gap9_evk", "gap9_host", "pulp_open"]
     assert board_names() == sorted(emulated + ported + portless + gap9)
     assert [name for name in board_names() if not load_board(name).port] == sorted(portless)
 
@@ -178,7 +178,7 @@ def test_circle_of_extends_is_refused(tmp_path: Path) -> None:
         ('dsp = "yes"', r"'dsp' must be true or false"),
         ('port = ["mps9"]', r"'port' names 'mps9'"),
         ('port = "mps2"', r"'port' must be a list of strings"),
-        ('runs_in = ["jtag"]', r"'runs_in' must be \"process\" or \"qemu\", not 'jtag'"),
+        ('runs_in = ["jtag"]', r"'runs_in' must be \"process\", \"qemu\" or \"gvsoc\", not 'jtag'"),
         ("name = 5", r"'name' must be a string, not 5"),
         ("regions = 5", r"'regions' must be a table"),
         ('[regions.ram]\nkind = "rom"', r"'regions\.ram\.kind' must be \"ram\", \"flash\" or \"unified\""),

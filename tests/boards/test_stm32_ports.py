@@ -15,7 +15,8 @@ from boards import load_board, port_files
 
 SIMULATION = Path(__file__).parent / "stm32_registers"
 RUNTIME = Path(__file__).parents[2] / "firmware_gen" / "runtime"
-OF_THE_CORE = {"core.c", "start.c", "serial.c", "memory.c", "systick.c", "caches.c", "bus_faults.c"}
+OF_THE_CORE = {"core.c", "start.c", "faults.c", "serial.c", "memory.c"}
+OF_THE_CORE |= {"systick.c", "caches.c", "bus_faults.c"}
 OF_THE_FLASH = {"stm32_flash.c", "flash_part.c", "flash_nmi.c", "nrf_flash.c"}  # store/test_flash_drivers.py
 LEFT_OUT = OF_THE_CORE | OF_THE_FLASH | {"nrf51_timer.c", "string.h"}
 REGISTERS = list[tuple[int, int]]

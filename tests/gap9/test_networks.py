@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from cluster_boards import Found, assert_same, cluster_board, worked
-from conftest import PulpOpen
 from quick_board import quick_board
+from stand_in import PulpOpen
 
 from boards import load_board
 from boards.building import Sanitizer, Sign

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cluster_boards import assert_same, worked
-from conftest import PulpOpen
 from quick_board import quick_board
+from stand_in import PulpOpen
 from tiny import write_tiny
 from xpulp_programs import simulator
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from xpulp_programs import KERNELS, simulator
 
-HEADER = KERNELS / "xpulp" / "xpulp.h"
+HEADER, FLOATS = KERNELS / "xpulp" / "xpulp.h", KERNELS / "lanes.h"
 SOURCE = Path(__file__).with_name("xpulp_operands.c")
 MASK_R, MASK_I, MASK_R4 = 0xFE00707F, 0x0000707F, 0x0600007F
 
@@ -97,7 +97,7 @@ def test_the_programs_words_are_all_of_the_headers_instructions_and_no_other(tmp
 
 
 def test_the_headers_fields_are_among_them() -> None:
-    text = HEADER.read_text()
+    text = HEADER.read_text() + FLOATS.read_text()
     fields = {
         tuple(int(n, 0) for n in match) for match in re.findall(r"\.insn r (0x\w+), (\d), (0x\w+)", text)
     }
