@@ -67,7 +67,7 @@ def test_the_c_is_that_of_gap9_host_but_for_the_main_task(
     assert {path for path in ours if ours[path] != theirs[path]} == {"port/task.c"}
     assert {path for path in theirs if path not in ours} == {
         f"port/{name}.c"
-        for name in ("cluster", "dma", "events", "fault", "memory", "stacks", "system", "uart")
+        for name in ("cluster", "dma", "events", "fault", "l3", "late", "memory", "stacks", "system", "uart")
     }
 
 
