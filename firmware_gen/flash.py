@@ -117,7 +117,8 @@ class _Constants:
     def weight(self, constant: str, axes: tuple[int, ...] | None = None) -> str:
         if not self.learns(constant):
             value = self._graph.constants[constant].value
-            self.arrays[weight_key(constant, value.ndim, axes)] = value.transpose(axes)
+            ordered = value if axes is None else value.transpose(axes)
+            self.arrays[weight_key(constant, value.ndim, axes)] = ordered
         return constant
 
     def learns(self, constant: str) -> bool:

@@ -56,13 +56,14 @@ def _check_layers(plan: Plan) -> None:
     arrays = layer_arrays(plan.graph, plan.steps, board.isa, plan.prefer)
     sizes = {index: sum(value.nbytes for value in found.values()) for index, found in arrays.items()}
     largest = max(sizes, key=lambda index: sizes[index])
-    room = allowed_ram(board, None) - plan.ram_bytes + plan.ram.get("l3_buffers", 0)
-    if sizes[largest] > room - plan.flash["code_estimate"]:
+    data = plan.ram_bytes - plan.ram.get("l3_buffers", 0)
+    room = allowed_ram(board, None, plan.flash["code_estimate"]) - data
+    if 0 < room < sizes[largest]:
         op = plan.steps[largest].op
         raise DoesNotFitError(
-            f"layer '{op.name}' ({op.kind}) has {format_size(sizes[largest])} of weights and tables, which "
-            f"come to {board.main_ram.name} as a whole, and {board.id} has room for {format_size(room)} of "
-            "code and constants there beside data and stack; take a smaller layer, or divide it into two"
+            f"layer '{op.name}' ({op.kind}) has {format_size(sizes[largest])} of weights, which come to "
+            f"{board.main_ram.name} as a whole, but {board.id} has {format_size(room)} there beside code, "
+            "data and stack; take a smaller layer, or divide it into two"
         )
 
 

@@ -27,6 +27,10 @@ static uint32_t lines(const transfer_t *transfer) {
     return transfer->size / transfer->length;
 }
 
+static uint32_t reach_in_l2(const transfer_t *transfer) {
+    return (lines(transfer) - 1) * transfer->stride + transfer->length;
+}
+
 static void check_command(const transfer_t *new) {
     if (new->size == 0 || new->size > MOST_BYTES) {
         shim_fault("a DMA command copies %u bytes; 1 to %u are possible", new->size, MOST_BYTES);
@@ -45,7 +49,7 @@ static void check_command(const transfer_t *new) {
     if (!shim_is_usable_l1(new->loc, new->size)) {
         shim_fault("a DMA command of %u bytes at %#x leaves what is allocated of L1", new->size, new->loc);
     }
-    const uint32_t reach = (lines(new) - 1) * new->stride + new->length;
+    const uint32_t reach = reach_in_l2(new);
     if (!shim_is_usable_l2(new->ext, reach, !new->to_l1)) {
         shim_fault("a DMA command (%s) has %#x for its address in L2, and %u bytes there are no static data "
                    "that it may use, and are not allocated",
@@ -153,8 +157,9 @@ int shim_dma_moves(uint32_t address, uint32_t bytes) {
     pthread_mutex_lock(&lock);
     for (int i = 0; transfers != NULL && i < MOST; i++) {
         const transfer_t *const open = &transfers[i];
-        const uint32_t reach = open->cmd == NULL ? 0 : (lines(open) - 1) * open->stride + open->length;
-        found |= address < open->ext + reach && open->ext < address + bytes;
+        if (open->cmd != NULL) {
+            found |= address < open->ext + reach_in_l2(open) && open->ext < address + bytes;
+        }
     }
     pthread_mutex_unlock(&lock);
     return found;
