@@ -77,7 +77,7 @@ def start(
         device = _device(process, board)
         # Held open, so that the terminal never hangs up when a host closes it: QEMU would take up to a second
         # to notice the next host.
-        held = os.open(device, os.O_RDWR | os.O_NOCTTY)
+        held = _opened(device, process, board)
         cleanup.callback(os.close, held)
         tty.setraw(held)
         yield Running(url=device, process=process)
@@ -148,5 +148,17 @@ def _device(process: "subprocess.Popen[bytes]", board: Board) -> str:
             return found[1].decode()
         if ready and not chunk:
             break
+    raise _no_start(board, printed)
+
+
+def _opened(device: str, process: "subprocess.Popen[bytes]", board: Board) -> int:
+    """Open the terminal, which is gone if the firmware has ended right after it named it."""
+    try:
+        return os.open(device, os.O_RDWR | os.O_NOCTTY)
+    except FileNotFoundError as error:
+        raise _no_start(board, process.communicate()[0]) from error
+
+
+def _no_start(board: Board, printed: bytes) -> BoardError:
     reason = printed.decode(errors="replace").strip() or "it printed nothing"
-    raise BoardError(f"the firmware for board {board.id} does not start: {reason}")
+    return BoardError(f"the firmware for board {board.id} does not start: {reason}")

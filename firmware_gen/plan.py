@@ -282,7 +282,16 @@ def find_plan(
     if board.cluster is None or board.cluster.l3 is None or plan.sum_bytes <= board.main_ram.bytes:
         return plan
     most = Choice(graph, steps, board.isa, prefer).best(math.inf)
-    return plan if most is None else _with_l3(planned(most.saved), ram_limit)
+    if most is None:
+        return plan
+    # As few bands as can be, in which pieces come for every band; and as many as help, for fewer pieces.
+    found = [_with_l3(each, ram_limit) for each in (planned(most.saved), plan)]
+    return min(found, key=lambda each: (max(0, _lacks(each, ram_limit)), each.l3_read_bytes))
+
+
+def _lacks(plan: Plan, ram_limit: int | None) -> int:
+    """Return how many bytes of RAM a plan needs beyond what it may have."""
+    return plan.ram_bytes - allowed_ram(plan.board, ram_limit, sum(plan.flash.values()))
 
 
 def _with_l3(plan: Plan, ram_limit: int | None) -> Plan:
