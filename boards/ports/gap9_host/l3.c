@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -31,7 +32,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint8_t *memory; /* NULL: not open */
 static const struct pi_device *opened, *flash, *mounted;
 static uint32_t used = ALIGNMENT; /* aligned to 4 and to no more: nobody is promised more */
-static read_t reads[MOST];
+static read_t *reads;             /* MOST */
 static int descriptor = -1;
 static pi_fs_file_t opened_file;
 
@@ -192,6 +193,9 @@ void pi_ram_write(struct pi_device *device, uint32_t address, void *data, uint32
 /* With the lock held: a free one. */
 static read_t *take(pi_cl_ram_req_t *request, uint32_t to, uint32_t bytes) {
     read_t *found = NULL;
+    if (reads == NULL && (reads = calloc(MOST, sizeof *reads)) == NULL) {
+        shim_die("L3");
+    }
     for (int i = MOST - 1; i >= 0; i--) {
         read_t *const open = &reads[i];
         if (open->request == NULL) {
@@ -241,7 +245,7 @@ void pi_cl_ram_read(struct pi_device *device, uint32_t address, void *data, uint
 
 void pi_cl_ram_read_wait(pi_cl_ram_req_t *request) {
     pthread_mutex_lock(&lock);
-    read_t *const open = request->id >= 0 && request->id < MOST ? &reads[request->id] : NULL;
+    read_t *const open = reads != NULL && request->id >= 0 && request->id < MOST ? &reads[request->id] : NULL;
     if (open == NULL || open->request != request) {
         shim_fault("a read from L3 is waited for that is not open: waited for twice, or never given");
     }
@@ -256,7 +260,7 @@ void pi_cl_ram_read_wait(pi_cl_ram_req_t *request) {
 int shim_comes_from_l3(uint32_t address, uint32_t bytes) {
     int found = 0;
     pthread_mutex_lock(&lock);
-    for (int i = 0; i < MOST; i++) {
+    for (int i = 0; reads != NULL && i < MOST; i++) {
         const read_t *const open = &reads[i];
         found |= open->request != NULL && address < open->to + open->bytes && open->to < address + bytes;
     }
@@ -265,7 +269,7 @@ int shim_comes_from_l3(uint32_t address, uint32_t bytes) {
 }
 
 void shim_check_l3(void) {
-    for (int i = 0; i < MOST; i++) {
+    for (int i = 0; reads != NULL && i < MOST; i++) {
         if (reads[i].request != NULL) {
             shim_fault("%s was not waited for when the cluster's task ended", reads[i].copy.what);
         }
