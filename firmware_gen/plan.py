@@ -299,8 +299,11 @@ def _with_l3(plan: Plan, ram_limit: int | None) -> Plan:
     most = math.inf if ram_limit is None else ram_limit - plan.ram_bytes
     choice = Choice(plan.graph, plan.steps, plan.board.isa, plan.prefer)
     l3 = choice.best(plan.sum_bytes - plan.board.main_ram.bytes, most)
-    if l3 is None:
-        return plan
+    return plan if l3 is None else in_l3(plan, l3)
+
+
+def in_l3(plan: Plan, l3: External) -> Plan:
+    """Return `plan` with these constants in L3."""
     flash = {
         **plan.flash,
         "constants": plan.flash["constants"] - l3.freed,

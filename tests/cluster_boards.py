@@ -13,7 +13,7 @@ import boards
 from boards import Board, load_board
 from boards.building import Sanitizer, Sign
 from firmware_gen.graph import Graph
-from firmware_gen.plan import make_plan
+from firmware_gen.plan import Plan, make_plan
 from firmware_gen.project import write_project
 from ondevice.device import Device, Hyper
 
@@ -52,8 +52,15 @@ def worked(
     char: Sign | None = None,
 ) -> Found:
     """Return what an inference and, if something learns, some steps leave behind."""
-    project = folder / board.id
-    write_project(make_plan(graph, board, ram_limit), project)
+    return worked_as(make_plan(graph, board, ram_limit), folder, sanitizer, char)
+
+
+def worked_as(
+    plan: Plan, folder: Path, sanitizer: Sanitizer | bool = False, char: Sign | None = None
+) -> Found:
+    """Return the same of a plan."""
+    graph, board, project = plan.graph, plan.board, folder / plan.board.id
+    write_project(plan, project)
     firmware = boards.build(project, board, sanitize=sanitizer, char=char)
     random = np.random.default_rng(3)
     with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:

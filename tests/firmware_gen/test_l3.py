@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cluster_boards import Found, assert_same, cluster_board, worked
+from cluster_boards import Found, assert_same, cluster_board, worked, worked_as
+from learning_layers import random_layers
+from mixed_networks import trained_side_by_side
 from qdq_models import Scale
 from qdq_networks import OUTPUT, Layer, QdqNetwork
 from quick_board import quick_board
@@ -30,11 +32,12 @@ from firmware_gen.emit.memory import Memory
 from firmware_gen.emit.model import model_c
 from firmware_gen.graph import Graph
 from firmware_gen.passes import lighten
-from firmware_gen.plan import Plan, make_plan
-from firmware_gen.project import write_project
+from firmware_gen.plan import Plan, in_l3, make_plan
+from firmware_gen.project import load_network, plan_network, write_project
 from firmware_gen.update import UpdatePlan, parse_update
 from ondevice.device import Device
 
+MULTITASK = Path(__file__).resolve().parents[2] / "zoo" / "weights" / "multitask_rendered.onnx"
 WAIT = "        pi_cl_ram_read_wait(&room->request);\n"
 AHEAD = " && &rooms[l3->pieces[next->piece].buffer] != room"
 CHANNELS = (16, 32, 48, 64, 64, 48, 8)
@@ -102,18 +105,41 @@ def test_one_buffer_where_there_is_no_room_for_two(graph: Graph, inferred: Found
     assert_same(inferred, worked(graph, board, tmp_path))
 
 
-@pytest.mark.parametrize("cores", [1, 8])
-@pytest.mark.parametrize("update", LEARNING.values(), ids=LEARNING)
-def test_a_training_step_has_the_bits_of_native(
-    update: UpdatePlan, cores: int, graph: Graph, tmp_path: Path
-) -> None:
-    trained = learning(graph, update)
+@pytest.mark.parametrize(
+    ("name", "cores"),
+    [
+        ("at once", 1),
+        *((name, 8) for name in LEARNING),
+        *(pytest.param(name, 1, marks=pytest.mark.long) for name in LEARNING if name != "at once"),
+    ],
+)
+def test_a_training_step_has_the_bits_of_native(name: str, cores: int, graph: Graph, tmp_path: Path) -> None:
+    trained = learning(graph, LEARNING[name])
     board = short_board(trained, 80_000, cores)
     plan = make_plan(trained, board)
     ops = [plan.steps[piece.step].op for piece in external(plan).pieces]
     assert {op.phase for op in ops} == {"forward", "backward"}
     assert not {*trained.trained} & {name for op in ops for name in op.constants}
     assert_same(worked(trained, quick_board("native"), tmp_path), worked(trained, board, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["float", "products in binary16", "moving"])
+def test_all_that_can_be_in_l3(name: str, tmp_path: Path) -> None:
+    """Layers of every kind that learns, in part; a whole network; gradients on moving grids."""
+    if name == "moving":
+        graph = trained_side_by_side(range(6))
+    elif name == "float":
+        net = random_layers(seed=31)
+        losses, update = tuple(net.losses), UpdatePlan(("*:1/3",), momentum=True)
+        graph = lighten(training_graph(net.graph(tmp_path), losses, update))
+    else:
+        update = UpdatePlan((), products="f16")
+        graph = plan_network(load_network(MULTITASK), load_board("native"), update).graph
+    plan = make_plan(graph, cluster_board(8, 20_000))
+    choice = Choice(plan.graph, plan.steps, plan.board.isa, plan.prefer)
+    plan = in_l3(plan, choice._external(choice._bytes, 2))
+    assert len(external(plan).pieces) > 5
+    assert_same(worked(graph, quick_board("native"), tmp_path), worked_as(plan, tmp_path))
 
 
 def test_bands_of_rows(tmp_path: Path) -> None:
@@ -135,8 +161,8 @@ def test_1_8_mb_of_weights_on_the_board_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sanitizer", ["thread", "address"])
-def test_no_report_of_a_sanitizer(sanitizer: Sanitizer, graph: Graph, tmp_path: Path) -> None:
-    trained = learning(graph, LEARNING["kept gradients"])
+def test_no_report_of_a_sanitizer(sanitizer: Sanitizer, tmp_path: Path) -> None:
+    trained = learning(network(size=8).graph(tmp_path), LEARNING["kept gradients"])
     board = short_board(trained, 90_000, data_bytes=30_000)
     external(make_plan(trained, board))
     expected = worked(trained, quick_board("native"), tmp_path)
