@@ -41,16 +41,30 @@ class Compiler:
 
 
 @dataclass(frozen=True)
+class L3:
+    """RAM outside the chip, which no core can address: what lies there comes to the main RAM to be used.
+
+    `bytes_per_cycle` is what a read gives in a cycle of the board's clock; None where nobody knows.
+    """
+
+    bytes: int
+    bytes_per_cycle: float | None
+    source: str
+
+
+@dataclass(frozen=True)
 class Cluster:
     """Cores beside the main one, with a memory of their own, L1, that a DMA fills.
 
     `cores` are those that a team can have; one more, the master, hands out the work. All stacks lie in L1.
+    `l3` takes constants for which the main RAM has no room.
     """
 
     cores: int
     l1_bytes: int
     master_stack_bytes: int
     slave_stack_bytes: int
+    l3: L3 | None
     source: str
 
     @property

@@ -36,6 +36,7 @@ BARE_METAL = ("-ffreestanding", "-fbuiltin", "-fno-unwind-tables", "-fno-asynchr
 FLOATS = ("-fno-schedule-insns",)
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g")
 THREAD_SANITIZER = ("-fsanitize=thread", "-fno-omit-frame-pointer", "-g")
+L3_FILE = "model_l3.bin"  # of a project: what its firmware has in L3, outside the chip
 INCLUDE_FOLDERS = (".", "runtime", "runtime/kernels", "runtime/link", "port")
 JOBS = 2
 

@@ -86,7 +86,7 @@ def start(
             device = _device(process, board)
             # Held open, so that the terminal never hangs up when a host closes it: QEMU would take up to a
             # second to notice the next host.
-            held = os.open(device, os.O_RDWR | os.O_NOCTTY)
+            held = _opened(device, process, board)
             cleanup.callback(os.close, held)
             tty.setraw(held)
         yield Running(url=device, process=process)
@@ -197,12 +197,13 @@ def _await_program(process: "subprocess.Popen[bytes]", line: int, board: Board) 
     printed = b""
     streams = [line, process.stdout.fileno()]
     while ready := select.select(streams, [], [], max(0.0, deadline - time.monotonic()))[0]:
-        if line in ready and os.read(line, 1):
+        if process.stdout.fileno() in ready:
+            chunk = os.read(process.stdout.fileno(), 4096)
+            if not chunk:  # it has ended, and the line's other end with it
+                break
+            printed += chunk
+        elif os.read(line, 1):
             return
-        chunk = os.read(process.stdout.fileno(), 4096)
-        if not chunk:
-            break
-        printed += chunk
     raise _does_not_start(printed, board)
 
 
@@ -210,6 +211,14 @@ def _read_until(stream: int, deadline: float) -> bytes:
     """Return what has come by then; nothing at the stream's end, or if nothing has."""
     ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
     return os.read(stream, 4096) if ready else b""
+
+
+def _opened(device: str, process: "subprocess.Popen[bytes]", board: Board) -> int:
+    """Open the terminal, which is gone if the firmware has ended right after it named it."""
+    try:
+        return os.open(device, os.O_RDWR | os.O_NOCTTY)
+    except FileNotFoundError as error:
+        raise _does_not_start(process.communicate()[0], board) from error
 
 
 def _does_not_start(printed: bytes, board: Board) -> BoardError:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from boards.board import (
+    L3,
     Cluster,
     Compiler,
     Emulator,
@@ -68,6 +69,7 @@ def cluster(table: StrictTable) -> Cluster:
         l1_bytes=table.number("l1_bytes", least=1),
         master_stack_bytes=table.number("master_stack_bytes", least=512),
         slave_stack_bytes=table.number("slave_stack_bytes", least=512),
+        l3=table.optional("l3", lambda key: _l3(table.table(key))),
         source=table.text("source"),
     )
     table.finish()
@@ -78,6 +80,17 @@ def cluster(table: StrictTable) -> Cluster:
         stacks = cluster.l1_bytes - cluster.l1_data_bytes
         raise table.error("l1_bytes", f"leaves nothing for data: the stacks alone take {stacks}")
     return cluster
+
+
+def _l3(table: StrictTable) -> L3:
+    """Read [cluster.l3]."""
+    l3 = L3(
+        bytes=table.number("bytes", least=1),
+        bytes_per_cycle=table.optional("bytes_per_cycle", table.positive),
+        source=table.text("source"),
+    )
+    table.finish()
+    return l3
 
 
 def emulator(table: StrictTable) -> Emulator:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from boards.building import CODE, FLOATS
 from boards.description import PORTS
-from fieldtune.errors import UserError
+from fieldtune.errors import DoesNotFitError, UserError
 from firmware_gen.c_text import c_name
 from firmware_gen.component_header import CORE, component_header, needs_soft_float
 from firmware_gen.emit.model import model_c
@@ -42,7 +42,13 @@ def write_component(plan: Plan, task: Task | None, layout: str, out: Path) -> No
 
     Raises:
         UserError: there is no such layout, or `out` is something else than a project or cannot be written.
+        DoesNotFitError: a part of the constants would have to lie in L3.
     """
+    if plan.l3 is not None:
+        raise DoesNotFitError(
+            f"{plan.graph.name} fits into {plan.board.id} only with constants in L3, which a component does "
+            "not bring there; build the whole firmware (without --layout), or take a smaller network"
+        )
     if layout not in LAYOUTS:
         raise UserError(f"there is no layout '{layout}'; the layouts are {', '.join(LAYOUTS)}")
     replace_project(out, lambda folder: _write(plan, task, layout, folder))

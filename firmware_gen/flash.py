@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -36,7 +36,26 @@ def constant_bytes(
         OPERATORS[step.op.kind].emit(step, collector)
     initial = sum(graph.learned(name).bytes for name in graph.trained) if keeps_initial else 0
     grids = GRID_BYTES * sum(not graph.tensors[name].range for name in graph.scaled_by_reader)
-    return initial + grids + sum(collector.sizes.values())
+    arrays = sum(value.nbytes for value in collector.arrays.values())
+    return initial + grids + arrays + sum(collector.tables.values())
+
+
+def layer_arrays(
+    graph: Graph, steps: Sequence[Step], isa: Isa, prefer: Prefer
+) -> dict[int, Mapping[str, NDArray[Any]]]:
+    """Return the arrays that each layer asks for, in its order, by the index of the layer's first step.
+
+    Frozen weights, as the kernel reads them, and what is made of them, by `weight_key` or the name that
+    `Emitter.array` is given: under one name where several layers ask for the same array. What learns is not
+    among them, nor are small tables.
+    """
+    found: dict[int, Mapping[str, NDArray[Any]]] = {}
+    for index, step in enumerate(steps):
+        if step.band == 0:
+            collector = _Constants(graph, isa, prefer)
+            OPERATORS[step.op.kind].emit(step, collector)
+            found[index] = collector.arrays
+    return found
 
 
 def code_estimate(steps: Sequence[Step], on_cluster: bool) -> int:
@@ -44,14 +63,23 @@ def code_estimate(steps: Sequence[Step], on_cluster: bool) -> int:
     return CODE_BYTES + (CLUSTER_STEP_CODE_BYTES if on_cluster else STEP_CODE_BYTES) * len(layers(steps))
 
 
+def weight_key(constant: str, dimensions: int, axes: tuple[int, ...] | None) -> str:
+    """Return what tells a frozen weight, with its axes permuted to `axes`, apart from other arrays."""
+    return f"{constant} {tuple(range(dimensions)) if axes is None else axes}"
+
+
 class _Constants:
-    """An `Emitter` that only notes which constants the operators ask for, and in which order of axes."""
+    """An `Emitter` that only notes which constants the operators ask for, and in which order of axes.
+
+    `arrays` by a name that tells them apart, `tables` by name with their bytes.
+    """
 
     def __init__(self, graph: Graph, isa: Isa, prefer: Prefer) -> None:
         self.isa = isa
         self.prefer = prefer
         self._graph = graph
-        self.sizes: dict[str, int] = {}
+        self.arrays: dict[str, NDArray[Any]] = {}
+        self.tables: dict[str, int] = {}
 
     def rows(self, step: Step) -> str:
         return "0, 0"
@@ -89,19 +117,19 @@ class _Constants:
     def weight(self, constant: str, axes: tuple[int, ...] | None = None) -> str:
         if not self.learns(constant):
             value = self._graph.constants[constant].value
-            order = axes if axes is not None else tuple(range(value.ndim))
-            self.sizes[f"{constant} {order}"] = value.nbytes
+            ordered = value if axes is None else value.transpose(axes)
+            self.arrays[weight_key(constant, value.ndim, axes)] = ordered
         return constant
 
     def learns(self, constant: str) -> bool:
         return constant in self._graph.trained
 
     def array(self, name: str, values: NDArray[Any]) -> str:
-        self.sizes[name] = values.nbytes
+        self.arrays[name] = values
         return name
 
     def table(self, name: str, c_type: str, rows: Sequence[str]) -> str:
-        self.sizes[name] = TABLE_ROW_BYTES[c_type] * len(rows)
+        self.tables[name] = TABLE_ROW_BYTES[c_type] * len(rows)
         return name
 
     def sink(self, constant: str, step: Step) -> tuple[str, str]:

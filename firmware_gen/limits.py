@@ -9,6 +9,7 @@ from fieldtune.durations import format_duration
 from fieldtune.errors import BoardError, DoesNotFitError
 from fieldtune.sizes import format_size
 from firmware_gen.arena import peak_bytes
+from firmware_gen.flash import layer_arrays
 from firmware_gen.schedule import layers
 from firmware_gen.step_time import instructions, seconds
 
@@ -28,11 +29,12 @@ def check_limits(plan: Plan, ram_limit: int | None, time_limit: float | None) ->
     """Refuse a plan that needs too much.
 
     Raises:
-        DoesNotFitError: too much RAM, flash or time; the message names the least that works.
-        BoardError: a time limit on a board whose clock is not known.
+        DoesNotFitError: too much RAM, flash, L3 or time; the message names the least that works.
+        BoardError: a time limit on a board whose clock, or the speed of whose L3, is not known.
     """
     flash = sum(plan.flash.values())
     if plan.ram_bytes > allowed_ram(plan.board, ram_limit, flash):
+        _check_layers(plan)
         raise DoesNotFitError(_too_large(plan, ram_limit, flash))
     if plan.flash["constants"] > plan.board.flash.bytes:
         raise DoesNotFitError(
@@ -40,8 +42,40 @@ def check_limits(plan: Plan, ram_limit: int | None, time_limit: float | None) ->
             f"{plan.board.id} has {format_size(plan.board.flash.bytes)}; take a smaller network or a board "
             "with more flash"
         )
+    if plan.l3 is not None:
+        _check_l3(plan, plan.l3.bytes)
     if time_limit is not None:
         _check_time(plan, time_limit)
+
+
+def _check_layers(plan: Plan) -> None:
+    """Refuse a layer whose constants alone are more than L2 could hold, wherever the others' lie."""
+    board = plan.board
+    if board.cluster is None or board.cluster.l3 is None:
+        return
+    arrays = layer_arrays(plan.graph, plan.steps, board.isa, plan.prefer)
+    sizes = {index: sum(value.nbytes for value in found.values()) for index, found in arrays.items()}
+    largest = max(sizes, key=lambda index: sizes[index])
+    data = plan.ram_bytes - plan.ram.get("l3_buffers", 0)
+    room = allowed_ram(board, None, plan.flash["code_estimate"]) - data
+    if 0 < room < sizes[largest]:
+        op = plan.steps[largest].op
+        raise DoesNotFitError(
+            f"layer '{op.name}' ({op.kind}) has {format_size(sizes[largest])} of weights, which come to "
+            f"{board.main_ram.name} as a whole, but {board.id} has {format_size(room)} there beside code, "
+            "data and stack; take a smaller layer, or divide it into two"
+        )
+
+
+def _check_l3(plan: Plan, needed: int) -> None:
+    cluster = plan.board.cluster
+    assert cluster is not None
+    assert cluster.l3 is not None
+    if needed > cluster.l3.bytes:
+        raise DoesNotFitError(
+            f"{_what(plan)} has {format_size(needed)} of constants for which {plan.board.main_ram.name} has "
+            f"no room, but L3 of {plan.board.id} has {format_size(cluster.l3.bytes)}; take a smaller network"
+        )
 
 
 def _what(plan: Plan) -> str:
@@ -56,6 +90,8 @@ def _too_large(plan: Plan, ram_limit: int | None, flash: int) -> str:
     allowed = f"{board.id} has {format_size(board.main_ram.bytes)}, {stack} of it for the stack"
     if board.unified:
         allowed += f" and {format_size(flash)} for constants and code (by estimate)"
+        if plan.l3 is not None:
+            allowed += f", {format_size(plan.l3.bytes)} of constants being in L3 already"
     remedy = f"take a board with {format_size(needed)} of RAM or more"
     if limit < have:
         allowed = f"--ram allows {format_size(limit)}"
@@ -88,6 +124,12 @@ def _largest(sizes: dict[str, int]) -> str:
 
 def _check_time(plan: Plan, limit: float) -> None:
     board, need = plan.board, plan.seconds
+    if plan.l3 is not None and need is None:
+        raise BoardError(
+            f"{plan.l3_read_bytes:,} bytes come from L3 in a run, and how fast that of {board.id} is nobody "
+            "has published; leave out --time, or measure it and give bytes_per_cycle in a description of "
+            "your own (docs/gap9.md)"
+        )
     if need is None or board.clock_hz is None:
         raise BoardError(
             f"how long a step takes on {board.id} cannot be estimated, because the board's file gives no "

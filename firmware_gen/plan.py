@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ from boards import Board, Store
 from firmware_gen.arena import Buffer, alive_bytes, extent, place
 from firmware_gen.band_table import band_tables
 from firmware_gen.choose_chains import narrow, peak_in_chains
+from firmware_gen.cluster.l3 import Choice, External, first_steps
 from firmware_gen.field import CODE_BYTES as FIELD_CODE_BYTES
 from firmware_gen.field import Field
 from firmware_gen.flash import code_estimate, constant_bytes
@@ -59,6 +61,7 @@ class Plan:
     prefer: Prefer = "flash"
     mlperf: str | None = None
     field: Field | None = None  # the sample buffer, to learn without a host
+    l3: External | None = None  # constants for which the board's memory has no room
 
     @property
     def arena_bytes(self) -> int:
@@ -91,6 +94,13 @@ class Plan:
         """Indices of the steps that only an inference runs."""
         return inference_only(self.steps) if self.graph.trained else frozenset()
 
+    @property
+    def l3_read_bytes(self) -> int:
+        """What comes from L3 in an inference, or in a training step if something learns."""
+        first = first_steps(self.steps)
+        run = (first[index] for index in range(len(self.steps)) if index not in self.left_out)
+        return 0 if self.l3 is None else self.l3.read_bytes(run)
+
     def macs(self, *phases: str) -> int:
         """Return the multiply-accumulates of one step in these phases."""
         return _macs(step for step in self.steps if step.op.phase in phases)
@@ -102,8 +112,16 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """How long that takes by estimate; None where the clock is not known."""
-        return seconds(self.instructions, self.board)
+        """How long that takes by estimate; None where the clock, or the speed of L3, is not known.
+
+        As if nothing ran while something comes from L3.
+        """
+        computing, cluster = seconds(self.instructions, self.board), self.board.cluster
+        if self.l3 is None or cluster is None or cluster.l3 is None:
+            return computing
+        if computing is None or self.board.clock_hz is None or cluster.l3.bytes_per_cycle is None:
+            return None
+        return computing + self.l3_read_bytes / cluster.l3.bytes_per_cycle / self.board.clock_hz
 
     def describe(self) -> dict[str, Any]:
         """Return what ``plan.json`` holds; the keys are stable."""
@@ -144,6 +162,20 @@ class Plan:
             **({"store": self._store(self.board.store)} if self.graph.trained and self.board.store else {}),
             **({"mlperf": self.mlperf} if self.mlperf is not None else {}),
             **({} if self.field is None else {"buffer": self.field.describe()}),
+            **({} if self.l3 is None else {"l3": self._external(self.l3)}),
+        }
+
+    def _external(self, l3: External) -> dict[str, Any]:
+        """Return what lies in L3, the buffers through which it comes, and how much does in a run."""
+        return {
+            "bytes": l3.bytes,
+            "buffers": list(l3.buffers),
+            "read_bytes": self.l3_read_bytes,
+            "layers": [
+                {"name": self.steps[piece.step].op.name, "op": self.steps[piece.step].op.kind}
+                | {"bytes": piece.bytes, "offset": piece.offset, "buffer": piece.buffer}
+                for piece in l3.pieces
+            ],
         }
 
     def _store(self, store: Store) -> dict[str, int]:
@@ -218,8 +250,8 @@ def make_plan(
     Raises:
         DoesNotFitError: static RAM and stack (with constants and code, where they share its memory) need
             more than the board has, static RAM more than `ram_limit`, the constants alone more than the
-            flash, or a run more than `time_limit`.
-        BoardError: there is a time limit, but the board's clock is not known.
+            flash, those in L3 more than that, or a run more than `time_limit`.
+        BoardError: there is a time limit, but the board's clock, or the speed of its L3, is not known.
     """
     plan = find_plan(graph, board, ram_limit, prefer, mlperf, field)
     check_limits(plan, ram_limit, time_limit)
@@ -239,9 +271,45 @@ def find_plan(
     if board.unified:  # all but the small tables of bands is known before there is a schedule
         steps = whole_layers(with_scratch(graph, board))
         flash = sum(_flash(graph, steps, board, prefer, field).values())
-    allowed = allowed_ram(board, ram_limit, flash)
-    room = allowed - sum(_static_ram(graph, board, 0, mlperf, field).values())
-    return plan_schedule(board, *_schedule(graph, board, room), prefer, mlperf, field)
+    static = sum(_static_ram(graph, board, 0, mlperf, field).values())
+
+    def planned(saved: int) -> Plan:
+        """Return the plan for which L3 saves so many bytes."""
+        room = allowed_ram(board, ram_limit, flash - saved) - static
+        return plan_schedule(board, *_schedule(graph, board, room), prefer, mlperf, field)
+
+    plan = planned(0)
+    if board.cluster is None or board.cluster.l3 is None or plan.sum_bytes <= board.main_ram.bytes:
+        return plan
+    most = Choice(graph, steps, board.isa, prefer).best(math.inf)
+    if most is None:
+        return plan
+    # As few bands as can be, in which pieces come for every band; and as many as help, for fewer pieces.
+    found = [_with_l3(each, ram_limit) for each in (planned(most.saved), plan)]
+    return min(found, key=lambda each: (max(0, _lacks(each, ram_limit)), each.l3_read_bytes))
+
+
+def _lacks(plan: Plan, ram_limit: int | None) -> int:
+    """Return how many bytes of RAM a plan needs beyond what it may have."""
+    return plan.ram_bytes - allowed_ram(plan.board, ram_limit, sum(plan.flash.values()))
+
+
+def _with_l3(plan: Plan, ram_limit: int | None) -> Plan:
+    """Return `plan` with as many constants in L3 as it takes to fit."""
+    most = math.inf if ram_limit is None else ram_limit - plan.ram_bytes
+    choice = Choice(plan.graph, plan.steps, plan.board.isa, plan.prefer)
+    l3 = choice.best(plan.sum_bytes - plan.board.main_ram.bytes, most)
+    return plan if l3 is None else in_l3(plan, l3)
+
+
+def in_l3(plan: Plan, l3: External) -> Plan:
+    """Return `plan` with these constants in L3."""
+    flash = {
+        **plan.flash,
+        "constants": plan.flash["constants"] - l3.freed,
+        "code_estimate": plan.flash["code_estimate"] + l3.code_bytes,
+    }
+    return replace(plan, ram={**plan.ram, "l3_buffers": sum(l3.buffers)}, flash=flash, l3=l3)
 
 
 def plan_schedule(

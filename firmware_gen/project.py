@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boards import Board, port_files
+from boards.building import L3_FILE
 from fieldtune.errors import ModelError, UserError
 from firmware_gen.backward import LossSpec, training_graph
 from firmware_gen.cluster.config import team_config
+from firmware_gen.emit.l3 import l3_image
 from firmware_gen.emit.model import model_c
 from firmware_gen.field import Buffer, Field
 from firmware_gen.graph import Graph
@@ -212,7 +214,7 @@ def _belongs(source: Path, plan: Plan) -> bool:
     if source.parts[0] == "field":
         return plan.mlperf is None
     if source.parts[0] == "cluster":
-        return plan.board.cluster is not None
+        return plan.board.cluster is not None and (source.stem != "l3" or plan.l3 is not None)
     if source.parts[0] == "mlperf":
         return plan.mlperf is not None
     return source.name != MAIN
@@ -225,6 +227,8 @@ def _write_files(plan: Plan, folder: Path) -> None:
     for name, text in port_files(plan.board).items():
         (folder / "port" / name).write_text(text)
     (folder / "model.c").write_text(model_c(plan, marks=plan.board.marks is not None))
+    if plan.l3 is not None:
+        (folder / L3_FILE).write_bytes(l3_image(plan))
     write_plan(plan, folder)
     if plan.board.kit is not None:
         write_kit_files(plan, folder)

@@ -13,7 +13,7 @@ import boards
 from boards import Board, load_board
 from boards.building import Sanitizer, Sign
 from firmware_gen.graph import Graph
-from firmware_gen.plan import make_plan
+from firmware_gen.plan import Plan, make_plan
 from firmware_gen.project import write_project
 from ondevice.device import Device, Hyper
 
@@ -22,10 +22,13 @@ Found = Mapping[str, NDArray[Any]]
 STEPS = 2
 
 
-def cluster_board(cores: int, data_bytes: int | None = None, quick: bool = True) -> Board:
+def cluster_board(
+    cores: int, data_bytes: int | None = None, quick: bool = True, l2_bytes: int | None = None
+) -> Board:
     """Return board `gap9_host` with `cores` cores and `data_bytes` of L1 beside the stacks; None: all of it.
 
-    Kernels are ordinary functions, not specialised for every layer, unless it is not to be `quick`.
+    `l2_bytes`: of L2, all of it if None. Kernels are ordinary functions, not specialised for every layer,
+    unless it is not to be `quick`.
     """
     board = load_board("gap9_host")
     assert board.cluster is not None
@@ -35,7 +38,9 @@ def cluster_board(cores: int, data_bytes: int | None = None, quick: bool = True)
         cluster = dataclasses.replace(cluster, l1_bytes=stacks + data_bytes)
     flags = (*board.compiler.flags, *(PLAIN_FUNCTIONS if quick else ()))
     compiler = dataclasses.replace(board.compiler, flags=flags)
-    return dataclasses.replace(board, cluster=cluster, compiler=compiler)
+    (l2,) = board.regions
+    l2 = dataclasses.replace(l2, bytes=l2_bytes or l2.bytes)
+    return dataclasses.replace(board, cluster=cluster, compiler=compiler, regions=(l2,))
 
 
 def worked(
@@ -47,8 +52,15 @@ def worked(
     char: Sign | None = None,
 ) -> Found:
     """Return what an inference and, if something learns, some steps leave behind."""
-    project = folder / board.id
-    write_project(make_plan(graph, board, ram_limit), project)
+    return worked_as(make_plan(graph, board, ram_limit), folder, sanitizer, char)
+
+
+def worked_as(
+    plan: Plan, folder: Path, sanitizer: Sanitizer | bool = False, char: Sign | None = None
+) -> Found:
+    """Return the same of a plan."""
+    graph, board, project = plan.graph, plan.board, folder / plan.board.id
+    write_project(plan, project)
     firmware = boards.build(project, board, sanitize=sanitizer, char=char)
     random = np.random.default_rng(3)
     with boards.start(firmware.elf, board) as running, Device.open(running.url) as device:

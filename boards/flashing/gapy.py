@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar
 
+from boards.building import L3_FILE
 from boards.flashing.faults import no_permission, no_probe
 from boards.flashing.runner import Fault, Job, Over, Runner
 from fieldtune.errors import BoardError
@@ -28,10 +29,15 @@ class Gapy(Runner):
     )
 
     def commands(self, job: Job) -> None:
-        """Pack the boot loaders and the firmware into an image of the MRAM and write it."""
+        """Pack the boot loaders and the firmware into an image of the MRAM and write it.
+
+        What the firmware has in L3 goes as a file into the flash outside the chip.
+        """
         sdk = job.shell.find(_sdk, "GAP_SDK_HOME")
         tools = f"{sdk}/utils/openocd_tools"
         boot = f"{sdk}/install/target/bin"
+        external = job.elf.parent.parent / L3_FILE
+        files = [f"--flash-property={external}@flash:readfs_flash:files"] if external.is_file() else []
         job.shell.call(
             "gapy",
             f"--target={self.target}",
@@ -47,6 +53,7 @@ class Gapy(Runner):
             f"--flash-property={boot}/fsbl@mram:fsbl:binary",
             f"--flash-property={boot}/ssbl@mram:ssbl:binary",
             f"--flash-property={job.elf}@mram:app:binary",
+            *files,
             *job.words,
             "image",
             "flash",

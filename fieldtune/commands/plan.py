@@ -73,6 +73,10 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"  in {region.name:<9} {format_size(plan.sum_bytes)} by estimate, of {format_size(region.bytes)}"
         )
+    if plan.l3 is not None:
+        buffers = " and ".join(f"{size:,} B" for size in plan.l3.buffers if size)
+        print(f"  in L3        {format_size(plan.l3.bytes)} of constants of {len(plan.l3.pieces)} layers")
+        print(f"    buffers    {buffers} in {plan.board.main_ram.name}")
     print(f"  inference    {described['macs_forward'] / 1e6:.2f} MMAC")
     if plan.graph.trained:
         print(f"  backward     {described['macs_backward'] / 1e6:.2f} MMAC")
@@ -94,6 +98,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"  L1           {format_size(cluster.l1_bytes)} at most, {stacks} for the cores' stacks")
         print(f"  time a {what:<5} {cluster.time}")
         print(f"  energy       {cluster.energy}")
+        if plan.l3 is not None:
+            known = cluster.l3_bytes_per_cycle is not None
+            note = "" if known else ": how long that takes is not known, and not in the time and the energy"
+            print(f"  from L3      {format_size(plan.l3_read_bytes)} a {what}{note}")
     elif plan.seconds is not None:
         what = "step" if plan.graph.trained else "run"
         how = "estimate" if plan.board.fpu else "estimate; no floating-point unit"

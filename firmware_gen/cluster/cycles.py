@@ -10,7 +10,8 @@ works beside it. What is fitted on what (published.toml):
 * From simulator to board: two networks that others ran on both. Only the upper bound has it.
 
 Not fitted, for want of anything published: what a fork, a barrier and a load from L2 take (`FORK`, `BARRIER`,
-`L2_LOAD`), which have wide bounds. What L3 gives is not known at all: whoever reads from it has to say.
+`L2_LOAD`), which have wide bounds. What L3 gives is not known at all: the board's description may say it,
+and only then it counts (:mod:`firmware_gen.cluster.summary`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fieldtune.errors import BoardError, FieldtuneError
+from fieldtune.errors import FieldtuneError
 from firmware_gen.cluster.estimate import Estimate
 from firmware_gen.cluster.fit import fit, left_out, relative_errors, worst
 from firmware_gen.cluster.published import Arithmetic, Product, published
@@ -120,7 +121,7 @@ class Work:
     first tile; `read`, `written`: rows of all tiles together. `forks`, `barriers`: of all tiles together.
     `balance`: the busiest core's share of the work over the mean share. `rounded`: values that are rounded to
     binary16, those of each map once left out, in all tiles and by all cores. `in_l2`: the layer has no tiles
-    and works on L2. `l3_bytes`: those that come from beyond L2, before the layer begins.
+    and works on L2.
     """
 
     kernel: str | Kernel
@@ -137,7 +138,6 @@ class Work:
     balance: float = 1.0
     rounded: int = 0
     in_l2: bool = False
-    l3_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -215,16 +215,14 @@ def find_kernel(name: str) -> Kernel:
     return KERNELS[name]
 
 
-def estimate_cycles(work: Work, l3_bytes_per_cycle: float | None = None) -> Estimate:
+def estimate_cycles(work: Work) -> Estimate:
     """Return the cycles of a layer, from its call to its last output's being in L2.
 
     Raises:
         FieldtuneError: no such kernel class, or work that cannot be.
-        BoardError: the layer reads from L3 and `l3_bytes_per_cycle` is not given.
     """
-    _check(work, l3_bytes_per_cycle)
-    beyond = work.l3_bytes / l3_bytes_per_cycle if l3_bytes_per_cycle else 0.0
-    value, low, high = (_cycles(work, rates) + beyond * rates.board for rates in _scenarios())
+    _check(work)
+    value, low, high = (_cycles(work, rates) for rates in _scenarios())
     return Estimate(value, low, high, "cycles", SOURCE)
 
 
@@ -238,16 +236,9 @@ def milliseconds(cycles: Estimate, hertz: float) -> Estimate:
     return cycles.scaled(1e3 / hertz, "ms")
 
 
-def _check(work: Work, l3_bytes_per_cycle: float | None) -> None:
+def _check(work: Work) -> None:
     if isinstance(work.kernel, str):
         find_kernel(work.kernel)
-    if work.l3_bytes and l3_bytes_per_cycle is None:
-        raise BoardError(
-            f"a layer reads {work.l3_bytes:,} bytes from L3, and how fast GAP9's L3 is nobody has published; "
-            "give the bytes a cycle that you measured, or keep the weights in L2"
-        )
-    if l3_bytes_per_cycle is not None and l3_bytes_per_cycle <= 0:
-        raise BoardError(f"L3 cannot give {l3_bytes_per_cycle:g} bytes a cycle; give a number above 0")
     if not 1 <= work.cores <= CORES:
         raise FieldtuneError(f"the cluster has 1 to {CORES} cores to work with, not {work.cores}")
     if work.tiles < 1 or work.balance < 1:

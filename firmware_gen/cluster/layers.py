@@ -18,6 +18,7 @@ from fieldtune.errors import DoesNotFitError
 from fieldtune.sizes import format_size
 from firmware_gen.c_text import C_TYPES
 from firmware_gen.cluster.kernels import amount
+from firmware_gen.cluster.l3 import Piece
 from firmware_gen.cluster.tiling import (
     ALIGNMENT,
     TEAM_BYTES,
@@ -31,8 +32,10 @@ from firmware_gen.cluster.tiling import (
     row_unit,
     rows_read,
 )
+from firmware_gen.emit.l3 import in_buffer
 from firmware_gen.emit.layers import Layers
 from firmware_gen.emit.memory import Memory
+from firmware_gen.flash import weight_key
 from firmware_gen.graph import Op
 from firmware_gen.operators import OPERATORS
 from firmware_gen.plan import RANGE_BYTES
@@ -85,6 +88,7 @@ class ClusterLayers(Layers):
         assert cluster is not None
         self._cluster = cluster
         self._local = _Local({}, False)
+        self._piece: Piece | None = None  # of the layer that is being printed
         self.tilings: dict[int, Tiling] = {}
         self.l1_bytes = TEAM_BYTES
         super().__init__(memory)
@@ -143,17 +147,19 @@ class ClusterLayers(Layers):
         return f"(&seen[{self._local.ranges.index(name)}])"
 
     def weight(self, constant: str, axes: tuple[int, ...] | None = None) -> str:
-        array = super().weight(constant, axes)
         described = self._memory.graph.constants[constant]
+        if self._piece is None:
+            array = super().weight(constant, axes)
+        else:
+            array = in_buffer(self._piece, weight_key(constant, described.value.ndim, axes))
         dtype = self._memory.graph.learned(constant).dtype if self.learns(constant) else described.dtype
         each = 2 if dtype == "bf16" else described.value.itemsize
         return self._constant(array, C_TYPES[dtype], described.value.size * each)
 
     def array(self, name: str, values: NDArray[Any]) -> str:
         c_types = {"float32": "float", "uint16": "uint16_t", "int16": "int16_t", "int32": "int32_t"}
-        return self._constant(
-            super().array(name, values), c_types.get(values.dtype.name, "int8_t"), values.nbytes
-        )
+        array = super().array(name, values) if self._piece is None else in_buffer(self._piece, name)
+        return self._constant(array, c_types.get(values.dtype.name, "int8_t"), values.nbytes)
 
     def sink(self, constant: str, step: Step) -> tuple[str, str]:
         local, self._local = self._local, _Local({}, False)  # what is moved is the weight in RAM itself
@@ -175,13 +181,19 @@ class ClusterLayers(Layers):
 
     def _constant(self, array: str, c_type: str, size: int) -> str:
         if not self._local.fetches_constants:
-            return array
+            return array if self._piece is None else f"(({c_type} *)(void *)({array}))"
         self._local.constants[array] = size
         return self._operand(array, c_type)
 
     # How a layer's functions come about.
 
     def _define_function(self, index: int, step: Step) -> None:
+        external = self._memory.plan.l3
+        self._piece = None if external is None else external.piece_of(index)
+        self._define_tiled(index, step)
+        self._piece = None
+
+    def _define_tiled(self, index: int, step: Step) -> None:
         bands = [other for other in self._memory.plan.steps if other.op is step.op]
         for local in self._choices(step):
             self._local = local

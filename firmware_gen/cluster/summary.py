@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from firmware_gen.cluster.cycles import milliseconds
 from firmware_gen.cluster.energy import OperatingPoint, estimate_microjoules
 from firmware_gen.cluster.estimate import Estimate
+from firmware_gen.cluster.l3 import External, first_steps
 from firmware_gen.cluster.layers import ClusterLayers
 from firmware_gen.cluster.tiling import Tiling
 from firmware_gen.emit.memory import Memory
@@ -50,7 +52,7 @@ class Summary:
         l1_bytes: that the layer with most of it takes, beside the stacks.
         stack_bytes: of all cores, in L1 too.
         layers: those that have something to do in an inference or, if something learns, in a training step.
-        cycles: of all of them.
+        cycles: of all of them; what comes from L3 counts only where its speed is known.
         time: at the board's clock.
         energy: at that clock.
     """
@@ -62,6 +64,7 @@ class Summary:
     cycles: Estimate
     time: Estimate
     energy: Estimate
+    l3_bytes_per_cycle: float | None  # None: not known, or nothing comes from there
 
     def describe(self) -> dict[str, Any]:
         """Return what ``plan --json`` tells."""
@@ -71,6 +74,7 @@ class Summary:
             "l1_stack_bytes": self.stack_bytes,
             "estimates": [_described(each) for each in (self.cycles, self.time, self.energy)],
             "layers": [layer.describe() for layer in self.layers],
+            "l3_bytes_per_cycle": self.l3_bytes_per_cycle,
         }
 
 
@@ -87,6 +91,9 @@ def summarize(plan: Plan) -> Summary:
     layers = tuple(_layers(plan, printed))
     known = [layer.tiling.cycles for layer in layers]
     cycles = functools.reduce(operator.add, [each for each in known if each is not None])
+    speed = None if plan.l3 is None or board.cluster.l3 is None else board.cluster.l3.bytes_per_cycle
+    if plan.l3 is not None and speed is not None:
+        cycles = _with_reads(plan, plan.l3, printed, cycles, speed)
     macs = plan.macs(*(("forward", "loss", "backward", "update") if plan.graph.trained else ("forward",)))
     point = OperatingPoint(VOLTS, board.clock_hz)
     return Summary(
@@ -97,7 +104,27 @@ def summarize(plan: Plan) -> Summary:
         cycles,
         milliseconds(cycles, board.clock_hz),
         estimate_microjoules(cycles, macs, point),
+        speed,
     )
+
+
+def _with_reads(
+    plan: Plan, external: External, printed: ClusterLayers, cycles: Estimate, speed: float
+) -> Estimate:
+    """Return `cycles` with those in which layers wait for L3; a layer in bands takes as long for each."""
+    first = first_steps(plan.steps)
+    run = [first[index] for index in range(len(plan.steps)) if index not in plan.left_out]
+    bands = Counter(run)
+
+    def taken(pick: Callable[[Estimate], float]) -> float:
+        found = {index: tiling.cycles for index, tiling in printed.tilings.items()}
+        each = [(index, found.get(index)) for index in run]
+        parts = [(index, pick(known) / bands[index] if known else 0.0) for index, known in each]
+        return external.run_cycles(parts, speed)
+
+    value, low, high = (taken(operator.attrgetter(name)) for name in ("value", "low", "high"))
+    source = f"{cycles.source}; L3 at {speed:g} B a cycle, as the board's description says"
+    return replace(cycles, value=value, low=low, high=high, source=source)
 
 
 def _layers(plan: Plan, printed: ClusterLayers) -> Iterator[Layer]:

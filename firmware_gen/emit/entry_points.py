@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from firmware_gen.band_table import BandTable
 from firmware_gen.c_text import c_float
+from firmware_gen.emit.l3 import uses
 from firmware_gen.emit.layers import Layers
 from firmware_gen.emit.memory import Memory
 from firmware_gen.plan import GUARD_BYTES
@@ -62,6 +63,8 @@ class EntryPoints:
     def text(self) -> Iterator[str]:
         """Yield them, and what only they call."""
         yield "static void reset(void) {\n"
+        if self._memory.plan.l3 is not None:
+            yield "    ft_l3_open(&l3);\n"
         yield f"    for (int k = 0; k < {GUARD_BYTES // 4}; k++)\n"
         yield "        arena.low[k] = arena.high[k] = 0xA5A5A5A5u;\n"
         yield f"    memset(arena.data, 0, {self._memory.plan.arena_bytes});\n"
@@ -92,11 +95,18 @@ class EntryPoints:
             yield from self._ranges()
         on_cluster = self._memory.plan.board.cluster is not None
         name = "infer_on_cluster" if on_cluster else "infer"
+        external = "".join(uses(self._memory.plan, "l3_of_inference", forward))
+        yield external
         yield f"static void {name}(uint32_t first, uint32_t end) {{\n"
         yield from self._begin_ranges()
         yield from self._mark("FT_MARK_FORWARD")
-        yield f"    for (uint32_t k = first; k < end && k < {len(forward)}; k++)\n"
-        yield "        forward(k);\n"
+        if external:
+            yield from _begin_l3("l3_of_inference")
+            yield f"    for (uint32_t k = first; k < end && k < {len(forward)}; k++) {{\n"
+            yield "        ft_l3_bring(k);\n        forward(k);\n    }\n"
+        else:
+            yield f"    for (uint32_t k = first; k < end && k < {len(forward)}; k++)\n"
+            yield "        forward(k);\n"
         yield from self._mark("FT_MARK_REST")
         yield "}\n\n"
         if on_cluster:
@@ -130,10 +140,17 @@ class EntryPoints:
             yield from self._mark_of(parts)
         on_cluster = self._memory.plan.board.cluster is not None
         head = "(uint32_t first, uint32_t end, const ft_hyper_t *hyper, float *losses)"
+        run = [None if part.step in self._memory.plan.left_out else part.step for part in parts]
+        external = "".join(uses(self._memory.plan, "l3_of_step", run))
+        yield external
         yield f"static void {'step_on_cluster' if on_cluster else 'step'}{head} {{\n"
         yield from self._begin_ranges(self._memory.plan.latent_step)
+        if external:
+            yield from _begin_l3("l3_of_step")
         yield f"    for (uint32_t k = first; k < end && k < {len(parts)}; k++) {{\n"
         yield from self._mark("mark_of(k)", indent=8)
+        if external:
+            yield "        ft_l3_bring(k);\n"
         yield "        part(k, hyper, losses);\n    }\n"
         yield from self._mark("FT_MARK_REST")
         yield "}\n\n"
@@ -193,3 +210,7 @@ class EntryPoints:
         if part.step is None:
             return f"{part.name}({'hyper' if part.name in ('advance', 'apply') else ''})"
         return self._layers.call(part.step)
+
+
+def _begin_l3(table: str) -> Iterator[str]:
+    yield f"    ft_l3_begin({table}, sizeof {table} / sizeof {table}[0], first, end);\n"

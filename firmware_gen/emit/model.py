@@ -8,6 +8,7 @@ from boards import Isa
 from firmware_gen.c_text import c_float, c_name, c_string
 from firmware_gen.cluster.layers import ClusterLayers
 from firmware_gen.emit.entry_points import EntryPoints
+from firmware_gen.emit.l3 import declarations
 from firmware_gen.emit.layers import Layers
 from firmware_gen.emit.memory import Memory
 from firmware_gen.graph import Tensor, gradient_name
@@ -85,6 +86,8 @@ def _text(plan: Plan, symbol: str, marks: bool) -> Iterator[str]:
     yield '#include "model_api.h"\n#include <string.h>\n'
     if on_cluster:
         yield '#include "cluster/team.h"\n'
+    if plan.l3 is not None:
+        yield '#include "cluster/l3.h"\n'
     if marks:
         yield '#include "link/port.h"\n'
     if plan.field is not None:
@@ -96,6 +99,7 @@ def _text(plan: Plan, symbol: str, marks: bool) -> Iterator[str]:
     if memory.bands:
         yield "#define FT_LARGER(a, b) ((a) > (b) ? (a) : (b))\n\n"
     yield from memory.declarations()
+    yield from declarations(plan)
     yield from layers.constants.values()
     for table in memory.bands:
         rows = "".join(f"    {{{', '.join(map(str, row))}}},\n" for row in table.rows)

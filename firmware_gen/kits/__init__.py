@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from boards.building import CODE, INCLUDE_FOLDERS, OPTIMIZATION
+from boards.building import CODE, INCLUDE_FOLDERS, L3_FILE, OPTIMIZATION
 from firmware_gen.c_text import c_name
 from firmware_gen.plan import Plan
 from firmware_gen.templates import listed, write_templates
 
 KITS = Path(__file__).parent
+# What constants in L3 want of GreenWaves' kit: drivers of flash, its read-only files, RAM outside the chip.
+_MEMORIES = (
+    "CONFIG_DRIVER_TYPE_FLASH",
+    "CONFIG_DRIVER_TYPE_RAM",
+    "CONFIG_DRIVER_MRAM",
+    "CONFIG_DRIVER_READFS",
+    "CONFIG_READFS_FLASH_TYPE_OSPI",
+    "CONFIG_DRIVER_APS256XXN",
+    "CONFIG_DRIVER_RAM_API",
+)
+_FILES = f"""
+* L2 does not hold all constants. The rest is in `{L3_FILE}`: the firmware finds a file of that name in the
+  flash's read-only file system and copies it to the RAM outside the chip when it starts. `fieldtune flash`
+  writes both. What `-t run` needs:
+  `export runner_args="--flash-property=$PWD/{L3_FILE}@flash:readfs_flash:files"`
+  The firmware ends itself (`pmsis_exit`) with -3 if there is no flash, -4 no file system, -5 no file or one
+  of another size, -6 no RAM or too little, -7 if what it reads back from there is not what belongs to it."""
 
 
 def write_kit_files(plan: Plan, project: Path) -> None:
@@ -28,5 +45,7 @@ def write_kit_files(plan: Plan, project: Path) -> None:
         "MASTER": str(board.cluster.master_stack_bytes),
         "SLAVE": str(board.cluster.slave_stack_bytes),
         "STACK": f"{board.stack_bytes:,}",
+        "MEMORIES": "".join(f"\n{key}=y" for key in _MEMORIES) if plan.l3 is not None else "",
+        "FILES": _FILES if plan.l3 is not None else "",
     }
     write_templates(KITS / board.kit, project, words)

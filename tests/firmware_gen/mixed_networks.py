@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from firmware_gen.backward import LossSpec, training_graph
 from firmware_gen.graph import Constant, Graph, Op, Quantization, Shape, Tensor
 from firmware_gen.operators.base import Lowered
 from firmware_gen.operators.conv2d import ConvAttrs
@@ -12,6 +13,8 @@ from firmware_gen.operators.conv2d_i8 import quantized_conv2d
 from firmware_gen.operators.elementwise_i8 import Operand, lower_add
 from firmware_gen.operators.pool_i8 import lower_mean
 from firmware_gen.operators.quantize import dequantize, quantize
+from firmware_gen.passes import lighten
+from firmware_gen.update import parse_update
 from firmware_gen.window import LINEAR, Activation, Window
 
 KNOWN = 1.5  # what gradients' ranges begin with, so that no grid is guessed
@@ -167,4 +170,48 @@ def observable(graph: Graph) -> Graph:
         inputs=(*graph.inputs, dy),
         outputs=tuple(seen),
         ranges=ranges,
+    )
+
+
+def trained_side_by_side(seeds: Sequence[int]) -> Graph:
+    """Return random networks as one graph, in which what stands below the int8 layers learns."""
+    graphs = [_prefixed(Net(seed).graph(), f"n{seed}") for seed in seeds]
+    whole = Graph(
+        "side by side",
+        tuple(op for graph in graphs for op in graph.ops),
+        {name: tensor for graph in graphs for name, tensor in graph.tensors.items()},
+        {name: constant for graph in graphs for name, constant in graph.constants.items()},
+        tuple(name for graph in graphs for name in graph.inputs),
+        tuple(name for graph in graphs for name in graph.outputs),
+    )
+    losses = tuple(LossSpec(name, "mse") for name in whole.outputs)
+    return lighten(training_graph(whole, losses, parse_update("*head")))
+
+
+def _prefixed(graph: Graph, prefix: str) -> Graph:
+    def renamed(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f"{prefix}.{name}" for name in names)
+
+    def op(old: Op) -> Op:
+        return dataclasses.replace(
+            old,
+            name=f"{prefix}.{old.name}",
+            inputs=renamed(old.inputs),
+            outputs=renamed(old.outputs),
+            constants=renamed(old.constants),
+        )
+
+    return Graph(
+        prefix,
+        tuple(map(op, graph.ops)),
+        {
+            f"{prefix}.{name}": dataclasses.replace(tensor, name=f"{prefix}.{name}")
+            for name, tensor in graph.tensors.items()
+        },
+        {
+            f"{prefix}.{name}": dataclasses.replace(constant, name=f"{prefix}.{name}")
+            for name, constant in graph.constants.items()
+        },
+        renamed(graph.inputs),
+        renamed(graph.outputs),
     )

@@ -1,22 +1,19 @@
 """Layers on GAP9's cluster, played by threads of this computer, give the bits of `native`, without a race."""
 
-import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
-import mixed_networks
 import pytest
 from cluster_boards import assert_same, cluster_board, worked
 from learning_layers import random_layers
+from mixed_networks import trained_side_by_side
 from quick_board import quick_board
 from tiny import write_tiny
 
 import boards
 from boards.building import Sanitizer
 from fieldtune.errors import DoesNotFitError
-from firmware_gen.backward import LossSpec, training_graph
+from firmware_gen.backward import training_graph
 from firmware_gen.emit.model import model_c
-from firmware_gen.graph import Graph, Op
 from firmware_gen.passes import lighten
 from firmware_gen.plan import make_plan
 from firmware_gen.project import load_network, plan_network, write_project
@@ -45,7 +42,7 @@ def test_float_layers_that_learn(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.long) for k in range(1, 84))])
 def test_random_networks_on_moving_grids(seed: int, tmp_path: Path) -> None:
     """With the layers on which their gradients go back; six at a time, 504 in all."""
-    graph = _trained_side_by_side(range(6 * seed, 6 * seed + 6))
+    graph = trained_side_by_side(range(6 * seed, 6 * seed + 6))
     expected = worked(graph, quick_board("native"), tmp_path)
     for cores, room in ((8, None), (CORES[seed % 4], 12_000)):
         assert_same(expected, worked(graph, cluster_board(cores, room), tmp_path / f"{cores}"))
@@ -65,7 +62,7 @@ def test_no_core_meets_another_or_what_the_dma_has_not_brought(
 
 @pytest.mark.parametrize("sanitizer", ["thread", "address"])
 def test_moving_layers_without_a_race(sanitizer: Sanitizer, tmp_path: Path) -> None:
-    graph = _trained_side_by_side(range(6))
+    graph = trained_side_by_side(range(6))
     expected = worked(graph, quick_board("native"), tmp_path)
     assert_same(expected, worked(graph, cluster_board(8, 9_000), tmp_path / "cluster", sanitizer))
 
@@ -121,47 +118,3 @@ def test_what_a_core_works_in_must_fit_into_l1(tmp_path: Path) -> None:
     plan = plan_network(network, cluster_board(8, 1_600), update)
     with pytest.raises(DoesNotFitError, match="of L1"):
         model_c(plan)
-
-
-def _trained_side_by_side(seeds: Sequence[int]) -> Graph:
-    """Return random networks as one graph, in which what stands below the int8 layers learns."""
-    graphs = [_prefixed(mixed_networks.Net(seed).graph(), f"n{seed}") for seed in seeds]
-    whole = Graph(
-        "side by side",
-        tuple(op for graph in graphs for op in graph.ops),
-        {name: tensor for graph in graphs for name, tensor in graph.tensors.items()},
-        {name: constant for graph in graphs for name, constant in graph.constants.items()},
-        tuple(name for graph in graphs for name in graph.inputs),
-        tuple(name for graph in graphs for name in graph.outputs),
-    )
-    losses = tuple(LossSpec(name, "mse") for name in whole.outputs)
-    return lighten(training_graph(whole, losses, parse_update("*head")))
-
-
-def _prefixed(graph: Graph, prefix: str) -> Graph:
-    def renamed(names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(f"{prefix}.{name}" for name in names)
-
-    def op(old: Op) -> Op:
-        return dataclasses.replace(
-            old,
-            name=f"{prefix}.{old.name}",
-            inputs=renamed(old.inputs),
-            outputs=renamed(old.outputs),
-            constants=renamed(old.constants),
-        )
-
-    return Graph(
-        prefix,
-        tuple(map(op, graph.ops)),
-        {
-            f"{prefix}.{name}": dataclasses.replace(tensor, name=f"{prefix}.{name}")
-            for name, tensor in graph.tensors.items()
-        },
-        {
-            f"{prefix}.{name}": dataclasses.replace(constant, name=f"{prefix}.{name}")
-            for name, constant in graph.constants.items()
-        },
-        renamed(graph.inputs),
-        renamed(graph.outputs),
-    )

@@ -1,6 +1,6 @@
 /* One right use of the cluster, and many wrong ones, by name: CASE [CORES]. A right one prints what it found.
  */
-#include "pmsis.h"
+#include "l3_devices.h"
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,8 @@
 #define TILES   (ROWS / TILE)
 #define BYTES   (TILE * COLUMNS)
 
-static struct pi_device cluster;
+static struct pi_device cluster, ram;
+static uint32_t l3; /* where maps[0] lies outside the chip */
 static int cores = 8;
 
 static uint8_t maps[2][ROWS * COLUMNS]; /* in L2 */
@@ -94,6 +95,20 @@ static void right(void *unused) {
     pi_cl_l1_free(&cluster, in, 2 * BYTES);
     pi_cl_l1_free(&cluster, out, 2 * BYTES);
     pi_cl_l1_free(&cluster, edge, TILE * 3);
+}
+
+/* Brings maps[0] back from L3: while one tile is waited for, the next one is on its way. */
+static void bring(void *unused) {
+    (void)unused;
+    pi_cl_ram_req_t requests[2];
+    for (uint32_t t = 0; t <= TILES; t++) {
+        if (t < TILES) {
+            pi_cl_ram_read(&ram, l3 + t * BYTES, maps[0] + t * BYTES, BYTES, &requests[t % 2]);
+        }
+        if (t > 0) {
+            pi_cl_ram_read_wait(&requests[(t - 1) % 2]);
+        }
+    }
 }
 
 static uint32_t checksum(void) {
@@ -303,6 +318,105 @@ static void barrier_of_the_master(void *unused) {
     pi_cl_team_barrier();
 }
 
+static pi_cl_ram_req_t request;
+
+static void from_l3(uint8_t *to, uint32_t bytes) {
+    pi_cl_ram_read(&ram, l3, to, bytes, &request);
+}
+
+/* Hidden, or the compiler knows that the access is inside the array and the sanitizer does not look. */
+static uint8_t *volatile hidden = maps[1];
+
+static void l3_early_read(void *unused) {
+    (void)unused;
+    from_l3(maps[1], 64);
+    l1_word = *(volatile uint8_t *)(hidden + 8);
+    pi_cl_ram_read_wait(&request);
+}
+
+static void l3_early_write(void *unused) {
+    (void)unused;
+    from_l3(maps[1], 64);
+    *(volatile uint8_t *)(hidden + 9) = 1;
+    pi_cl_ram_read_wait(&request);
+}
+
+static void l3_forgotten_wait(void *unused) {
+    (void)unused;
+    from_l3(maps[1], 64);
+}
+
+static void l3_second_wait(void *unused) {
+    l3_forgotten_wait(unused);
+    pi_cl_ram_read_wait(&request);
+    pi_cl_ram_read_wait(&request);
+}
+
+static void l3_given_again(void *unused) {
+    l3_forgotten_wait(unused);
+    from_l3(maps[0], 64);
+}
+
+static void l3_shared_bytes(void *unused) {
+    static pi_cl_ram_req_t other;
+    l3_forgotten_wait(unused);
+    pi_cl_ram_read(&ram, l3, maps[1] + 60, 64, &other);
+}
+
+static void l3_then_dma(void *unused) {
+    pi_cl_dma_cmd_t cmd;
+    l3_forgotten_wait(unused);
+    pi_cl_dma_cmd(address(maps[1] + 60), address(from_l1(64)), 64, PI_CL_DMA_DIR_EXT2LOC, &cmd);
+}
+
+static void dma_then_l3(void *unused) {
+    pi_cl_dma_cmd_t cmd;
+    pi_cl_dma_cmd(address(maps[1] + 60), address(from_l1(64)), 64, PI_CL_DMA_DIR_EXT2LOC, &cmd);
+    l3_forgotten_wait(unused);
+}
+
+static void l3_to_l1(void *unused) {
+    (void)unused;
+    from_l3(from_l1(64), 64);
+}
+
+static void l3_to_constants(void *unused) {
+    (void)unused;
+    static const uint8_t constants[64] = {1};
+    pi_cl_ram_read(&ram, l3, (void *)(uintptr_t)constants, 64, &request);
+}
+
+static void l3_beyond(void *unused) {
+    (void)unused;
+    pi_cl_ram_read(&ram, l3 + sizeof maps[0] - 60, maps[1], 64, &request);
+}
+
+static void l3_odd(void *unused) {
+    (void)unused;
+    from_l3(maps[1], 62);
+}
+
+static void l3_page(void *unused) {
+    (void)unused;
+    pi_cl_ram_read(&ram, l3 + 2048 - l3 % 2048 - 4, maps[1], 64, &request);
+}
+
+static void l3_other_device(void *unused) {
+    (void)unused;
+    pi_cl_ram_read(&cluster, l3, maps[1], 64, &request);
+}
+
+static void l3_written_by_the_master(void *unused) {
+    (void)unused;
+    pi_ram_write(&ram, l3, maps[0], 64);
+}
+
+/* An address in L3 is none of the cores'. */
+static void l3_as_a_pointer(void *unused) {
+    (void)unused;
+    l1_word = *(volatile uint8_t *)(uintptr_t)l3;
+}
+
 static void __attribute__((noinline)) use_stack(void *unused) {
     (void)unused;
     volatile uint8_t frame[FT_PORT_SLAVE_STACK_BYTES + 256];
@@ -354,6 +468,22 @@ static const case_t cases[] = {
     CASE(fork_on_a_core),
     CASE(nine_cores),
     CASE(barrier_of_the_master),
+    CASE(l3_early_read),
+    CASE(l3_early_write),
+    CASE(l3_forgotten_wait),
+    CASE(l3_second_wait),
+    CASE(l3_given_again),
+    CASE(l3_shared_bytes),
+    CASE(l3_then_dma),
+    CASE(dma_then_l3),
+    CASE(l3_to_l1),
+    CASE(l3_to_constants),
+    CASE(l3_beyond),
+    CASE(l3_odd),
+    CASE(l3_page),
+    CASE(l3_other_device),
+    CASE(l3_written_by_the_master),
+    CASE(l3_as_a_pointer),
     CASE(deep_stack),
     CASE(deep_master),
 };
@@ -377,6 +507,18 @@ static void open_cluster(uint32_t master_stack) {
     }
 }
 
+/* Moves maps[0] to L3. */
+static void open_l3(void) {
+    struct pi_default_ram_conf conf;
+    pi_default_ram_conf_init(&conf);
+    pi_open_from_conf(&ram, &conf);
+    if (pi_ram_open(&ram) != 0 || pi_ram_alloc(&ram, &l3, sizeof maps[0]) != 0) {
+        abort();
+    }
+    pi_ram_write(&ram, l3, maps[0], sizeof maps[0]);
+    memset(maps[0], 0, sizeof maps[0]);
+}
+
 int main(int argc, char **argv) {
     cores = argc > 2 ? atoi(argv[2]) : cores;
     for (uint32_t i = 0; i < sizeof maps[0]; i++) {
@@ -391,10 +533,20 @@ int main(int argc, char **argv) {
     if (strcmp(argv[1], "core_id_of_the_fabric_controller") == 0) {
         pi_core_id();
     }
+    open_l3();
+    if (strcmp(argv[1], "l3_read_by_the_fabric_controller") == 0) {
+        from_l3(maps[1], 64);
+    }
+    if (strcmp(argv[1], "all_of_l3") == 0) {
+        uint32_t more;
+        const uint32_t left = FT_PORT_L3_BYTES - 4 - sizeof maps[0];
+        printf("%d %d\n", pi_ram_alloc(&ram, &more, left + 4), pi_ram_alloc(&ram, &more, left));
+    }
     open_cluster(strcmp(argv[1], "large_stacks") == 0 ? 100 * 1024 : FT_PORT_MASTER_STACK_BYTES);
     if (strcmp(argv[1], "fork_on_the_fabric_controller") == 0) {
         pi_cl_team_fork(1, read_it, NULL);
     }
+    send(bring);
     for (uint32_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (strcmp(argv[1], cases[i].name) == 0) {
             send(cases[i].entry);

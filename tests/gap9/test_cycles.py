@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fieldtune.errors import BoardError, FieldtuneError
+from fieldtune.errors import FieldtuneError
 from firmware_gen.cluster import autotiler, energy
 from firmware_gen.cluster.cycles import (
     CORES,
@@ -217,16 +217,6 @@ def test_an_unknown_kernel_class_is_named_with_those_that_there_are() -> None:
 def test_work_that_cannot_be_is_refused(changes: dict[str, object], says: str) -> None:
     with pytest.raises(FieldtuneError, match=says):
         cycles(**changes)
-
-
-def test_the_speed_of_l3_has_to_be_said() -> None:
-    streamed = dataclasses.replace(TILED, l3_bytes=36_864)
-    with pytest.raises(BoardError, match=r"36,864 bytes from L3.*bytes a cycle"):
-        estimate_cycles(streamed)
-    with pytest.raises(BoardError, match="above 0"):
-        estimate_cycles(streamed, l3_bytes_per_cycle=0)
-    more = estimate_cycles(streamed, l3_bytes_per_cycle=0.5).value - estimate_cycles(TILED).value
-    assert more == pytest.approx(36_864 / 0.5)
 
 
 def test_an_unknown_operating_point_is_refused() -> None:

@@ -33,8 +33,11 @@ def test_gap9_host_and_gap9_evk_describe_one_chip() -> None:
     for name in ("clock_hz", "fpu", "isa", "stack_bytes", "rx_ring_bytes", "serial"):
         assert getattr(evk, name) == getattr(host, name)
     assert evk.cluster is not None
+    assert evk.cluster.l3 is not None
     assert host.cluster is not None
-    assert dataclasses.replace(host.cluster, source=evk.cluster.source) == evk.cluster
+    assert host.cluster.l3 is not None
+    l3 = dataclasses.replace(host.cluster.l3, source=evk.cluster.l3.source)
+    assert dataclasses.replace(host.cluster, source=evk.cluster.source, l3=l3) == evk.cluster
     assert [(r.kind, r.start, r.bytes) for r in evk.regions] == [
         (r.kind, r.start, r.bytes) for r in host.regions
     ]

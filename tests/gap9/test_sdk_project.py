@@ -1,5 +1,6 @@
 """The project for the vendor's kit, not to be had: what can be checked without it, or with one of ours."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -8,19 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from quick_board import quick_board
 from tiny import write_tiny
 
 import boards
 from boards import load_board, port_files
-from boards.building import CODE, INCLUDE_FOLDERS
+from boards.building import CODE, INCLUDE_FOLDERS, L3_FILE
 from boards.description import PORTS
 from fieldtune.__main__ import main
 from fieldtune.errors import BoardError
+from firmware_gen.cluster.l3 import CODE_BYTES
 from firmware_gen.plan import Plan
 from firmware_gen.project import Network, load_network, plan_network, write_project
 from firmware_gen.update import UpdatePlan
 from ondevice.device import Device
 
+MULTITASK = Path(__file__).resolve().parents[2] / "zoo" / "weights" / "multitask_rendered.onnx"
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 # A kit in the place of the vendor's: this computer's compiler, and our pmsis.
 KIT = """\
@@ -67,7 +71,7 @@ def test_the_c_is_that_of_gap9_host_but_for_the_main_task(
     assert {path for path in ours if ours[path] != theirs[path]} == {"port/task.c"}
     assert {path for path in theirs if path not in ours} == {
         f"port/{name}.c"
-        for name in ("cluster", "dma", "events", "fault", "memory", "stacks", "system", "uart")
+        for name in ("cluster", "dma", "events", "fault", "l3", "late", "memory", "stacks", "system", "uart")
     }
 
 
@@ -91,11 +95,12 @@ def test_stacks_are_those_of_the_board(project: Path) -> None:
 
 
 def compiled(project: Path, source: str, output: Path, *options: str) -> Path:
-    """Compile one file for the chip's base instructions, against our pmsis.h."""
+    """Compile one file for the chip's base instructions, against our pmsis.h and headers of devices."""
     if shutil.which("riscv64-unknown-elf-gcc") is None:
         pytest.skip("riscv64-unknown-elf-gcc is not installed")
     # It comes without a C library, and so without string.h.
-    folders = [*INCLUDE_FOLDERS, PORTS / "pmsis", PORTS / "freestanding"]
+    folders = [*INCLUDE_FOLDERS, PORTS / "pmsis", PORTS / "freestanding", output.parent]
+    write_devices(output.parent)
     command = ["riscv64-unknown-elf-gcc", "-march=rv32imc", "-mabi=ilp32", "-std=gnu11", "-O3", *options]
     command += ["-ffreestanding", *WARNINGS, *(f"-I{folder}" for folder in folders), "-c"]
     subprocess.run([*command, source, "-o", output], cwd=project, check=True)
@@ -122,14 +127,22 @@ def test_the_port_takes_the_ram_that_the_board_says(project: Path, tmp_path: Pat
     assert int(data) + int(bss) == load_board("gap9_evk").port_ram_bytes
 
 
-@pytest.fixture(scope="module")
-def built(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the project as its README says, with our kit."""
+def write_devices(folder: Path) -> None:
+    """Write the kit's headers of devices outside the chip: all of them ours."""
+    for name in ("bsp", "flash", "fs", "fs/readfs", "ram"):
+        path = folder / "bsp" / f"{name}.h"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ours = (PORTS / "gap9_host" / "l3_devices.h").read_text()
+        path.write_text(ours.replace("FT_L3_DEVICES_H", "FT_STAND_IN_H"))
+
+
+def built_by_our_kit(project: Path, home: Path) -> Path:
+    """Build the project as its README says, with our kit in the folder `home`."""
     if shutil.which("cmake") is None:
         pytest.skip("cmake is not installed")
-    home = tmp_path_factory.mktemp("kit")
     host, shim = load_board("gap9_host"), home / "shim"
     shim.mkdir()
+    write_devices(shim)
     for name, text in port_files(host).items():
         if name not in ("board.c", "task.c"):
             (shim / name).write_text(text)
@@ -146,8 +159,10 @@ def built(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_project_is_built_by_its_own_cmake_file_and_infers_as_native_does(
-    built: Path, network: Network, tmp_path: Path
+    project: Path, network: Network, tmp_path: Path
 ) -> None:
+    (tmp_path / "kit").mkdir()
+    built = built_by_our_kit(project, tmp_path / "kit")
     image = np.random.default_rng(5).integers(0, 256, (16, 16, 3), np.uint8)
     found = []
     native = planned(network, "native")
@@ -193,3 +208,75 @@ def test_what_only_the_kit_builds_is_refused_here(project: Path) -> None:
     assert not boards.has_compiler(board)
     with pytest.raises(BoardError, match=r"built by the vendor's kit, gap-sdk, not here; write its project"):
         boards.build(project, board)
+
+
+# With constants in L3.
+
+
+@pytest.fixture(scope="module")
+def external(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
+    """Return a plan for a board whose L2 is too small for the network, and its project."""
+    board, network = load_board("gap9_evk"), load_network(MULTITASK)
+    (l2,) = board.regions
+    size = plan_network(network, board, UpdatePlan(())).sum_bytes - 150_000
+    small = dataclasses.replace(board, regions=(dataclasses.replace(l2, bytes=size),))
+    plan = plan_network(network, small, UpdatePlan(()))
+    assert plan.l3 is not None
+    folder = tmp_path_factory.mktemp("external") / "evk"
+    write_project(plan, folder)
+    return plan, folder
+
+
+def test_a_project_without_l3_says_nothing_of_it(project: Path) -> None:
+    assert not (project / L3_FILE).exists()
+    for name in ("sdk.config", "README.md", "CMakeLists.txt", "model.c"):
+        assert not re.search(r"l3|DRIVER_RAM|readfs", (project / name).read_text(), re.IGNORECASE), name
+
+
+def test_drivers_of_flash_files_and_ram_are_asked_for(external: tuple[Plan, Path]) -> None:
+    _, folder = external
+    settings = dict(line.split("=") for line in (folder / "sdk.config").read_text().splitlines())
+    drivers = ("APS256XXN", "RAM_API", "READFS", "TYPE_FLASH", "TYPE_RAM")
+    assert all(settings[f"CONFIG_DRIVER_{name}"] == "y" for name in drivers)
+    assert f"$PWD/{L3_FILE}@flash:readfs_flash:files" in (folder / "README.md").read_text()
+    assert not re.search(r"@[A-Z]+@", (folder / "README.md").read_text())
+
+
+def test_it_compiles_for_rv32_and_what_brings_constants_is_as_large_as_estimated(
+    external: tuple[Plan, Path], tmp_path: Path
+) -> None:
+    _, folder = external
+    compiled(folder, "model.c", tmp_path / "object.o")
+    made = compiled(folder, "runtime/cluster/l3.c", tmp_path / "object.o", "-fsigned-char")
+    text, *_ = printed("size", made).splitlines()[-1].split()
+    assert CODE_BYTES / 2 <= int(text) <= CODE_BYTES
+
+
+def test_our_kit_builds_it_and_it_infers_as_native_does(external: tuple[Plan, Path], tmp_path: Path) -> None:
+    plan, folder = external
+    (tmp_path / "kit").mkdir()
+    built = built_by_our_kit(folder, tmp_path / "kit")
+    native = plan_network(load_network(MULTITASK), quick_board("native"), UpdatePlan(()))
+    write_project(native, tmp_path / "native")
+    elf = boards.build(tmp_path / "native", native.board).elf
+    random, found = np.random.default_rng(5), []
+    (name,) = plan.graph.inputs
+    image = random.integers(0, 256, plan.graph.shape(name), np.uint8)
+    for firmware, board in ((elf, "native"), (built, "gap9_host")):
+        with boards.start(firmware, load_board(board)) as running, Device.open(running.url) as device:
+            found.append(device.infer({name: image}))
+    for output, value in found[0].items():
+        assert np.array_equal(value, found[1][output]), output
+
+
+def test_flash_writes_the_file_too(
+    external: tuple[Plan, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = external
+    project = tmp_path / "project"
+    (project / "build").mkdir(parents=True)
+    for name in (L3_FILE, "plan.json"):
+        shutil.copy(folder / name, project)
+    (project / "build" / "firmware.elf").touch()
+    assert main(["flash", str(project), "--dry-run"]) == 0
+    assert f"--flash-property={project}/{L3_FILE}@flash:readfs_flash:files" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import functools
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -96,6 +97,11 @@ def test_l1_has_its_size_less_the_stacks_and_static_data_and_then_gives_null(
     assert done.stdout.splitlines() == [str((board.cluster.l1_data_bytes - 256) // 1000), expected().strip()]
 
 
+def test_l3_has_its_size_and_no_address_that_a_core_can_use(programs: Programs) -> None:
+    assert programs.run("all_of_l3").stdout.splitlines() == ["-1 0", expected().strip()]
+    assert programs.run("l3_as_a_pointer").returncode == -signal.SIGSEGV
+
+
 # What is printed, after who does it.
 FAULTS = {
     "early_write": "the target of a DMA command (L2 -> L1, 64 bytes) was written before it was waited for",
@@ -123,6 +129,21 @@ FAULTS = {
     "barrier_of_the_master": "the master core: pi_cl_team_barrier is for the cores of a team",
     "core_id_of_the_fabric_controller": "pi_core_id is for the cluster's cores",
     "closed": "L1 is used although the cluster is not open",
+    "l3_early_write": "the target of a read from L3 (64 bytes) was written before it was waited for",
+    "l3_forgotten_wait": "a read from L3 (64 bytes) was not waited for when the cluster's task ended",
+    "l3_second_wait": "a read from L3 is waited for that is not open: waited for twice, or never given",
+    "l3_given_again": "a read from L3 is given again that was not waited for",
+    "l3_shared_bytes": "a read from L3 and one that was not waited for share bytes of L2",
+    "l3_then_dma": "a DMA command (L2 -> L1, 64 bytes) has bytes of L2 to which a read from L3 was",
+    "dma_then_l3": "a read from L3 has bytes of L2 for its target that a DMA command which",
+    "l3_to_l1": "pi_cl_ram_read has 0x1",
+    "l3_to_constants": "and 64 bytes there are no static data that it may use, and are not allocated",
+    "l3_beyond": "for its address in L3, and 64 bytes there are not allocated",
+    "l3_odd": "pi_cl_ram_read moves 62 bytes between",
+    "l3_page": "pi_cl_ram_read begins 4 bytes before the end of a page of L3, and goes on beyond it",
+    "l3_other_device": "pi_cl_ram_read is given a device that is no open RAM",
+    "l3_written_by_the_master": "the master core: pi_ram_write is for the fabric controller alone",
+    "l3_read_by_the_fabric_controller": "the fabric controller: pi_cl_ram_read is for the cluster's cores",
     "large_stacks": "the stacks do not fit into L1: 131072 bytes for them",
 }
 STACKS = {
@@ -135,6 +156,8 @@ READS_AND_WRITES = {
     "early_read_by_a_core": "read_it",
     "early_write": "early_write",
     "overrun": "overrun",
+    "l3_early_read": "l3_early_read",
+    "l3_early_write": "l3_early_write",
 }
 RACES = {
     "missing_barrier": "phases",
@@ -142,6 +165,8 @@ RACES = {
     "early_read_by_a_core": "read_it",
     "early_write": "early_write",
     "changed_source": "changed_source",
+    "l3_early_read": "l3_early_read",
+    "l3_early_write": "l3_early_write",
 }
 
 

@@ -214,6 +214,7 @@ int pi_cluster_send_task_to_cl(struct pi_device *device, struct pi_cluster_task 
     wait_for(SHIM_MASTER);
     pthread_mutex_unlock(&lock);
     shim_check_dma();
+    shim_check_l3();
     shim_check_memory();
     shim_check_stacks(slave_stack, master_stack);
     return 0;

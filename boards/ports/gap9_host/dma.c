@@ -1,32 +1,19 @@
-/* The cluster's DMA, as late as it may be: what a command copies is there when it has been waited for, and
- * not before.
- *
- * Until then the target holds SHIM_PATTERN, and the address sanitizer guards it; the source is compared, when
- * the command is waited for, with what it was. For the thread sanitizer a thread of its own copies at some
- * time, which nothing orders but the command and its wait: whoever touches the target meanwhile, or changes
- * the source, races.
- */
+/* The cluster's DMA, as late as it may be (late.c). */
 #define _GNU_SOURCE
 #include "pmsis.h"
 #include <pthread.h>
-#include <semaphore.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include "shim.h"
 
 #define MOST       16     /* commands at once: PULP's DMA has so many identifiers */
 #define MOST_BYTES 65535u /* in some of the kit's versions the size has 16 bits */
-#define LATE_US    50
 
 typedef struct {
     pi_cl_dma_cmd_t *cmd; /* NULL: free */
     uint32_t ext, loc, size, stride, length;
     int to_l1;
-    uint8_t *before; /* the source as it was, lines in a row */
-#if SHIM_THREAD
-    pthread_t thread;
-    sem_t begin, end;
-#endif
+    late_t copy;
 } transfer_t;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -36,25 +23,12 @@ static const char *name(const transfer_t *transfer) {
     return transfer->to_l1 ? "L2 -> L1" : "L1 -> L2";
 }
 
-/* Lines of a transfer, as offsets in L2 and in L1. */
-static uint32_t in_l2(const transfer_t *transfer, uint32_t line) {
-    return transfer->ext + line * transfer->stride;
-}
-
-static uint32_t in_l1(const transfer_t *transfer, uint32_t line) {
-    return transfer->loc + line * transfer->length;
-}
-
-static uint32_t source(const transfer_t *transfer, uint32_t line) {
-    return transfer->to_l1 ? in_l2(transfer, line) : in_l1(transfer, line);
-}
-
-static uint32_t target(const transfer_t *transfer, uint32_t line) {
-    return transfer->to_l1 ? in_l1(transfer, line) : in_l2(transfer, line);
-}
-
 static uint32_t lines(const transfer_t *transfer) {
     return transfer->size / transfer->length;
+}
+
+static uint32_t reach_in_l2(const transfer_t *transfer) {
+    return (lines(transfer) - 1) * transfer->stride + transfer->length;
 }
 
 static void check_command(const transfer_t *new) {
@@ -75,11 +49,15 @@ static void check_command(const transfer_t *new) {
     if (!shim_is_usable_l1(new->loc, new->size)) {
         shim_fault("a DMA command of %u bytes at %#x leaves what is allocated of L1", new->size, new->loc);
     }
-    const uint32_t reach = (lines(new) - 1) * new->stride + new->length;
+    const uint32_t reach = reach_in_l2(new);
     if (!shim_is_usable_l2(new->ext, reach, !new->to_l1)) {
         shim_fault("a DMA command (%s) has %#x for its address in L2, and %u bytes there are no static data "
                    "that it may use, and are not allocated",
                    name(new), new->ext, reach);
+    }
+    if (shim_comes_from_l3(new->ext, reach)) {
+        shim_fault("a DMA command (%s, %u bytes) has bytes of L2 to which a read from L3 was not waited for",
+                   name(new), new->size);
     }
 }
 
@@ -93,82 +71,18 @@ static void check_apart(const transfer_t *new, const transfer_t *open) {
     }
 }
 
-#if SHIM_THREAD
-
-static void *copy(void *given) {
-    transfer_t *const transfer = given;
-    for (;;) {
-        sem_wait(&transfer->begin);
-        pi_time_wait_us(LATE_US);
-        for (uint32_t line = 0; line < lines(transfer); line++) {
-            memcpy(shim_pointer(target(transfer, line)), shim_pointer(source(transfer, line)),
-                   transfer->length);
-        }
-        sem_post(&transfer->end);
-    }
-    return NULL;
-}
-
 static void begin(transfer_t *transfer) {
-    if (transfer->thread == 0) {
-        sem_init(&transfer->begin, 0, 0);
-        sem_init(&transfer->end, 0, 0);
-        if (pthread_create(&transfer->thread, NULL, copy, transfer) != 0) {
-            shim_die("DMA");
-        }
-    }
-    sem_post(&transfer->begin);
+    late_t *const copy = &transfer->copy;
+    uint8_t *const l1 = shim_pointer(transfer->loc), *const l2 = shim_pointer(transfer->ext);
+    snprintf(copy->what, sizeof copy->what, "a DMA command (%s, %u bytes)", name(transfer), transfer->size);
+    copy->to = transfer->to_l1 ? l1 : l2;
+    copy->from = transfer->to_l1 ? l2 : l1;
+    copy->to_stride = transfer->to_l1 ? transfer->length : transfer->stride;
+    copy->from_stride = transfer->to_l1 ? transfer->stride : transfer->length;
+    copy->length = transfer->length;
+    copy->lines = lines(transfer);
+    shim_late_begin(copy);
 }
-
-static void end(transfer_t *transfer) {
-    while (sem_wait(&transfer->end) != 0) {
-    }
-}
-
-#else
-
-static void begin(transfer_t *transfer) {
-    transfer->before = malloc(transfer->size);
-    if (transfer->before == NULL) {
-        shim_die("DMA");
-    }
-    for (uint32_t line = 0; line < lines(transfer); line++) {
-        memcpy(transfer->before + line * transfer->length, shim_pointer(source(transfer, line)),
-               transfer->length);
-    }
-    for (uint32_t line = 0; line < lines(transfer); line++) {
-        memset(shim_pointer(target(transfer, line)), SHIM_PATTERN, transfer->length);
-        shim_poison(target(transfer, line), transfer->length);
-    }
-}
-
-static int is_pattern(const uint8_t *bytes, uint32_t size) {
-    while (size > 0 && *bytes == SHIM_PATTERN) {
-        bytes++;
-        size--;
-    }
-    return size == 0;
-}
-
-static void end(transfer_t *transfer) {
-    for (uint32_t line = 0; line < lines(transfer); line++) {
-        const uint8_t *const before = transfer->before + line * transfer->length;
-        uint8_t *const to = shim_pointer(target(transfer, line));
-        shim_unpoison(target(transfer, line), transfer->length);
-        if (memcmp(before, shim_pointer(source(transfer, line)), transfer->length) != 0) {
-            shim_fault("the source of a DMA command (%s, %u bytes) was changed before it was waited for",
-                       name(transfer), transfer->size);
-        }
-        if (!is_pattern(to, transfer->length)) {
-            shim_fault("the target of a DMA command (%s, %u bytes) was written before it was waited for",
-                       name(transfer), transfer->size);
-        }
-        memcpy(to, before, transfer->length);
-    }
-    free(transfer->before);
-}
-
-#endif
 
 /* With the lock held: a free one, of which the command knows. */
 static transfer_t *take_transfer(const transfer_t *new) {
@@ -231,11 +145,24 @@ void pi_cl_dma_cmd_wait(pi_cl_dma_cmd_t *cmd) {
         shim_fault("a DMA command is waited for that is not open: waited for twice, or never given");
     }
     pthread_mutex_unlock(&lock);
-    end(transfer);
+    shim_late_end(&transfer->copy);
     pthread_mutex_lock(&lock);
     transfer->cmd = NULL;
     cmd->id = -1;
     pthread_mutex_unlock(&lock);
+}
+
+int shim_dma_moves(uint32_t address, uint32_t bytes) {
+    int found = 0;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; transfers != NULL && i < MOST; i++) {
+        const transfer_t *const open = &transfers[i];
+        if (open->cmd != NULL) {
+            found |= address < open->ext + reach_in_l2(open) && open->ext < address + bytes;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    return found;
 }
 
 void shim_check_dma(void) {

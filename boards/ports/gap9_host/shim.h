@@ -2,6 +2,8 @@
 #ifndef FT_SHIM_H
 #define FT_SHIM_H
 
+#include <pthread.h>
+#include <semaphore.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "port_config.h"
@@ -22,7 +24,8 @@
 #define SHIM_FC      (-1) /* the fabric controller, as a core */
 #define SHIM_L1_BASE 0x10000000u
 #define SHIM_L2_BASE 0x1c000000u
-#define SHIM_PATTERN 0xA5u /* what is found where nothing has been written, and where nothing may be */
+#define SHIM_L3_BASE 0x40000000u /* of addresses in L3, which mean nothing to a core */
+#define SHIM_PATTERN 0xA5u       /* what is found where nothing has been written, and where nothing may be */
 
 /* --- fault.c */
 
@@ -58,10 +61,38 @@ static inline uint8_t *shim_pointer(uint32_t address) {
     return (uint8_t *)(uintptr_t)address;
 }
 
+/* --- late.c */
+
+/* A copy of `lines` lines of `length` bytes. `what` names it. */
+typedef struct {
+    char what[48];
+    uint8_t *to;
+    const uint8_t *from;
+    uint32_t to_stride, from_stride, length, lines;
+    uint8_t *before; /* the source as it was, lines in a row */
+#if SHIM_THREAD
+    pthread_t thread;
+    sem_t begin, end;
+#endif
+} late_t;
+
+void shim_late_begin(late_t *copy);
+/* Returns when it is done; faults if its target was written meanwhile, or its source changed. */
+void shim_late_end(late_t *copy);
+
 /* --- dma.c */
 
+/* Whether a command that has not been waited for has to do with bytes of L2. */
+int shim_dma_moves(uint32_t address, uint32_t bytes);
 /* Faults if a command has not been waited for. */
 void shim_check_dma(void);
+
+/* --- l3.c */
+
+/* Whether a read from L3 that has not been waited for has bytes of L2 for its target. */
+int shim_comes_from_l3(uint32_t address, uint32_t bytes);
+/* Faults if a read has not been waited for. */
+void shim_check_l3(void);
 
 /* --- stacks.c */
 

@@ -1,6 +1,7 @@
 /* Clocks, time, counters and the end. */
 #define _GNU_SOURCE
 #include "pmsis.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include "shim.h"
@@ -49,6 +50,9 @@ void pi_time_wait_us(int us) {
 }
 
 void pmsis_exit(int status) {
+    if (status != 0) {
+        fprintf(stderr, "pmsis: %s: ends the program with %d\n", shim_who(shim_core()), status);
+    }
     exit(status);
 }
 
