@@ -8,6 +8,7 @@ from typing import Any
 from boards.board import (
     Cluster,
     Compiler,
+    CycleModel,
     Emulator,
     Marks,
     MemoryRegion,
@@ -68,6 +69,8 @@ def cluster(table: StrictTable) -> Cluster:
         l1_bytes=table.number("l1_bytes", least=1),
         master_stack_bytes=table.number("master_stack_bytes", least=512),
         slave_stack_bytes=table.number("slave_stack_bytes", least=512),
+        master_works=table.flag("master_works"),
+        cycle_model=table.optional("cycle_model", lambda key: table.choice(key, CycleModel)) or "gap9",
         source=table.text("source"),
     )
     table.finish()

@@ -117,7 +117,7 @@ def step_instructions(steps: Sequence[Step], board: Board) -> float:
 def _rates(board: Board) -> Rates | None:
     """Return the rates of the board's core, None where nothing like it was counted."""
     if board.cluster is not None:  # also where a computer plays it: its tiles are to be the same
-        return RATES["riscv", "xpulp", "fpu"]
+        return RATES["riscv", "xpulp", "fpu"] if board.cluster.cycle_model == "gap9" else None
     soft: Kind = "soft-small" if board.core in SMALL_CORES else "soft"
     return RATES.get((board.arch, board.isa, "fpu" if board.fpu else soft))
 

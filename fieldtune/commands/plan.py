@@ -92,8 +92,11 @@ def run(args: argparse.Namespace) -> int:
         what = "step" if plan.graph.trained else "run"
         stacks = format_size(cluster.stack_bytes)
         print(f"  L1           {format_size(cluster.l1_bytes)} at most, {stacks} for the cores' stacks")
-        print(f"  time a {what:<5} {cluster.time}")
-        print(f"  energy       {cluster.energy}")
+        if cluster.times is not None:
+            print(f"  time a {what:<5} {cluster.times.time}")
+            print(f"  energy       {cluster.times.energy}")
+        else:
+            print(f"  time a {what:<5} no estimate: nothing is known of the cycles of {plan.board.mcu}")
     elif plan.seconds is not None:
         what = "step" if plan.graph.trained else "run"
         how = "estimate" if plan.board.fpu else "estimate; no floating-point unit"

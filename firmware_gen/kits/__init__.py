@@ -17,6 +17,7 @@ def write_kit_files(plan: Plan, project: Path) -> None:
     board = plan.board
     assert board.kit is not None
     assert board.cluster is not None
+    assert board.serial is not None
     sources = sorted(path.relative_to(project).as_posix() for path in project.rglob("*.c"))
     words = {
         "MODEL": c_name(plan.graph.name),
@@ -27,6 +28,8 @@ def write_kit_files(plan: Plan, project: Path) -> None:
         "FLAGS": listed(flag for flag in CODE if flag != OPTIMIZATION),
         "MASTER": str(board.cluster.master_stack_bytes),
         "SLAVE": str(board.cluster.slave_stack_bytes),
+        "MAIN": str(board.stack_bytes),
+        "BAUD": f"{board.serial.baud:,}",
         "STACK": f"{board.stack_bytes:,}",
     }
     write_templates(KITS / board.kit, project, words)
