@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from cluster_boards import assert_same, cluster_board, worked
 from quick_board import quick_board
+from test_gap9_host import KEYWORDS
 from test_sdk_project import WARNINGS, compiled, printed, sources
 from test_shim import FAULT, RACE, Programs, expected
 from tiny import write_tiny
@@ -25,6 +26,7 @@ from fieldtune.errors import BoardError
 from firmware_gen.graph import Graph
 from firmware_gen.plan import Plan
 from firmware_gen.project import Network, load_network, plan_network, write_project
+from firmware_gen.step_time import instructions
 from firmware_gen.update import UpdatePlan, parse_update
 from ondevice.device import Device
 
@@ -135,6 +137,18 @@ def test_a_network_learns_the_bits_of_native(
 ) -> None:
     truth = worked(learned, quick_board("native"), tmp_path)
     assert_same(truth, worked(learned, cluster_board(cores, chip="gap8_host"), tmp_path / "c", sanitizer))
+
+
+def test_floats_take_more_instructions_than_on_gap9_and_int8_as_many(network: Network) -> None:
+    assert planned(network).instructions > 10 * planned(network, "gap9_evk").instructions
+    if KEYWORDS.is_file():
+        int8, nothing = load_network(KEYWORDS), UpdatePlan(())
+        plans = [plan_network(int8, load_board(name), nothing) for name in ("aideck", "gap9_evk")]
+        weighted = [
+            [instructions(step, plan.board) for step in plan.steps if step.op.kind == "conv2d_i8"]
+            for plan in plans
+        ]
+        assert weighted[0] == weighted[1] != []
 
 
 def test_no_time_is_told(network: Network, capsys: pytest.CaptureFixture[str]) -> None:
