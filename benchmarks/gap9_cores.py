@@ -38,6 +38,7 @@ ROUNDS_A_NS = 0.37  # the board counts at 370 MHz
 
 
 def arguments() -> argparse.Namespace:
+    """Return what is asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -98,7 +99,9 @@ def main() -> None:
     found = counted(plan, args.l1)
     table = list(rows(plan, found))
     rounds = found.total * ROUNDS_A_NS
-    estimate = summarize(plan).cycles
+    times = summarize(plan).times
+    assert times is not None
+    estimate = times.cycles
     if args.json:
         json.dump({"rounds": rounds, "cycles_estimate": estimate.value, "layers": table}, sys.stdout)
         return
@@ -113,8 +116,8 @@ def main() -> None:
         )
     print(f"rounds {rounds:,.0f}; cycles by the model {estimate}")
     for arithmetic in ("integer", "float"):
-        times = instruction_cycles(arithmetic) * rounds
-        print(f"rounds x {instruction_cycles(arithmetic):.3f} ({arithmetic}s): {times:,.0f} cycles")
+        cycles = instruction_cycles(arithmetic) * rounds
+        print(f"rounds x {instruction_cycles(arithmetic):.3f} ({arithmetic}s): {cycles:,.0f} cycles")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ RegionKind = Literal["ram", "flash", "unified"]
 FpuKind = Literal["single", "double"]
 HostKind = Literal["process", "qemu", "gvsoc"]
 Isa = Literal["c", "dsp", "mve", "xpulp"]
-KitName = Literal["gap-sdk"]
+KitName = Literal["gap-sdk", "gap8-sdk"]
+CycleModel = Literal["gap9", "none"]
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,10 @@ class L3:
 class Cluster:
     """Cores beside the main one, with a memory of their own, L1, that a DMA fills.
 
-    `cores` are those that a team can have; one more, the master, hands out the work. All stacks lie in L1.
-    `l3` takes constants for which the main RAM has no room.
+    `cores` are those that a team can have. The master hands out the work: one core more, or, where
+    `master_works`, core 0, which works too. All stacks lie in L1. `l3` takes constants for which the main RAM
+    has no room. `cycle_model` says whose cycles and energy are known: of a cluster of which nothing is, no
+    time is told.
     """
 
     cores: int
@@ -65,12 +68,15 @@ class Cluster:
     master_stack_bytes: int
     slave_stack_bytes: int
     l3: L3 | None
+    master_works: bool
+    cycle_model: CycleModel
     source: str
 
     @property
     def l1_data_bytes(self) -> int:
         """What the stacks leave of L1."""
-        return self.l1_bytes - self.master_stack_bytes - self.cores * self.slave_stack_bytes
+        slaves = self.cores - self.master_works
+        return self.l1_bytes - self.master_stack_bytes - slaves * self.slave_stack_bytes
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,10 @@ def _config(board: Board) -> str:
             values["FT_PORT_L3_BYTES"] = board.cluster.l3.bytes
         values["FT_PORT_MASTER_STACK_BYTES"] = board.cluster.master_stack_bytes
         values["FT_PORT_SLAVE_STACK_BYTES"] = board.cluster.slave_stack_bytes
+        if board.cluster.master_works:
+            values["FT_PORT_MASTER_WORKS"] = 1
+    if board.kit == "gap8-sdk":
+        values["FT_PORT_START"] = 1
     if board.store is not None:
         values["FT_PORT_STORE_START"] = board.store.start
         values["FT_PORT_STORE_BYTES"] = board.store.bytes

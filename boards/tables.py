@@ -9,6 +9,7 @@ from boards.board import (
     L3,
     Cluster,
     Compiler,
+    CycleModel,
     Emulator,
     Marks,
     MemoryRegion,
@@ -70,6 +71,8 @@ def cluster(table: StrictTable) -> Cluster:
         master_stack_bytes=table.number("master_stack_bytes", least=512),
         slave_stack_bytes=table.number("slave_stack_bytes", least=512),
         l3=table.optional("l3", lambda key: _l3(table.table(key))),
+        master_works=table.flag("master_works"),
+        cycle_model=table.optional("cycle_model", lambda key: table.choice(key, CycleModel)) or "gap9",
         source=table.text("source"),
     )
     table.finish()

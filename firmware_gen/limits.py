@@ -131,9 +131,11 @@ def _check_time(plan: Plan, limit: float) -> None:
             "your own (docs/gap9.md)"
         )
     if need is None or board.clock_hz is None:
+        why = "the board's file gives no clock_hz"
+        if board.clock_hz is not None:
+            why = f"nothing is known of how many cycles a {board.mcu} takes"
         raise BoardError(
-            f"how long a step takes on {board.id} cannot be estimated, because the board's file gives no "
-            "clock_hz; leave out --time"
+            f"how long a step takes on {board.id} cannot be estimated, because {why}; leave out --time"
         )
     if need <= limit:
         return

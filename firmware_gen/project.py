@@ -111,7 +111,8 @@ def plan_network(
     host.
 
     Raises:
-        UserError: the plan matches nothing, no layer can multiply in binary16, or there can be no latents.
+        UserError: the plan matches nothing, no layer or no core can multiply in binary16, or there can be no
+            latents.
         DoesNotFitError: too little memory or time.
     """
     graph = network.graph
@@ -123,6 +124,7 @@ def plan_network(
         raise UserError("--latents is for training, and nothing would learn; name layers with --update")
     graph = integer_outputs(graph)
     if update.products == "f16":
+        _check_half(board)
         graph = half_products(graph)
     if latents is not None:
         graph = with_latents(graph, latents)
@@ -130,6 +132,14 @@ def plan_network(
         None if buffer is None else Field.of(network.needed_task(), graph, buffer.samples, buffer.geometry)
     )
     return make_plan(graph, board, ram, prefer, time, mlperf, field)
+
+
+def _check_half(board: Board) -> None:
+    if board.xpulp and board.fpu is None:
+        raise UserError(
+            f"--products f16 is for cores with binary16 in hardware, and those of {board.id} have no "
+            "floating-point unit; leave it out"
+        )
 
 
 def _losses(network: Network) -> tuple[LossSpec, ...]:
@@ -199,7 +209,7 @@ def write_runtime(plan: Plan, folder: Path) -> None:
             shutil.copyfile(source, target)
     (folder / "link" / "parts.h").write_text(parts.header())
     if plan.board.cluster is not None:
-        (folder / "cluster" / "team_config.h").write_text(team_config(plan.board.cluster))
+        (folder / "cluster" / "team_config.h").write_text(team_config(plan.board))
     if plan.mlperf is not None:
         (folder / "mlperf" / "config.h").write_text(mlperf_header(plan.graph, plan.mlperf))
     else:

@@ -66,6 +66,10 @@ RATES: Mapping[tuple[Arch, Isa, Kind], Rates] = {
     ),
     ("riscv", "c", "soft"): Rates(Work(150, 20), Work(2.70, 25), Work(2.67, 56), Work(3.96, 57), 400, 100),
     ("riscv", "xpulp", "fpu"): Rates(Work(1.60, 8), Work(0.53, 17), Work(0.53, 24), Work(3.96, 57), 40, 10),
+    # GAP8: int8 as on GAP9, floats as on RV32IMC; the two were not counted together.
+    ("riscv", "xpulp", "soft"): Rates(
+        Work(150, 20), Work(0.53, 17), Work(0.53, 24), Work(3.96, 57), 400, 100
+    ),
     ("riscv", "c", "fpu"): Rates(Work(1.60, 8), Work(2.70, 25), Work(2.67, 56), Work(3.96, 57), 30, 10),
 }
 # Of float layers with products in binary16, where the core has a unit for single floats. In software each
@@ -100,11 +104,13 @@ CLUSTER_CYCLES = 1.6
 
 
 def seconds(count: float, board: Board) -> float | None:
-    """Return how long `count` instructions take, None where clock or core are not known.
+    """Return how long `count` instructions take, None where clock, core or its cycles are not known.
 
     At one a cycle; those of a cluster are divided among its cores.
     """
     if not board.clock_hz or _rates(board) is None:
+        return None
+    if board.cluster and board.cluster.cycle_model == "none":
         return None
     return count / board.clock_hz * (CLUSTER_CYCLES / board.cluster.cores if board.cluster else 1.0)
 
@@ -117,7 +123,7 @@ def step_instructions(steps: Sequence[Step], board: Board) -> float:
 def _rates(board: Board) -> Rates | None:
     """Return the rates of the board's core, None where nothing like it was counted."""
     if board.cluster is not None:  # also where a computer plays it: its tiles are to be the same
-        return RATES["riscv", "xpulp", "fpu"]
+        return RATES["riscv", "xpulp", "fpu" if board.fpu else "soft"]
     soft: Kind = "soft-small" if board.core in SMALL_CORES else "soft"
     return RATES.get((board.arch, board.isa, "fpu" if board.fpu else soft))
 

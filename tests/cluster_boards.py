@@ -1,4 +1,4 @@
-"""GAP9's cluster on this computer, with as many cores and as much L1 as is wanted, and what it computes."""
+"""GAP9's or GAP8's cluster on this computer, with as many cores and as much L1 as is wanted, and its bits."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -23,14 +23,18 @@ STEPS = 2
 
 
 def cluster_board(
-    cores: int, data_bytes: int | None = None, quick: bool = True, l2_bytes: int | None = None
+    cores: int,
+    data_bytes: int | None = None,
+    quick: bool = True,
+    l2_bytes: int | None = None,
+    chip: str = "gap9_host",
 ) -> Board:
-    """Return board `gap9_host` with `cores` cores and `data_bytes` of L1 beside the stacks; None: all of it.
+    """Return board `chip` with `cores` cores and `data_bytes` of L1 beside the stacks; None: all of it.
 
     `l2_bytes`: of L2, all of it if None. Kernels are ordinary functions, not specialised for every layer,
     unless it is not to be `quick`.
     """
-    board = load_board("gap9_host")
+    board = load_board(chip)
     assert board.cluster is not None
     cluster = dataclasses.replace(board.cluster, cores=cores)
     if data_bytes is not None:

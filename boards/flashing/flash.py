@@ -15,11 +15,11 @@ def runner_of(board: Board, name: str | None) -> Runner:
     """
     names = [runner.name for runner in board.flash_runners]
     if not names:
-        how = (
-            "it runs on this computer and needs no flashing"
-            if board.runs_in
-            else "add a table [flash.RUNNER]"
-        )
+        how = "add a table [flash.RUNNER]"
+        if board.runs_in:
+            how = "it runs on this computer and needs no flashing"
+        elif board.kit:
+            how = f"the vendor's kit, {board.kit}, flashes it, as the project's README.md says"
         raise BoardError(f"the description of {board.id} names no flash tool: {how}")
     if name is None:
         return board.flash_runners[0]

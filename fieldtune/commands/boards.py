@@ -90,7 +90,8 @@ def _lines(board: "Board", connected: "list[UsbDevice]") -> list[str]:
         stacks = (
             f"{format_size(cluster.slave_stack_bytes)} each, the master's {cluster.master_stack_bytes:,} B"
         )
-        lines.append(f"  cluster   {cluster.cores} cores and a master, stacks of {stacks}")
+        master = ", the first of them the master" if cluster.master_works else " and a master"
+        lines.append(f"  cluster   {cluster.cores} cores{master}, stacks of {stacks}")
         lines.append(
             f"  L1        {format_size(cluster.l1_bytes)}, {cluster.l1_data_bytes:,} B without the stacks"
         )

@@ -96,10 +96,13 @@ def run(args: argparse.Namespace) -> int:
         what = "step" if plan.graph.trained else "run"
         stacks = format_size(cluster.stack_bytes)
         print(f"  L1           {format_size(cluster.l1_bytes)} at most, {stacks} for the cores' stacks")
-        print(f"  time a {what:<5} {cluster.time}")
-        print(f"  energy       {cluster.energy}")
+        if cluster.times is not None:
+            print(f"  time a {what:<5} {cluster.times.time}")
+            print(f"  energy       {cluster.times.energy}")
+        else:
+            print(f"  time a {what:<5} no estimate: nothing is known of the cycles of {plan.board.mcu}")
         if plan.l3 is not None:
-            known = cluster.l3_bytes_per_cycle is not None
+            known = cluster.times is None or cluster.l3_bytes_per_cycle is not None
             note = "" if known else ": how long that takes is not known, and not in the time and the energy"
             print(f"  from L3      {format_size(plan.l3_read_bytes)} a {what}{note}")
     elif plan.seconds is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +31,6 @@ class Layer:
 
     def describe(self) -> dict[str, Any]:
         """Return what ``plan --json`` tells of it."""
-        cycles = self.tiling.cycles
         return {
             "name": self.name,
             "op": self.kind,
@@ -39,8 +38,20 @@ class Layer:
             "tiles": sum(map(len, self.tiling.tiles)),
             "rows": self.tiling.height,
             "l1_bytes": self.tiling.bytes,
-            "cycles_estimate": 0 if cycles is None else round(cycles.value),
         }
+
+    def cycles_estimate(self) -> int:
+        """Return its cycles by the cycle model."""
+        return 0 if self.tiling.cycles is None else round(self.tiling.cycles.value)
+
+
+@dataclass(frozen=True)
+class Times:
+    """What all layers of a plan take by the cycle model; `time` and `energy` at the board's clock."""
+
+    cycles: Estimate
+    time: Estimate
+    energy: Estimate
 
 
 @dataclass(frozen=True)
@@ -52,30 +63,34 @@ class Summary:
         l1_bytes: that the layer with most of it takes, beside the stacks.
         stack_bytes: of all cores, in L1 too.
         layers: those that have something to do in an inference or, if something learns, in a training step.
-        cycles: of all of them; what comes from L3 counts only where its speed is known.
-        time: at the board's clock.
-        energy: at that clock.
+        times: None where no cycle model is of this cluster.
+        l3_bytes_per_cycle: None where it is not known, or nothing comes from there.
     """
 
     cores: int
     l1_bytes: int
     stack_bytes: int
     layers: tuple[Layer, ...]
-    cycles: Estimate
-    time: Estimate
-    energy: Estimate
-    l3_bytes_per_cycle: float | None  # None: not known, or nothing comes from there
+    times: Times | None
+    l3_bytes_per_cycle: float | None
 
     def describe(self) -> dict[str, Any]:
         """Return what ``plan --json`` tells."""
-        return {
+        described = {
             "cores": self.cores,
             "l1_bytes": self.l1_bytes,
             "l1_stack_bytes": self.stack_bytes,
-            "estimates": [_described(each) for each in (self.cycles, self.time, self.energy)],
+            "estimates": [],
             "layers": [layer.describe() for layer in self.layers],
             "l3_bytes_per_cycle": self.l3_bytes_per_cycle,
         }
+        if self.times is not None:
+            estimates = (self.times.cycles, self.times.time, self.times.energy)
+            described["estimates"] = [_described(each) for each in estimates]
+            described["layers"] = [
+                layer.describe() | {"cycles_estimate": layer.cycles_estimate()} for layer in self.layers
+            ]
+        return described
 
 
 def summarize(plan: Plan) -> Summary:
@@ -86,26 +101,30 @@ def summarize(plan: Plan) -> Summary:
     """
     board = plan.board
     assert board.cluster is not None
-    assert board.clock_hz is not None
     printed = ClusterLayers(Memory(plan))
     layers = tuple(_layers(plan, printed))
-    known = [layer.tiling.cycles for layer in layers]
-    cycles = functools.reduce(operator.add, [each for each in known if each is not None])
     speed = None if plan.l3 is None or board.cluster.l3 is None else board.cluster.l3.bytes_per_cycle
-    if plan.l3 is not None and speed is not None:
-        cycles = _with_reads(plan, plan.l3, printed, cycles, speed)
-    macs = plan.macs(*(("forward", "loss", "backward", "update") if plan.graph.trained else ("forward",)))
-    point = OperatingPoint(VOLTS, board.clock_hz)
     return Summary(
         board.cluster.cores,
         printed.l1_bytes,
         board.cluster.l1_bytes - board.cluster.l1_data_bytes,
         layers,
-        cycles,
-        milliseconds(cycles, board.clock_hz),
-        estimate_microjoules(cycles, macs, point),
+        _times(plan, printed, layers, speed) if board.cluster.cycle_model == "gap9" else None,
         speed,
     )
+
+
+def _times(plan: Plan, printed: ClusterLayers, layers: Iterable[Layer], speed: float | None) -> Times:
+    """Return what the layers take; what comes from L3 counts only where its speed is known."""
+    hertz = plan.board.clock_hz
+    assert hertz is not None
+    known = [layer.tiling.cycles for layer in layers]
+    cycles = functools.reduce(operator.add, [each for each in known if each is not None])
+    if plan.l3 is not None and speed is not None:
+        cycles = _with_reads(plan, plan.l3, printed, cycles, speed)
+    macs = plan.macs(*(("forward", "loss", "backward", "update") if plan.graph.trained else ("forward",)))
+    energy = estimate_microjoules(cycles, macs, OperatingPoint(VOLTS, hertz))
+    return Times(cycles, milliseconds(cycles, hertz), energy)
 
 
 def _with_reads(

@@ -34,6 +34,7 @@ def write_kit_files(plan: Plan, project: Path) -> None:
     board = plan.board
     assert board.kit is not None
     assert board.cluster is not None
+    assert board.serial is not None
     sources = sorted(path.relative_to(project).as_posix() for path in project.rglob("*.c"))
     words = {
         "MODEL": c_name(plan.graph.name),
@@ -44,6 +45,8 @@ def write_kit_files(plan: Plan, project: Path) -> None:
         "FLAGS": listed(flag for flag in CODE if flag != OPTIMIZATION),
         "MASTER": str(board.cluster.master_stack_bytes),
         "SLAVE": str(board.cluster.slave_stack_bytes),
+        "MAIN": str(board.stack_bytes),
+        "BAUD": f"{board.serial.baud:,}",
         "STACK": f"{board.stack_bytes:,}",
         "MEMORIES": "".join(f"\n{key}=y" for key in _MEMORIES) if plan.l3 is not None else "",
         "FILES": _FILES if plan.l3 is not None else "",

@@ -22,7 +22,7 @@ static const ft_link_port_t port = {
 #endif
 };
 
-int main(void) {
+static void __attribute__((noreturn)) run(void) {
     uint8_t data[64];
     ft_port_init();
     ft_link_open(&ft_model, &port);
@@ -33,4 +33,12 @@ int main(void) {
         }
         ft_link_feed(data, count);
     }
+}
+
+int main(void) {
+#ifdef FT_PORT_START
+    return ft_port_start(run);
+#else
+    run();
+#endif
 }

@@ -31,8 +31,8 @@ def test_all_promised_boards_are_there() -> None:
     ported = ["nucleo_h743zi2", "nucleo_l4r5zi", "nucleo_h7a3zi_q", "stm32f746g_disco", "nucleo_u575zi_q"]
     ported += ["nrf52840dk"]
     portless = ["nrf5340dk", "arduino_nano_33_ble", "rpi_pico", "rpi_pico2", "esp32c3", "esp32s3"]
-    gap9 = ["gap9_evk", "gap9_host", "pulp_open"]
-    assert board_names() == sorted(emulated + ported + portless + gap9)
+    gap = ["aideck", "gap8_host", "gap9_evk", "gap9_host", "pulp_open"]
+    assert board_names() == sorted(emulated + ported + portless + gap)
     assert [name for name in board_names() if not load_board(name).port] == sorted(portless)
 
 

@@ -48,6 +48,13 @@ def test_random_networks_on_moving_grids(seed: int, tmp_path: Path) -> None:
         assert_same(expected, worked(graph, cluster_board(cores, room), tmp_path / f"{cores}"))
 
 
+@pytest.mark.parametrize("cores", [3, 8])
+def test_a_master_that_works_as_gap8_s(cores: int, tmp_path: Path) -> None:
+    graph = trained_side_by_side(range(6))
+    expected = worked(graph, quick_board("native"), tmp_path)
+    assert_same(expected, worked(graph, cluster_board(cores, chip="gap8_host"), tmp_path / "cluster"))
+
+
 @pytest.mark.parametrize("cores", CORES)
 @pytest.mark.parametrize("sanitizer", ["thread", "address"])
 def test_no_core_meets_another_or_what_the_dma_has_not_brought(

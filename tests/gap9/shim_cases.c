@@ -12,6 +12,11 @@
 #define TILE    8u /* rows */
 #define TILES   (ROWS / TILE)
 #define BYTES   (TILE * COLUMNS)
+#ifdef FT_PORT_MASTER_WORKS /* GAP8 */
+#define MASTER 0
+#else
+#define MASTER 8
+#endif
 
 static struct pi_device cluster, ram;
 static uint32_t l3; /* where maps[0] lies outside the chip */
@@ -62,7 +67,7 @@ static void right(void *unused) {
     uint8_t *const out = from_l1(2 * BYTES);
     uint8_t *const edge = from_l1(TILE * 3);
     pi_cl_dma_cmd_t coming[2], going[2], lines;
-    if (pi_core_id() != 8) {
+    if (pi_core_id() != MASTER) {
         abort();
     }
     pi_cl_dma_cmd(address(maps[0]), address(in), BYTES, PI_CL_DMA_DIR_EXT2LOC, &coming[0]);
@@ -419,7 +424,7 @@ static void l3_as_a_pointer(void *unused) {
 
 static void __attribute__((noinline)) use_stack(void *unused) {
     (void)unused;
-    volatile uint8_t frame[FT_PORT_SLAVE_STACK_BYTES + 256];
+    volatile uint8_t frame[FT_PORT_MASTER_STACK_BYTES + 256];
     for (uint32_t i = 0; i < sizeof frame; i++) {
         frame[i] = (uint8_t)i;
     }
@@ -488,19 +493,29 @@ static const case_t cases[] = {
     CASE(deep_master),
 };
 
+static uint32_t master_stack;
+static void *stacks; /* GAP8's, where the program allocates them */
+
 static void send(void (*entry)(void *)) {
     struct pi_cluster_task task;
     pi_cluster_task(&task, entry, NULL);
+#ifdef FT_PORT_MASTER_WORKS
+    task.stacks = stacks;
+    task.stack_size = master_stack;
+#endif
     task.slave_stack_size = FT_PORT_SLAVE_STACK_BYTES;
     if (pi_cluster_send_task_to_cl(&cluster, &task) != 0) {
         abort();
     }
 }
 
-static void open_cluster(uint32_t master_stack) {
+static void open_cluster(uint32_t bytes) {
     struct pi_cluster_conf conf;
     pi_cluster_conf_init(&conf);
+    master_stack = bytes;
+#ifndef FT_PORT_MASTER_WORKS
     conf.cc_stack_size = master_stack;
+#endif
     pi_open_from_conf(&cluster, &conf);
     if (pi_cluster_open(&cluster) != 0) {
         abort();
@@ -547,12 +562,22 @@ int main(int argc, char **argv) {
         pi_cl_team_fork(1, read_it, NULL);
     }
     send(bring);
+    if (strcmp(argv[1], "own_stacks") == 0) {
+        stacks = from_l1(FT_PORT_MASTER_STACK_BYTES + 7 * FT_PORT_SLAVE_STACK_BYTES);
+    }
+    if (strcmp(argv[1], "short_stacks") == 0) {
+        stacks = from_l1(FT_PORT_MASTER_STACK_BYTES + 6 * FT_PORT_SLAVE_STACK_BYTES);
+    }
     for (uint32_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (strcmp(argv[1], cases[i].name) == 0) {
             send(cases[i].entry);
         }
     }
     send(right); /* again, and after the mistake that nothing has found */
+    if (stacks != NULL) {
+        pi_cl_l1_free(&cluster, stacks, FT_PORT_MASTER_STACK_BYTES + 7 * FT_PORT_SLAVE_STACK_BYTES);
+        stacks = NULL;
+    }
     pi_cluster_close(&cluster);
     open_cluster(FT_PORT_MASTER_STACK_BYTES); /* it can be opened again */
     send(right);

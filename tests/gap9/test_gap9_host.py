@@ -92,7 +92,7 @@ def test_an_int8_network_infers_the_bits_of_native(tmp_path: Path) -> None:
         pytest.skip(f"needs ../shared/data/{KEYWORDS.name}")
     network = load_network(KEYWORDS)
     found = []
-    for board in ("native", "gap9_host"):
+    for board in ("native", "gap9_host", "gap8_host"):
         plan = plan_network(network, load_board(board), UpdatePlan(()))
         write_project(plan, tmp_path / board)
         elf = boards.build(tmp_path / board, plan.board).elf
@@ -101,7 +101,7 @@ def test_an_int8_network_infers_the_bits_of_native(tmp_path: Path) -> None:
             values = random.integers(-128, 128, plan.graph.shape(name), np.int8)
             outputs = device.infer({name: values})
             found.append({key: value.tobytes() for key, value in outputs.items()})
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
 
 
 def small_l2(size: int) -> Board:
@@ -148,7 +148,7 @@ def test_ram_limit_is_for_data_alone(network: Network) -> None:
         ("[cluster]\nslave_stack_bytes = 1020\n", r"'cluster\.slave_stack_bytes' must be a multiple of 8"),
         ("[cluster]\nl1_bytes = 32256\n", r"'cluster\.l1_bytes' leaves nothing for data: .* 32256"),
         ("[cluster]\ncore = 8\n", r"'cluster\.core' is not a key .*did you mean cores"),
-        ('kit = "sdk"\n', r"'kit' must be \"gap-sdk\", not 'sdk'"),
+        ('kit = "sdk"\n', r"'kit' must be \"gap-sdk\" or \"gap8-sdk\", not 'sdk'"),
         (
             '[regions.ram]\nkind = "ram"\nstart = 0\nbytes = 4096\nsource = "x"\n',
             r"'regions' has more than one region, although one is \"unified\"",

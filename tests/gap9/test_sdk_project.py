@@ -144,7 +144,7 @@ def built_by_our_kit(project: Path, home: Path) -> Path:
     shim.mkdir()
     write_devices(shim)
     for name, text in port_files(host).items():
-        if name not in ("board.c", "task.c"):
+        if name not in ("board.c", "chip.c", "task.c"):
             (shim / name).write_text(text)
     (home / "utils" / "cmake").mkdir(parents=True)
     flags = " ".join([*host.compiler.flags, *WARNINGS])

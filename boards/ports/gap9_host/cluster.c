@@ -32,7 +32,8 @@ static pthread_cond_t over = PTHREAD_COND_INITIALIZER; /* the team's entries, or
 static core_t cores[SHIM_CORES];
 static int team; /* cores of the last fork */
 static int is_open, closing;
-static uint32_t master_stack;
+static int forked; /* the master's: its team is at work */
+static uint32_t master_stack, slave_stack;
 
 int shim_core(void) {
     return self;
@@ -150,6 +151,41 @@ static void wait_for(int number) {
     }
 }
 
+#ifdef FT_PORT_MASTER_WORKS
+
+static void choose_stacks_at_opening(const struct pi_cluster_conf *conf) {
+    (void)conf;
+}
+
+/* Stacks that the program has allocated are paid for. */
+static void choose_stacks(const struct pi_cluster_task *task) {
+    master_stack = task->stack_size != 0 ? task->stack_size : FT_PORT_MASTER_STACK_BYTES;
+    slave_stack = task->slave_stack_size != 0 ? task->slave_stack_size : FT_PORT_SLAVE_STACK_BYTES;
+    const uint32_t bytes = master_stack + (FT_PORT_CLUSTER_CORES - 1) * slave_stack;
+    if (task->stacks != NULL && (task->stack_size == 0 || task->slave_stack_size == 0)) {
+        shim_fault("a task has stacks of its own, and does not say how large they are");
+    }
+    if (task->stacks != NULL && !shim_is_usable_l1((uint32_t)(uintptr_t)task->stacks, bytes)) {
+        shim_fault("the stacks of a task take %u bytes at %p, which are not all allocated in L1", bytes,
+                   task->stacks);
+    }
+    shim_reserve_l1(task->stacks == NULL ? bytes : 0);
+}
+
+#else
+
+static void choose_stacks_at_opening(const struct pi_cluster_conf *conf) {
+    master_stack = conf->cc_stack_size;
+    shim_reserve_l1(master_stack);
+}
+
+static void choose_stacks(const struct pi_cluster_task *task) {
+    slave_stack = task->slave_stack_size != 0 ? task->slave_stack_size : FT_PORT_SLAVE_STACK_BYTES;
+    shim_reserve_l1(master_stack + FT_PORT_CLUSTER_CORES * slave_stack);
+}
+
+#endif
+
 static void only_on(int core, const char *call) {
     if (self != core) {
         shim_fault("%s is for %s alone", call, shim_who(core));
@@ -157,7 +193,10 @@ static void only_on(int core, const char *call) {
 }
 
 void pi_cluster_conf_init(struct pi_cluster_conf *conf) {
-    *conf = (struct pi_cluster_conf){.cc_stack_size = CC_STACK_BYTES};
+    *conf = (struct pi_cluster_conf){.id = 0};
+#ifndef FT_PORT_MASTER_WORKS
+    conf->cc_stack_size = CC_STACK_BYTES;
+#endif
 }
 
 int pi_cluster_open(struct pi_device *device) {
@@ -166,8 +205,7 @@ int pi_cluster_open(struct pi_device *device) {
     if (conf->id != 0 || is_open) {
         return -1;
     }
-    master_stack = conf->cc_stack_size;
-    shim_reserve_l1(master_stack);
+    choose_stacks_at_opening(conf);
     closing = 0;
     for (int number = 0; number < SHIM_CORES; number++) {
         start(number);
@@ -206,9 +244,7 @@ int pi_cluster_send_task_to_cl(struct pi_device *device, struct pi_cluster_task 
     if (!is_open) {
         return -1;
     }
-    const uint32_t slave_stack =
-        task->slave_stack_size != 0 ? task->slave_stack_size : FT_PORT_SLAVE_STACK_BYTES;
-    shim_reserve_l1(master_stack + FT_PORT_CLUSTER_CORES * slave_stack);
+    choose_stacks(task);
     pthread_mutex_lock(&lock);
     give(SHIM_MASTER, task->entry, task->arg);
     wait_for(SHIM_MASTER);
@@ -220,25 +256,46 @@ int pi_cluster_send_task_to_cl(struct pi_device *device, struct pi_cluster_task 
     return 0;
 }
 
+/* What the master does as one of the team. */
+static void work_as_master(void (*entry)(void *), void *arg) {
+    pass_barrier();
+    entry(arg);
+    pthread_mutex_lock(&lock);
+    cores[SHIM_MASTER].state = OVER;
+    check_deadlock();
+    pthread_mutex_unlock(&lock);
+}
+
 void pi_cl_team_fork(int count_of_cores, void (*entry)(void *), void *arg) {
     only_on(SHIM_MASTER, "pi_cl_team_fork");
+    if (forked) {
+        shim_fault("pi_cl_team_fork is called in a team");
+    }
     if (count_of_cores < 1 || count_of_cores > (int)FT_PORT_CLUSTER_CORES) {
         shim_fault("a team of %d cores is asked for, and there are %u", count_of_cores,
                    FT_PORT_CLUSTER_CORES);
     }
     pthread_mutex_lock(&lock);
     team = count_of_cores;
-    for (int number = 0; number < team; number++) {
+    forked = 1;
+    for (int number = SHIM_MASTER_WORKS; number < team; number++) {
         give(number, entry, arg);
     }
-    for (int number = 0; number < team; number++) {
+    if (SHIM_MASTER_WORKS) {
+        cores[SHIM_MASTER].state = IDLE;
+        pthread_mutex_unlock(&lock);
+        work_as_master(entry, arg);
+        pthread_mutex_lock(&lock);
+    }
+    for (int number = SHIM_MASTER_WORKS; number < team; number++) {
         wait_for(number);
     }
+    forked = 0;
     pthread_mutex_unlock(&lock);
 }
 
 void pi_cl_team_barrier(void) {
-    if (self == SHIM_FC || self == SHIM_MASTER) {
+    if (self == SHIM_FC || (self == SHIM_MASTER && !(SHIM_MASTER_WORKS && forked))) {
         shim_fault("pi_cl_team_barrier is for the cores of a team");
     }
     pass_barrier();

@@ -10,9 +10,9 @@
 #define FAULT 70
 
 const char *shim_who(int core) {
-    static const char *const cores[SHIM_CORES] = {"core 0", "core 1", "core 2", "core 3",         "core 4",
-                                                  "core 5", "core 6", "core 7", "the master core"};
-    return core == SHIM_FC ? "the fabric controller" : cores[core];
+    static const char *const cores[] = {"core 0", "core 1", "core 2", "core 3",
+                                        "core 4", "core 5", "core 6", "core 7"};
+    return core == SHIM_FC ? "the fabric controller" : core == SHIM_MASTER ? "the master core" : cores[core];
 }
 
 void shim_fault(const char *format, ...) {

@@ -19,8 +19,16 @@
 #define SHIM_THREAD 0
 #endif
 
-#define SHIM_MASTER  8    /* the core that hands out the work */
-#define SHIM_CORES   9    /* threads: those of the team, and the master */
+/* The core that hands out the work: on GAP8 one of the team, on GAP9 one more. */
+#ifdef FT_PORT_MASTER_WORKS
+#define SHIM_MASTER_WORKS 1
+#define SHIM_MASTER       0
+#define SHIM_CORES        8 /* threads */
+#else
+#define SHIM_MASTER_WORKS 0
+#define SHIM_MASTER       8
+#define SHIM_CORES        9
+#endif
 #define SHIM_FC      (-1) /* the fabric controller, as a core */
 #define SHIM_L1_BASE 0x10000000u
 #define SHIM_L2_BASE 0x1c000000u

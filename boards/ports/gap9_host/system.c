@@ -29,7 +29,7 @@ uint32_t pi_freq_get(pi_freq_domain_e domain) {
     return frequencies[domain];
 }
 
-int pi_pmu_voltage_set(pi_pmu_voltage_domain_e domain, uint32_t millivolt) {
+int pi_pmu_voltage_set(pi_pmu_domain_e domain, uint32_t millivolt) {
     (void)domain;
     (void)millivolt;
     return 0;
@@ -47,6 +47,11 @@ unsigned int pi_time_get_us(void) {
 void pi_time_wait_us(int us) {
     const struct timespec pause = {us / 1000000, us % 1000000 * 1000L};
     nanosleep(&pause, NULL);
+}
+
+int pmsis_kickoff(void *task) {
+    ((void (*)(void *))task)(NULL);
+    return 0;
 }
 
 void pmsis_exit(int status) {

@@ -2,7 +2,7 @@
  * again, which hands the terminal on (uart.c). */
 #define _GNU_SOURCE
 #include <unistd.h>
-#include "gap9.h"
+#include "gap.h"
 #include "pmsis.h"
 #include "port.h"
 #include "shim.h"
@@ -10,7 +10,7 @@
 static const uint32_t *stack_low, *stack_high;
 
 /* Leaves paint on the stack below the caller's frame. */
-void __attribute__((noinline, no_sanitize_address)) ft_gap9_task_init(void) {
+void __attribute__((noinline, no_sanitize_address)) ft_gap_task_init(void) {
     volatile uint32_t area[FT_PORT_STACK_BYTES / sizeof(uint32_t)];
     for (size_t i = 0; i < FT_PORT_STACK_BYTES / sizeof(uint32_t); i++) {
         area[i] = FT_STACK_PAINT;

@@ -1,6 +1,7 @@
-/* The vendor's pmsis calls that our C for GAP9 uses, and no others, with the vendor's names, types and
- * meaning, so that the same C is compiled for the vendor's kit and for this computer, where the rest of this
- * folder plays the chip. Written from public descriptions of the interface; see docs/gap9.md.
+/* The vendor's pmsis calls that our C for GAP9 and GAP8 uses, and no others, with the vendor's names, types
+ * and meaning, so that the same C is compiled for the vendor's kit and for this computer, where the rest of
+ * this folder plays the chip. What only one of the chips has is not to be had for the other.
+ * Written from public descriptions of the interface; see docs/gap9.md.
  *
  * Addresses are 32 bits wide in it. The program is linked where its static data lies below 4 GB, and L1 and
  * the heap of L2 are mapped at the chip's own addresses.
@@ -10,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include "port_config.h"
 
 /* Static data lies in L2 unless it says otherwise. */
 #define PI_L2
@@ -51,11 +53,15 @@ typedef enum { PI_FREQ_DOMAIN_FC, PI_FREQ_DOMAIN_CL, PI_FREQ_DOMAIN_PERIPH } pi_
 int32_t pi_freq_set(pi_freq_domain_e domain, uint32_t hz);
 uint32_t pi_freq_get(pi_freq_domain_e domain);
 
-typedef enum { PI_PMU_VOLTAGE_DOMAIN_CHIP } pi_pmu_voltage_domain_e;
-
-int pi_pmu_voltage_set(pi_pmu_voltage_domain_e domain, uint32_t millivolt);
-
+#ifdef FT_PORT_MASTER_WORKS /* GAP8 */
+typedef enum { PI_PMU_DOMAIN_FC, PI_PMU_DOMAIN_CL } pi_pmu_domain_e;
+typedef enum { PI_PAD_38_B6_UART_RX = 30, PI_PAD_39_A7_UART_TX = 31 } pi_pad_e;
+#else
+typedef enum { PI_PMU_VOLTAGE_DOMAIN_CHIP } pi_pmu_domain_e;
 typedef enum { PI_PAD_060 = 60, PI_PAD_061 = 61 } pi_pad_e;
+#endif
+
+int pi_pmu_voltage_set(pi_pmu_domain_e domain, uint32_t millivolt);
 
 typedef enum { PI_PAD_FUNC0 } pi_pad_func_e;
 
@@ -64,6 +70,8 @@ void pi_pad_set_function(pi_pad_e pad, pi_pad_func_e function);
 /* Microseconds, modulo 2^32. */
 unsigned int pi_time_get_us(void);
 void pi_time_wait_us(int us);
+/* Starts the system, whose main task is `task`; returns when it could not. */
+int pmsis_kickoff(void *task);
 void pmsis_exit(int status);
 
 enum { PI_PERF_ACTIVE_CYCLES = 0, PI_PERF_INSTR = 1, PI_PERF_CYCLES = 16 };
@@ -115,13 +123,19 @@ void pi_cl_l1_free(struct pi_device *cluster, void *chunk, int size);
 
 struct pi_cluster_conf {
     int id;
+#ifndef FT_PORT_MASTER_WORKS
     uint32_t cc_stack_size; /* the master core's stack, in L1 */
+#endif
 };
 
 typedef struct pi_cluster_task {
     void (*entry)(void *);
     void *arg;
-    uint32_t slave_stack_size; /* of each of the team's cores, in L1; 0: as the kit is configured */
+#ifdef FT_PORT_MASTER_WORKS
+    void *stacks;        /* all of them in L1, the master's first; NULL: taken from L1 for the task */
+    uint32_t stack_size; /* of the master core; 0: as the kit likes, those of the others too */
+#endif
+    uint32_t slave_stack_size; /* of each other core of the team, in L1; 0: as the kit is configured */
 } pi_cluster_task_t;
 
 void pi_cluster_conf_init(struct pi_cluster_conf *conf);
@@ -133,11 +147,11 @@ int pi_cluster_send_task_to_cl(struct pi_device *device, struct pi_cluster_task 
 
 /* --- in the cluster ------------------------------------------------------------------------------------- */
 
-/* Runs `entry` on cores 0 to cores - 1; returns when all are over. For the master core. */
+/* Runs `entry` on cores 0 to cores - 1; returns when all are over. For the master core, outside a team. */
 void pi_cl_team_fork(int cores, void (*entry)(void *), void *arg);
 /* Returns when all cores of the team have called it. */
 void pi_cl_team_barrier(void);
-/* 0 to 7, and 8 on the master core. */
+/* 0 to 7; on the master core 8, or 0 where it is one of the team. */
 uint32_t pi_core_id(void);
 int pi_cl_cluster_nb_cores(void);
 

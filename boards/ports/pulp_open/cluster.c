@@ -22,7 +22,8 @@ typedef struct {
     void *work_arg;
     uint32_t cores;
     /* The workers', each its own. */
-    uint32_t ended[WORKERS]; /* forks */
+    uint32_t ended[WORKERS];   /* forks */
+    uint32_t reached[WORKERS]; /* barriers of this fork; the master sets them to 0 before it */
 } team_t;
 
 _Static_assert(sizeof(team_t) <= TEAM_BYTES, "the words lie at the end of L1");
@@ -102,11 +103,25 @@ void pi_cl_team_fork(int cores, void (*entry)(void *), void *arg) {
     team->work = entry;
     team->work_arg = arg;
     team->cores = cores > 0 ? (uint32_t)cores : WORKERS;
+    for (uint32_t k = 0; k < WORKERS; k++) {
+        team->reached[k] = 0;
+    }
     publish();
     const uint32_t fork = team->forks + 1;
     team->forks = fork;
     for (uint32_t k = 0; k < WORKERS; k++) {
         while (team->ended[k] != fork) {
+        }
+    }
+    publish();
+}
+
+void pi_cl_team_barrier(void) {
+    const uint32_t core = pi_core_id(), count = team->reached[core] + 1;
+    publish();
+    team->reached[core] = count;
+    for (uint32_t k = 0; k < team->cores; k++) {
+        while (team->reached[k] < count) {
         }
     }
     publish();

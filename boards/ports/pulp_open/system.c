@@ -85,22 +85,3 @@ void pi_time_wait_us(int us) {
 void pi_open_from_conf(struct pi_device *device, void *conf) {
     device->config = conf;
 }
-
-/* Clocks, voltages and pads are as the simulator has them. */
-
-int32_t pi_freq_set(pi_freq_domain_e domain, uint32_t hz) {
-    (void)domain;
-    (void)hz;
-    return 0;
-}
-
-int pi_pmu_voltage_set(pi_pmu_voltage_domain_e domain, uint32_t millivolt) {
-    (void)domain;
-    (void)millivolt;
-    return 0;
-}
-
-void pi_pad_set_function(pi_pad_e pad, pi_pad_func_e function) {
-    (void)pad;
-    (void)function;
-}

@@ -1,7 +1,7 @@
 #include "cluster/team.h"
 #include "cluster/team_config.h"
 
-#define MOST_BYTES 65535u /* of a DMA command: the field has 16 bits in older kits */
+#define MOST_BYTES 32767u /* of a DMA command: GAP8's kit moves more by software; the field has 16 bits */
 
 #define COMMANDS 8 /* on their way at once, of one transfer: the DMA has 16 counters */
 
@@ -13,22 +13,40 @@ typedef struct {
 
 static struct pi_device cluster;
 static int is_open;
-static uint8_t *l1;                       /* FT_TEAM_L1_BYTES of it */
+static uint8_t *l1; /* FT_TEAM_L1_BYTES of it */
+#ifdef FT_TEAM_MASTER_WORKS
+static uint8_t *stacks; /* core 0's first */
+#endif
 static transfer_t reading[2], writing[2]; /* of tiles with an even and with an odd number */
 
+static uint8_t *from_l1(uint32_t bytes) {
+    uint8_t *const chunk = pi_l1_malloc(&cluster, bytes);
+    if (chunk == NULL) {
+        pmsis_exit(-2);
+    }
+    return chunk;
+}
+
+/* On GAP8 the stack of the master, core 0, comes with the task as those of the others do. Its kit would take
+ * them from L1 for each task, and give them back after it has said that the task is over, when the next one
+ * may want them: so they are ours. And its cluster has no clock to keep before it is powered up.
+ */
 static void open_cluster(void) {
     struct pi_cluster_conf conf;
     pi_cluster_conf_init(&conf);
     conf.id = 0;
+#ifndef FT_TEAM_MASTER_WORKS
     conf.cc_stack_size = FT_TEAM_MASTER_STACK;
+#endif
     pi_open_from_conf(&cluster, &conf);
     if (pi_cluster_open(&cluster) != 0) {
         pmsis_exit(-1);
     }
-    l1 = pi_l1_malloc(&cluster, FT_TEAM_L1_BYTES);
-    if (l1 == NULL) {
-        pmsis_exit(-2);
-    }
+#ifdef FT_TEAM_MASTER_WORKS
+    pi_freq_set(PI_FREQ_DOMAIN_CL, FT_TEAM_CLOCK_HZ);
+    stacks = from_l1(FT_TEAM_STACKS);
+#endif
+    l1 = from_l1(FT_TEAM_L1_BYTES);
     is_open = 1;
 }
 
@@ -38,6 +56,10 @@ void ft_team_run(void (*work)(void *argument), void *argument) {
         open_cluster();
     }
     pi_cluster_task(&task, work, argument);
+#ifdef FT_TEAM_MASTER_WORKS
+    task.stacks = stacks;
+    task.stack_size = FT_TEAM_MASTER_STACK;
+#endif
     task.slave_stack_size = FT_TEAM_SLAVE_STACK;
     pi_cluster_send_task_to_cl(&cluster, &task);
 }

@@ -1,8 +1,8 @@
 /* What a board gives to the firmware: bytes, time, a painted stack and a restart.
  *
- * A port implements these nine functions, ft_port_flash where its board's description has a [store], and
- * ft_port_mark where it has [marks]. All are called from the main program only, never from an interrupt, and
- * ft_port_init comes before all others.
+ * A port implements these nine functions, ft_port_flash where its board's description has a [store],
+ * ft_port_mark where it has [marks], and ft_port_start where its kit asks for it. All are called from the
+ * main program only, never from an interrupt, and ft_port_init comes before all others but ft_port_start.
  */
 #ifndef FT_PORT_H
 #define FT_PORT_H
@@ -15,6 +15,10 @@
 
 /* Clocks, UART, timer and interrupts. */
 void ft_port_init(void);
+
+/* Starts the system of a kit that runs main before it, with `run` as its main task; returns only when it
+ * cannot. Of ports whose port_config.h defines FT_PORT_START; the others run from main. */
+int ft_port_start(void (*run)(void));
 
 /* Copies at most `max` bytes that have arrived to `data` and returns how many; 0 when there are none. */
 size_t ft_port_read(uint8_t *data, size_t max);

@@ -1,5 +1,6 @@
 /* Instructions of GAP9's cores that C has no name for: Xpulp's SIMD on four bytes, hardware loops, loads that
- * move their pointer; binary16 vectors. Floats in integer registers: ../lanes.h.
+ * move their pointer, which GAP8's have as well; and, on GAP9 alone, binary16 vectors. Floats in integer
+ * registers: ../lanes.h.
  *
  * Three back ends with the same results:
  *   FT_XPULP_BUILTINS  the vendor's compiler, which makes hardware loops and moving pointers itself
@@ -14,7 +15,8 @@
 
 #include "../lanes.h"
 
-#if !defined(FT_XPULP_INSN) && (defined(__gap9__) || defined(__GAP9__) || defined(__riscv_xpulp))
+#if !defined(FT_XPULP_INSN) &&                                                                               \
+    (defined(__gap9__) || defined(__GAP9__) || defined(__GAP8__) || defined(__riscv_xpulp))
 #define FT_XPULP_BUILTINS
 #endif
 

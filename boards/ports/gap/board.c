@@ -1,5 +1,6 @@
-/* GAP9 seen from its fabric controller, on pmsis, the vendor's calls: clocks, UART and time. What the
- * vendor's kit does not give is in task.c of the board: stack and restart.
+/* GAP8 and GAP9 seen from their fabric controller, on pmsis, the vendor's calls: UART and time. Voltage,
+ * clocks and pads are the chip's (chip.c). What the vendor's kit does not give is in task.c: stack and
+ * restart.
  *
  * The UART's DMA tells only when a transfer is complete, not how much of it has come. So the link is read
  * byte by byte into a ring, a few transfers ahead, and goes on while the main program, or the cluster for it,
@@ -7,16 +8,15 @@
  */
 #include "pmsis.h"
 #include <string.h>
-#include "gap9.h"
+#include "gap.h"
 #include "port.h"
 #include "port_config.h"
 
-#define UART      0    /* pads 60 and 61, as in GreenWaves' MLPerf Tiny v1.0 submission */
-#define MILLIVOLT 800  /* published for 370 MHz */
-#define AHEAD     4u   /* transfers that wait for their byte */
-#define OUTGOING  256u /* bytes */
-#define IDLE_US   200  /* between two looks at the ring */
-#define TICKS_HZ  1000000u
+#define UART     0    /* its pads: chip.c */
+#define AHEAD    4u   /* transfers that wait for their byte */
+#define OUTGOING 256u /* bytes */
+#define IDLE_US  200  /* between two looks at the ring */
+#define TICKS_HZ 1000000u
 
 _Static_assert((FT_PORT_RX_RING & (FT_PORT_RX_RING - 1)) == 0, "the ring's size must be a power of two");
 
@@ -68,8 +68,6 @@ static void take_byte(void *unused) {
 
 static void open_uart(void) {
     struct pi_uart_conf conf;
-    pi_pad_set_function(PI_PAD_060, PI_PAD_FUNC0);
-    pi_pad_set_function(PI_PAD_061, PI_PAD_FUNC0);
     pi_uart_conf_init(&conf);
     conf.uart_id = UART;
     conf.baudrate_bps = FT_PORT_BAUD;
@@ -83,11 +81,8 @@ static void open_uart(void) {
 }
 
 void ft_port_init(void) {
-    ft_gap9_task_init();
-    pi_pmu_voltage_set(PI_PMU_VOLTAGE_DOMAIN_CHIP, MILLIVOLT); /* twice, as in the vendor's own programs */
-    pi_pmu_voltage_set(PI_PMU_VOLTAGE_DOMAIN_CHIP, MILLIVOLT);
-    pi_freq_set(PI_FREQ_DOMAIN_FC, FT_PORT_CLOCK_HZ);
-    pi_freq_set(PI_FREQ_DOMAIN_CL, FT_PORT_CLOCK_HZ);
+    ft_gap_task_init();
+    ft_gap_chip_init();
     open_uart();
     ask_for_byte();
 }
@@ -125,7 +120,7 @@ void ft_port_idle(void) {
 
 /* pmsis counts in 32 bits, which wrap after 71 minutes; a wrap in which nobody asks is missed. */
 uint64_t ft_port_ticks(void) {
-    const uint32_t now = pi_time_get_us();
+    const uint32_t now = (uint32_t)pi_time_get_us();
     wraps += now < last_us;
     last_us = now;
     return (uint64_t)wraps << 32 | now;
