@@ -102,6 +102,7 @@ static void right(void *unused) {
     pi_cl_l1_free(&cluster, edge, TILE * 3);
 }
 
+#ifdef FT_PORT_L3_BYTES
 /* Brings maps[0] back from L3: while one tile is waited for, the next one is on its way. */
 static void bring(void *unused) {
     (void)unused;
@@ -115,6 +116,7 @@ static void bring(void *unused) {
         }
     }
 }
+#endif
 
 static uint32_t checksum(void) {
     uint32_t sum = 0;
@@ -522,6 +524,7 @@ static void open_cluster(uint32_t bytes) {
     }
 }
 
+#ifdef FT_PORT_L3_BYTES
 /* Moves maps[0] to L3. */
 static void open_l3(void) {
     struct pi_default_ram_conf conf;
@@ -533,6 +536,23 @@ static void open_l3(void) {
     pi_ram_write(&ram, l3, maps[0], sizeof maps[0]);
     memset(maps[0], 0, sizeof maps[0]);
 }
+
+static void prepare_l3(const char *name) {
+    open_l3();
+    if (strcmp(name, "l3_read_by_the_fabric_controller") == 0) {
+        from_l3(maps[1], 64);
+    }
+    if (strcmp(name, "all_of_l3") == 0) {
+        uint32_t more;
+        const uint32_t left = FT_PORT_L3_BYTES - 4 - sizeof maps[0];
+        printf("%d %d\n", pi_ram_alloc(&ram, &more, left + 4), pi_ram_alloc(&ram, &more, left));
+    }
+}
+#else
+static void prepare_l3(const char *name) {
+    (void)name;
+}
+#endif
 
 int main(int argc, char **argv) {
     cores = argc > 2 ? atoi(argv[2]) : cores;
@@ -548,20 +568,14 @@ int main(int argc, char **argv) {
     if (strcmp(argv[1], "core_id_of_the_fabric_controller") == 0) {
         pi_core_id();
     }
-    open_l3();
-    if (strcmp(argv[1], "l3_read_by_the_fabric_controller") == 0) {
-        from_l3(maps[1], 64);
-    }
-    if (strcmp(argv[1], "all_of_l3") == 0) {
-        uint32_t more;
-        const uint32_t left = FT_PORT_L3_BYTES - 4 - sizeof maps[0];
-        printf("%d %d\n", pi_ram_alloc(&ram, &more, left + 4), pi_ram_alloc(&ram, &more, left));
-    }
+    prepare_l3(argv[1]);
     open_cluster(strcmp(argv[1], "large_stacks") == 0 ? 100 * 1024 : FT_PORT_MASTER_STACK_BYTES);
     if (strcmp(argv[1], "fork_on_the_fabric_controller") == 0) {
         pi_cl_team_fork(1, read_it, NULL);
     }
+#ifdef FT_PORT_L3_BYTES
     send(bring);
+#endif
     if (strcmp(argv[1], "own_stacks") == 0) {
         stacks = from_l1(FT_PORT_MASTER_STACK_BYTES + 7 * FT_PORT_SLAVE_STACK_BYTES);
     }
