@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -56,6 +56,24 @@ def network(channels: Sequence[int] = CHANNELS, size: int = 16) -> QdqNetwork:
         Layer(name, x, (count, taken, 3, 3), Scale(0.05, 0), "Relu" if name != "y" else "")
         for name, count, (x, taken) in zip(names, channels, below, strict=False)
     ]
+    return QdqNetwork(layers, size, seed=1)
+
+
+def mobilenet(size: int = 96, classes: int = 1000) -> QdqNetwork:
+    """Return the layers of MobileNetV1 in its full width, but for the mean before the last one."""
+    layers = [Layer("c0", "x", (32, 3, 3, 3), Scale(0.05, 0), "Relu", stride=2)]
+
+    def add(name: str, count: int, window: int, stride: int = 1, groups: int = 1) -> None:
+        below = layers[-1]
+        shape = (count, below.channels // groups, window, window)
+        activation: Literal["", "Relu"] = "" if name == "y" else "Relu"
+        layers.append(Layer(name, below.name, shape, Scale(0.05, 0), activation, stride, groups))
+
+    widths = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
+    for k, (count, stride) in enumerate(zip(widths, (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1), strict=True)):
+        add(f"d{k}", layers[-1].channels, 3, stride, layers[-1].channels)
+        add(f"p{k}", count, 1)
+    add("y", classes, 1)
     return QdqNetwork(layers, size, seed=1)
 
 
@@ -157,6 +175,17 @@ def test_more_weights_than_the_board_itself_holds(tmp_path: Path) -> None:
     assert sum(constant.value.nbytes for constant in large.constants.values()) > board.main_ram.bytes
     assert plan.sum_bytes <= board.main_ram.bytes
     assert external(plan).bytes > 256 * 1024
+    expected = worked(large, quick_board("native"), tmp_path)
+    for cores in (1, 8):
+        assert_same(expected, worked(large, cluster_board(cores), tmp_path))
+
+
+@pytest.mark.long
+def test_mobilenet_of_4_mb_through_one_buffer_of_1_mb(tmp_path: Path) -> None:
+    large = mobilenet().graph(tmp_path)
+    plan = make_plan(large, cluster_board(8))
+    assert external(plan).bytes > 4_000_000
+    assert [size > 1_000_000 for size in external(plan).buffers] == [True, False]
     expected = worked(large, quick_board("native"), tmp_path)
     for cores in (1, 8):
         assert_same(expected, worked(large, cluster_board(cores), tmp_path))
