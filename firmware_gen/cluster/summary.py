@@ -91,7 +91,7 @@ def summarize(plan: Plan) -> Summary:
     layers = tuple(_layers(plan, printed))
     known = [layer.tiling.cycles for layer in layers]
     cycles = functools.reduce(operator.add, [each for each in known if each is not None])
-    speed = None if plan.l3 is None or board.cluster.l3 is None else board.cluster.l3.bytes_per_cycle
+    speed = None if plan.l3 is None or board.l3 is None else board.l3.bytes_per_cycle
     if plan.l3 is not None and speed is not None:
         cycles = _with_reads(plan, plan.l3, printed, cycles, speed)
     macs = plan.macs(*(("forward", "loss", "backward", "update") if plan.graph.trained else ("forward",)))
