@@ -246,6 +246,11 @@ class Board:
         return "mve" if self.mve else ("dsp" if self.dsp else "c")
 
     @property
+    def l3(self) -> L3 | None:
+        """RAM outside the chip for constants, if the cluster has some."""
+        return None if self.cluster is None else self.cluster.l3
+
+    @property
     def unified(self) -> bool:
         """Whether code and constants take of the same bytes as data and stack."""
         return self.main_ram == self.flash

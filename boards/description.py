@@ -131,6 +131,8 @@ def _check(board: Board, table: StrictTable) -> None:
             raise table.error("emulator", f'is missing, although the board "runs_in" {kind}')
     if board.rx_ring_bytes & (board.rx_ring_bytes - 1):
         raise table.error("rx_ring_bytes", f"must be a power of two, not {board.rx_ring_bytes}")
+    if board.l3 is not None and not board.unified:
+        raise table.error("cluster.l3", 'is for a board of one "unified" region, whose constants it relieves')
     if board.stack_bytes % 8:
         raise table.error("stack_bytes", f"must be a multiple of 8, not {board.stack_bytes}")
     _check_apart(board, table)

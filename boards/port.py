@@ -51,8 +51,8 @@ def _config(board: Board) -> str:
         values["FT_PORT_CLUSTER_CORES"] = board.cluster.cores
         values["FT_PORT_L1_BYTES"] = board.cluster.l1_bytes
         values["FT_PORT_L2_BYTES"] = board.main_ram.bytes
-        if board.cluster.l3 is not None:
-            values["FT_PORT_L3_BYTES"] = board.cluster.l3.bytes
+        if board.l3 is not None:
+            values["FT_PORT_L3_BYTES"] = board.l3.bytes
         values["FT_PORT_MASTER_STACK_BYTES"] = board.cluster.master_stack_bytes
         values["FT_PORT_SLAVE_STACK_BYTES"] = board.cluster.slave_stack_bytes
         if board.cluster.master_works:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from boards import Board
+from boards.board import L3
 from fieldtune.durations import format_duration
 from fieldtune.errors import BoardError, DoesNotFitError
 from fieldtune.sizes import format_size
@@ -43,7 +44,7 @@ def check_limits(plan: Plan, ram_limit: int | None, time_limit: float | None) ->
             "with more flash"
         )
     if plan.l3 is not None:
-        _check_l3(plan, plan.l3.bytes)
+        _check_l3(plan, plan.l3.bytes, plan.board.l3)
     if time_limit is not None:
         _check_time(plan, time_limit)
 
@@ -51,7 +52,7 @@ def check_limits(plan: Plan, ram_limit: int | None, time_limit: float | None) ->
 def _check_layers(plan: Plan) -> None:
     """Refuse a layer whose constants alone are more than L2 could hold, wherever the others' lie."""
     board = plan.board
-    if board.cluster is None or board.cluster.l3 is None:
+    if board.l3 is None:
         return
     arrays = layer_arrays(plan.graph, plan.steps, board.isa, plan.prefer)
     sizes = {index: sum(value.nbytes for value in found.values()) for index, found in arrays.items()}
@@ -67,14 +68,12 @@ def _check_layers(plan: Plan) -> None:
         )
 
 
-def _check_l3(plan: Plan, needed: int) -> None:
-    cluster = plan.board.cluster
-    assert cluster is not None
-    assert cluster.l3 is not None
-    if needed > cluster.l3.bytes:
+def _check_l3(plan: Plan, needed: int, l3: L3 | None) -> None:
+    assert l3 is not None
+    if needed > l3.bytes:
         raise DoesNotFitError(
             f"{_what(plan)} has {format_size(needed)} of constants for which {plan.board.main_ram.name} has "
-            f"no room, but L3 of {plan.board.id} has {format_size(cluster.l3.bytes)}; take a smaller network"
+            f"no room, but L3 of {plan.board.id} has {format_size(l3.bytes)}; take a smaller network"
         )
 
 

@@ -116,12 +116,12 @@ class Plan:
 
         As if nothing ran while something comes from L3.
         """
-        computing, cluster = seconds(self.instructions, self.board), self.board.cluster
-        if self.l3 is None or cluster is None or cluster.l3 is None:
+        computing, l3 = seconds(self.instructions, self.board), self.board.l3
+        if self.l3 is None or l3 is None:
             return computing
-        if computing is None or self.board.clock_hz is None or cluster.l3.bytes_per_cycle is None:
+        if computing is None or self.board.clock_hz is None or l3.bytes_per_cycle is None:
             return None
-        return computing + self.l3_read_bytes / cluster.l3.bytes_per_cycle / self.board.clock_hz
+        return computing + self.l3_read_bytes / l3.bytes_per_cycle / self.board.clock_hz
 
     def describe(self) -> dict[str, Any]:
         """Return what ``plan.json`` holds; the keys are stable."""
@@ -279,7 +279,7 @@ def find_plan(
         return plan_schedule(board, *_schedule(graph, board, room), prefer, mlperf, field)
 
     plan = planned(0)
-    if board.cluster is None or board.cluster.l3 is None or plan.sum_bytes <= board.main_ram.bytes:
+    if board.l3 is None or plan.sum_bytes <= board.main_ram.bytes:
         return plan
     most = Choice(graph, steps, board.isa, prefer).best(math.inf)
     if most is None:

@@ -96,11 +96,11 @@ def _lines(board: "Board", connected: "list[UsbDevice]") -> list[str]:
             f"  L1        {format_size(cluster.l1_bytes)}, {cluster.l1_data_bytes:,} B without the stacks"
         )
         lines.append(f"            {cluster.source}")
-        if cluster.l3 is not None:
-            speed = cluster.l3.bytes_per_cycle
-            known = "speed unknown" if speed is None else f"{speed:g} B a cycle"
-            lines.append(f"  L3        {format_size(cluster.l3.bytes)} outside the chip, {known}")
-            lines.append(f"            {cluster.l3.source}")
+    if board.l3 is not None:
+        speed = board.l3.bytes_per_cycle
+        known = "speed unknown" if speed is None else f"{speed:g} B a cycle"
+        lines.append(f"  L3        {format_size(board.l3.bytes)} outside the chip, {known}")
+        lines.append(f"            {board.l3.source}")
     if board.store is not None:
         store = board.store
         lines.append(

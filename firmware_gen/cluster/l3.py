@@ -135,7 +135,10 @@ def up(size: int) -> int:
 
 
 class Choice:
-    """The layers of a schedule that may have their constants in L3."""
+    """The layers of a schedule that may have their constants in L3.
+
+    `sizes`: bytes of their pieces, by the index of their first step.
+    """
 
     def __init__(self, graph: Graph, steps: Sequence[Step], isa: Isa, prefer: Prefer) -> None:
         """Gather them: those with constants of which none learns."""
@@ -145,7 +148,7 @@ class Choice:
             for index, arrays in layer_arrays(graph, steps, isa, prefer).items()
         }
         self._users = Counter(name for arrays in self._arrays.values() for name in arrays)
-        self._bytes = {
+        self.sizes = {
             index: sum(map(up, arrays.values()))
             for index, arrays in self._arrays.items()
             if arrays and not {*steps[index].op.constants} & {*graph.trained}
@@ -157,11 +160,11 @@ class Choice:
         Where nothing does, what saves most; None if nothing saves anything.
         """
         reads = Counter(self._order)
-        order = sorted(self._bytes, key=lambda step: (reads[step], -self._bytes[step]))
+        order = sorted(self.sizes, key=lambda step: (reads[step], -self.sizes[step]))
         found: list[External] = []
         for buffers in (BUFFERS, 1):
-            for limit in sorted(set(self._bytes.values())):
-                steps = [step for step in order if self._bytes[step] <= limit]
+            for limit in sorted(set(self.sizes.values())):
+                steps = [step for step in order if self.sizes[step] <= limit]
                 found.append(self._least(steps, needed, buffers))
             enough = [each for each in found if each.saved >= needed and sum(each.buffers) <= most]
             if enough:
@@ -174,24 +177,24 @@ class Choice:
         chosen: list[int] = []
         for step in steps:
             chosen.append(step)
-            if self._external(chosen, buffers).saved >= needed:
+            if self.external(chosen, buffers).saved >= needed:
                 break
         else:
-            return self._external(chosen, buffers)
-        for step in sorted(chosen, key=lambda step: -self._bytes[step]):
+            return self.external(chosen, buffers)
+        for step in sorted(chosen, key=lambda step: -self.sizes[step]):
             without = [other for other in chosen if other != step]
-            if self._external(without, buffers).saved >= needed:
+            if self.external(without, buffers).saved >= needed:
                 chosen = without
-        return self._external(chosen, buffers)
+        return self.external(chosen, buffers)
 
-    def _external(self, steps: Iterable[int], buffers: int) -> External:
-        """Return the pieces of these layers, in the order in which they run."""
+    def external(self, steps: Iterable[int], buffers: int) -> External:
+        """Return the pieces of these layers, in the order in which they run; `buffers`: that take turns."""
         pieces: list[Piece] = []
         offset = 0
         for number, step in enumerate(sorted(steps)):
             starts = _starts(self._arrays[step])
-            pieces.append(Piece(step, offset, self._bytes[step], number % buffers, starts))
-            offset += self._bytes[step]
+            pieces.append(Piece(step, offset, self.sizes[step], number % buffers, starts))
+            offset += self.sizes[step]
         users = Counter(name for piece in pieces for name in self._arrays[piece.step])
         sizes: Mapping[str, int] = {
             name: size for piece in pieces for name, size in self._arrays[piece.step].items()

@@ -103,7 +103,7 @@ def summarize(plan: Plan) -> Summary:
     assert board.cluster is not None
     printed = ClusterLayers(Memory(plan))
     layers = tuple(_layers(plan, printed))
-    speed = None if plan.l3 is None or board.cluster.l3 is None else board.cluster.l3.bytes_per_cycle
+    speed = None if plan.l3 is None or board.l3 is None else board.l3.bytes_per_cycle
     return Summary(
         board.cluster.cores,
         printed.l1_bytes,

@@ -100,11 +100,22 @@ class QdqNetwork:
                 inputs = [f"{name}.dq" for name in part.inputs]
                 nodes.append(helper.make_node("Concat", inputs, [f"{part.name}.float"], axis=1))
                 nodes += border(f"{part.name}.float", f"{part.name}.dq", part.scale, arrays)
-        channels = self.weights["y"].shape[0]
-        shapes = {"x": (1, 3, self.size, self.size)}, {OUTPUT: (1, channels, self.size, self.size)}
+        channels, out = self.weights["y"].shape[0], self._out_size()
+        shapes = {"x": (1, 3, self.size, self.size)}, {OUTPUT: (1, channels, out, out)}
         path = folder / "net.onnx"
         onnx.save(float_model(nodes, *shapes, arrays), path)
         return path
+
+    def _out_size(self) -> int:
+        """Return the rows and columns of y."""
+        sizes = {"x": self.size}
+        for part in self.parts:
+            if isinstance(part, Layer):
+                size = sizes[part.x]
+                sizes[part.name] = size * part.shape[2] if part.up else -(-size // part.stride)
+            else:
+                sizes[part.name] = sizes[part.inputs[0]]
+        return sizes["y"]
 
     def _layer(self, layer: Layer, arrays: dict[str, Any]) -> list[onnx.NodeProto]:
         name, x, nodes = layer.name, f"{layer.x}.dq", []

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -57,6 +57,24 @@ def network(channels: Sequence[int] = CHANNELS, size: int = 16) -> QdqNetwork:
         Layer(name, x, (count, taken, 3, 3), Scale(0.05, 0), "Relu" if name != "y" else "")
         for name, count, (x, taken) in zip(names, channels, below, strict=False)
     ]
+    return QdqNetwork(layers, size, seed=1)
+
+
+def mobilenet(size: int = 96, classes: int = 1000) -> QdqNetwork:
+    """Return the layers of MobileNetV1 in its full width, but for the mean before the last one."""
+    layers = [Layer("c0", "x", (32, 3, 3, 3), Scale(0.05, 0), "Relu", stride=2)]
+
+    def add(name: str, count: int, window: int, stride: int = 1, groups: int = 1) -> None:
+        below = layers[-1]
+        shape = (count, below.channels // groups, window, window)
+        activation: Literal["", "Relu"] = "" if name == "y" else "Relu"
+        layers.append(Layer(name, below.name, shape, Scale(0.05, 0), activation, stride, groups))
+
+    widths = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
+    for k, (count, stride) in enumerate(zip(widths, (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1), strict=True)):
+        add(f"d{k}", layers[-1].channels, 3, stride, layers[-1].channels)
+        add(f"p{k}", count, 1)
+    add("y", classes, 1)
     return QdqNetwork(layers, size, seed=1)
 
 
@@ -138,7 +156,7 @@ def test_all_that_can_be_in_l3(name: str, tmp_path: Path) -> None:
         graph = plan_network(load_network(MULTITASK), load_board("native"), update).graph
     plan = make_plan(graph, cluster_board(8, 20_000))
     choice = Choice(plan.graph, plan.steps, plan.board.isa, plan.prefer)
-    plan = in_l3(plan, choice._external(choice._bytes, 2))
+    plan = in_l3(plan, choice.external(choice.sizes, 2))
     assert len(external(plan).pieces) > 5
     assert_same(worked(graph, quick_board("native"), tmp_path), worked_as(plan, tmp_path))
 
@@ -161,6 +179,30 @@ def test_more_weights_than_the_board_itself_holds(tmp_path: Path) -> None:
     expected = worked(large, quick_board("native"), tmp_path)
     for cores in (1, 8):
         assert_same(expected, worked(large, cluster_board(cores), tmp_path))
+
+
+@pytest.mark.long
+def test_mobilenet_of_4_mb_through_one_buffer_of_1_mb(tmp_path: Path) -> None:
+    large = mobilenet().graph(tmp_path)
+    plan = make_plan(large, cluster_board(8))
+    assert external(plan).bytes > 4_000_000
+    assert [size > 1_000_000 for size in external(plan).buffers] == [True, False]
+    expected = worked(large, quick_board("native"), tmp_path)
+    for cores in (1, 8):
+        assert_same(expected, worked(large, cluster_board(cores), tmp_path))
+
+
+def test_parts_of_a_run_one_by_one(graph: Graph, inferred: Found, tmp_path: Path) -> None:
+    """Each part finds its piece, and leaves none on its way: the shim ends the program else."""
+    plan = make_plan(graph, short_board(graph, 40_000))
+    write_project(plan, tmp_path / "project")
+    firmware = boards.build(tmp_path / "project", plan.board)
+    x = np.random.default_rng(3).standard_normal(graph.shape("x")).astype(np.float32)
+    with boards.start(firmware.elf, plan.board) as running, Device.open(running.url) as device:
+        device.put_sample({"x": x})
+        for part in range(len(plan.steps)):
+            device.run_inference(part, part + 1)
+        assert np.array_equal(device.read_tensor(OUTPUT), inferred[f"inferred.{OUTPUT}"])
 
 
 @pytest.mark.parametrize("sanitizer", ["thread", "address"])
@@ -254,7 +296,7 @@ def test_no_set_of_layers_reads_less(tmp_path: Path) -> None:
         assert found.saved >= needed
         least = min(
             other.bytes
-            for other in (choice._external(steps, 2) for steps in _subsets(everything.pieces))
+            for other in (choice.external(steps, 2) for steps in _subsets(everything.pieces))
             if other.saved >= needed
         )
         assert found.bytes <= 1.2 * least  # greedy: the last layer that it takes may be larger than it must
@@ -366,6 +408,15 @@ def test_a_wrong_description_is_refused(text: str, problem: str, tmp_path: Path)
     path = tmp_path / "mine.toml"
     path.write_text(f'extends = "gap9_host"\n[cluster.l3]\n{text}\n')
     with pytest.raises(BoardError, match=problem):
+        load_board(path)
+
+
+def test_l3_is_for_boards_of_one_memory(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    stacks = "master_stack_bytes = 3584\nslave_stack_bytes = 3584"
+    cluster = f'[cluster]\ncores = 8\nl1_bytes = 131072\n{stacks}\nsource = "x"'
+    path.write_text(f'extends = "native"\n{cluster}\n[cluster.l3]\nbytes = 65536\nsource = "x"\n')
+    with pytest.raises(BoardError, match=r'\'cluster\.l3\' is for a board of one "unified" region'):
         load_board(path)
 
 

@@ -32,7 +32,7 @@
 #define SHIM_FC      (-1) /* the fabric controller, as a core */
 #define SHIM_L1_BASE 0x10000000u
 #define SHIM_L2_BASE 0x1c000000u
-#define SHIM_L3_BASE 0x40000000u /* of addresses in L3, which mean nothing to a core */
+#define SHIM_L3_BASE 0x60000000u /* of addresses in L3, which mean nothing to a core; above any heap */
 #define SHIM_PATTERN 0xA5u       /* what is found where nothing has been written, and where nothing may be */
 
 /* --- fault.c */
