@@ -59,6 +59,9 @@ class _Constants:
     def channels(self, count: int, multiple: int) -> str:
         return f"0, {count}"
 
+    def cores(self, parts: int) -> str:
+        return "FT_ALONE"
+
     def pointer(self, tensor: str) -> str:
         return tensor
 

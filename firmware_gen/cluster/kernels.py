@@ -13,6 +13,7 @@ from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.conv2d import ConvAttrs, ConvGradAttrs
 from firmware_gen.operators.conv2d_f16 import rounded_before
 from firmware_gen.operators.conv2d_i8 import ConvI8Attrs
+from firmware_gen.operators.learning_i8 import ConvUpdateI8, find_dots
 from firmware_gen.step_time import FREE, HALF_KINDS, QUANTIZERS
 
 
@@ -21,6 +22,7 @@ class Amount:
     """What a layer is to its kernel: the class, multiply-accumulates, values made, bytes gathered before.
 
     For every tile anew, cores round `packed` weights, each those of its channels, and `repeated` values each.
+    `meetings`: how often the cores meet.
     """
 
     kernel: str
@@ -29,6 +31,7 @@ class Amount:
     gathered: int = 0
     packed: int = 0
     repeated: int = 0
+    meetings: int = 0
 
 
 def amount(op: Op, graph: Graph, isa: Isa) -> Amount | None:
@@ -38,6 +41,8 @@ def amount(op: Op, graph: Graph, isa: Isa) -> Amount | None:
     operator, tensors = OPERATORS[op.kind], graph.tensors
     made = sum(tensors[name].count for name in op.outputs)
     macs = operator.macs(op, graph)
+    if op.kind == ConvUpdateI8.kind:
+        return _weight_gradient(op, macs, graph, isa)
     if macs:
         kernel, taps = _weighted(op, graph, isa)
         pixels = made // max(1, graph.shape(op.outputs[0])[2]) if op.outputs else 0
@@ -51,6 +56,14 @@ def amount(op: Op, graph: Graph, isa: Isa) -> Amount | None:
     values = max((made, *(tensors[name].count for name in op.inputs)))
     kernel = _plain(op, graph)
     return Amount(kernel, values, made) if kernel == "pool_i8" else Amount(kernel, 0, values)
+
+
+def _weight_gradient(op: Op, macs: int, graph: Graph, isa: Isa) -> Amount:
+    """Return the work of the gradients of int8 weights."""
+    weights, dots = graph.constants[op.constants[0]].value.size, find_dots(op, graph, isa)
+    if dots is None:
+        return Amount("few_grad_w_i8", macs, weights)
+    return Amount("conv_grad_w_i8", macs, weights, meetings=dots.meetings)
 
 
 def _weighted(op: Op, graph: Graph, isa: Isa) -> tuple[str, int]:
@@ -71,7 +84,7 @@ def _weighted(op: Op, graph: Graph, isa: Isa) -> tuple[str, int]:
         return "gradient_i16", taken
     if op.kind == "conv2d_i8_f32":
         return "sums_i8_f32", taken
-    if isa != "xpulp" or not op.outputs:
+    if isa != "xpulp":
         return "moving_i8" if _moves(op, graph) else "portable_i8", taken
     if depthwise:
         return "depthwise_i8", taken
@@ -93,7 +106,7 @@ def _is_linear(conv: ConvAttrs | None, graph: Graph, op: Op) -> bool:
 
 
 def _moves(op: Op, graph: Graph) -> bool:
-    return not op.outputs or bool(graph.tensors[op.outputs[0]].range)
+    return bool(graph.tensors[op.outputs[0]].range)
 
 
 def _plain(op: Op, graph: Graph) -> str:
@@ -101,6 +114,8 @@ def _plain(op: Op, graph: Graph) -> str:
     dtypes = {graph.tensors[name].dtype for name in (*op.inputs, *op.outputs)}
     if op.kind in QUANTIZERS:
         return "quantize"
+    if op.kind.startswith("bias_update"):
+        return "bias_grad"
     if "softmax" in op.kind:
         return "softmax_i8"
     if "pool" in op.kind or "mean" in op.kind:

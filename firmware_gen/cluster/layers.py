@@ -48,8 +48,8 @@ class _Local:
 
     `maps`: tensors in tiles, in the order of their operands; `constants`: C arrays and their bytes, behind
     them; `ranges`: moving ranges of which each core keeps a copy. `channels`: how many the layer makes and
-    how many of them stay together, where cores may divide them. `scratch`: bytes a core. `before`: C
-    statements that the master runs before the cores.
+    how many of them stay together, where cores may divide them. `scratch`: bytes a core; `shared`: those that
+    all of them work in. `before`: C statements that the master runs before the cores.
     """
 
     maps: dict[str, Lines]
@@ -58,6 +58,7 @@ class _Local:
     ranges: list[str] = field(default_factory=list)
     channels: tuple[int, int] = (1, 1)
     scratch: int = 0
+    shared: int = 0
     before: str = ""
 
     def operand(self, name: str) -> int:
@@ -98,6 +99,10 @@ class ClusterLayers(Layers):
         self._local.channels = count, multiple
         return "o0, o1"
 
+    def cores(self, parts: int) -> str:
+        self._local.channels = parts, 1  # divided by the kernel, and as channels in the plan
+        return "(ft_cores_t){core, cores, ft_team_meet}"
+
     def pointer(self, tensor: str) -> str:
         if tensor not in self._local.maps:
             return super().pointer(tensor)
@@ -127,7 +132,10 @@ class ClusterLayers(Layers):
         size = OPERATORS[op.kind].scratch_bytes(op, self._memory.graph, self.isa)
         if not size:
             return "NULL"
-        self._local.scratch = -(-size // ALIGNMENT) * ALIGNMENT
+        if OPERATORS[op.kind].together:
+            self._local.shared = _up(size)
+            return "((int8_t *)tile->scratch)"
+        self._local.scratch = _up(size)
         return f"((int8_t *)tile->scratch + core * {self._local.scratch})"
 
     def grid(self, tensor: str) -> str:
@@ -200,9 +208,10 @@ class ClusterLayers(Layers):
             (*self._share(index, step, tiling, layout, body), *self._layer(index, bands, tiling, layout))
         )
         self.functions[index] = text
+        self._local = _Local({}, False)  # what is printed between layers has nothing in L1
 
     def _does_not_fit(self, step: Step) -> DoesNotFitError:
-        needed = TEAM_BYTES + self._local.scratch
+        needed = TEAM_BYTES + self._local.shared + self._local.scratch
         board = self._memory.plan.board.id
         room = format_size(self._cluster.l1_data_bytes)
         return DoesNotFitError(
@@ -245,7 +254,7 @@ class ClusterLayers(Layers):
             -(-local.channels[0] // local.channels[1]),
             has_rows(op, graph) and not operator.accumulates,
             local.scratch,
-            self._cluster.l1_data_bytes - at,
+            self._cluster.l1_data_bytes - at - local.shared,
             amount(op, graph, self.isa),
             tuple(local.constants.values()),
         ).best()
@@ -255,7 +264,7 @@ class ClusterLayers(Layers):
         for size in tiling.buffers:
             starts.append(at)
             at += size * (2 if tiling.double else 1)
-        end = at + local.scratch * tiling.share.cores
+        end = at + local.shared + local.scratch * tiling.share.cores
         return tiling, Layout(constants, tuple(starts), at, seen, end)
 
     def _share(self, index: int, step: Step, tiling: Tiling, layout: Layout, body: str) -> Iterator[str]:
@@ -292,6 +301,8 @@ class ClusterLayers(Layers):
         by_rows, by_channels = share.rows > 1, share.channels > 1
         if by_rows or by_channels or copies or "core" in used:
             yield "const int core = (int)pi_core_id();"
+        if "cores" in used:
+            yield f"enum {{ cores = {share.cores} }};"
         if step.chain is not None and "band" in used:
             c_type = self._memory.band_table(step.chain).c_type
             yield f"const {c_type} *const band = tile->band;"

@@ -245,6 +245,7 @@ class Task:
             written,
             round(self.amount.gathered * part),
             len(tiles),
+            self.amount.meetings,
             cores=share.cores,
             balance=max(1.0, slowest * share.cores),
             rounded=(self.amount.packed * share.rows + self.amount.repeated * share.cores) * len(tiles),

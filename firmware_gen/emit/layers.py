@@ -69,6 +69,9 @@ class Layers:
     def channels(self, count: int, multiple: int) -> str:
         return f"0, {count}"
 
+    def cores(self, parts: int) -> str:
+        return "FT_ALONE"
+
     def pointer(self, tensor: str) -> str:
         return self._memory.pointer(tensor)
 

@@ -81,6 +81,9 @@ class Emitter(Protocol):
         to make.
         """
 
+    def cores(self, parts: int) -> str:
+        """Return the ft_cores_t of those that make a call together, which has so many parts for them."""
+
     def pointer(self, tensor: str) -> str:
         """Return the typed C pointer to logical row 0 of `tensor`."""
 
@@ -132,6 +135,7 @@ class Operator:
     row_by_row: ClassVar[bool] = False  # a row of the output is made from the same row of each input
     leaves_parts: ClassVar[bool] = False  # of its output, where the plan has put them in place
     accumulates: ClassVar[bool] = False  # sums over rows, to what is there: it has no rows of its own
+    together: ClassVar[bool] = False  # cores make it in one scratch and meet on the way: `Emitter.cores`
 
     def macs(self, op: Op, graph: Graph) -> int:
         """Return the multiply-accumulates, taps in the padding counted as in the literature."""

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 # gathered at once; the fewest channels for which that pays.
 DOT_TYPES: dict[Isa, tuple[int, int]] = {"dsp": (2, 2), "mve": (16, 1), "xpulp": (4, 1)}
 DOT_PIXELS, DOT_CHANNELS = 96, 4
+ROWS = 4  # of weights, that the portable kernel sums at once: FT_ROWS_INT on the cores of a cluster
 MOST_PIXELS = 65_535  # of a map: a sum of so many products of int8 values stays within 32 bits
 
 
@@ -243,12 +244,13 @@ class ConvUpdateI8(ConvUpdate):
     """Gradients of int8 weights: added to the kept gradients, or applied at once; inputs x, dy."""
 
     kind = "conv_update_i8"
+    together = True
 
     def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
         return None
 
     def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
-        dots = _dots(op, graph, isa)
+        dots = find_dots(op, graph, isa)
         return 0 if dots is None else dots.scratch
 
     def emit(self, step: Step, c: Emitter) -> str:
@@ -258,11 +260,13 @@ class ConvUpdateI8(ConvUpdate):
         x, dy = op.inputs
         name = op.constants[0]
         declaration, sink = c.sink(name, step)
-        literal = forward_literal(attrs, graph.constants[name].value.shape)
-        dots = _dots(op, graph, c.isa)
-        kernel, rest = "ft_conv2d_grad_w_i8", ""
+        shape = graph.constants[name].value.shape
+        literal = forward_literal(attrs, shape)
+        dots = find_dots(op, graph, c.isa)
+        kernel, rest = "ft_conv2d_grad_w_i8", f", {c.cores(_parts(attrs, shape))}"
         if dots is not None:
-            kernel, rest = "ft_conv2d_grad_w_dots_i8", f", {dots.height}, {dots.length}, {c.scratch(op)}"
+            kernel = "ft_conv2d_grad_w_dots_i8"
+            rest = f", {dots.height}, {dots.length}, {c.scratch(op)}, {c.cores(dots.blocks)}"
         return (
             f"{declaration}{kernel}({c.pointer(x)}, {c.map(x)}, {c.grid(x)},\n"
             f"    {c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)}.scale, {sink},\n"
@@ -271,20 +275,24 @@ class ConvUpdateI8(ConvUpdate):
 
 
 @dataclass(frozen=True)
-class _Dots:
-    """How the scalar products go over a map: rows at once, values of a gathered row, bytes of scratch."""
+class Dots:
+    """How the scalar products go over a map.
+
+    `height`: rows at once; `length`: values of a gathered row; `scratch`: bytes; `blocks`: of 2 x 2 sums,
+    which cores divide; `meetings`: how often these meet.
+    """
 
     height: int
     length: int
     scratch: int
+    blocks: int
+    meetings: int
 
 
-def _dots(op: Op, graph: Graph, isa: Isa) -> _Dots | None:
+def find_dots(op: Op, graph: Graph, isa: Isa) -> Dots | None:
     """Return None where the portable kernel runs: without instructions for it, or with too few channels."""
     attrs = _attrs(op)
-    _, _, inner, outer = graph.constants[op.constants[0]].value.shape
-    taken = inner // attrs.groups if attrs.transposed else inner
-    given = outer if attrs.transposed else outer // attrs.groups
+    taken, given = _group(attrs, graph.constants[op.constants[0]].value.shape)
     if isa not in DOT_TYPES or min(taken, given) < DOT_CHANNELS:
         return None
     step, item = DOT_TYPES[isa]
@@ -292,7 +300,23 @@ def _dots(op: Op, graph: Graph, isa: Isa) -> _Dots | None:
     height = -(-rows // -(-rows * columns // DOT_PIXELS))
     length = -(-height * columns // step) * step
     sums = taken * given + -(-given // 2) * 2
-    return _Dots(height, length, 4 * sums + item * (taken + given) * length)
+    blocks = -(-taken // 2) * -(-given // 2)
+    meetings = attrs.window.taps * attrs.groups * 2 * (1 + -(-rows // height))
+    return Dots(height, length, 4 * sums + item * (taken + given) * length, blocks, meetings)
+
+
+def _group(attrs: ConvAttrs, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the channels that a group takes and gives."""
+    _, _, inner, outer = shape
+    return (inner // attrs.groups, outer) if attrs.transposed else (inner, outer // attrs.groups)
+
+
+def _parts(attrs: ConvAttrs, shape: tuple[int, ...]) -> int:
+    """Return the parts of the portable kernel that cores divide."""
+    taken, given = _group(attrs, shape)
+    if attrs.groups > 1 and taken == given == 1:
+        return attrs.groups
+    return attrs.window.taps * attrs.groups * (taken // ROWS + taken % ROWS)
 
 
 class BiasUpdateI8(BiasUpdate):
@@ -307,4 +331,7 @@ class BiasUpdateI8(BiasUpdate):
         dy, name = step.op.inputs[0], step.op.constants[0]
         declaration, sink = c.sink(name, step)
         kernel = f"ft_bias_grad_{step.graph.tensors[dy].dtype}"
-        return f"{declaration}{kernel}({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)}.scale,\n    {sink});"
+        return (
+            f"{declaration}{kernel}({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)}.scale,\n"
+            f"    {sink}, {c.channels(step.graph.shape(dy)[2], 1)});"
+        )

@@ -74,6 +74,11 @@ void ft_team_run(void (*work)(void *argument), void *argument);
 void ft_team_layer(const ft_layer_t *layer, int first, int end, const void *band, const ft_hyper_t *hyper,
                    float *losses);
 
+/* On a core of a layer: returns when all that work on it have called it. */
+static inline void ft_team_meet(void) {
+    pi_cl_team_barrier();
+}
+
 /* The k-th of `parts` shares of [first, end), which begin at multiples of `unit`. The first one is empty only
  * if all are: core 0 knows what every layer has found out. */
 static inline ft_rows_t ft_share(int first, int end, int unit, int k, int parts) {

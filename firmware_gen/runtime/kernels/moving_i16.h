@@ -184,9 +184,9 @@ FT_INLINE void ft_mean_gradient_i16(const int16_t *dy, ft_map_t dym, ft_grid_t f
 }
 
 /* ft_bias_grad_i8; the sum of integers is exact, up to 2^24 pixels, and is rounded once to a float. */
-FT_INLINE void ft_bias_grad_i16(const int16_t *dy, ft_map_t dym, float scale, ft_sink_t to) {
-    for (int c = 0; c < dym.c; c += FT_LANES) {
-        const int count = dym.c - c < FT_LANES ? dym.c - c : FT_LANES;
+FT_INLINE void ft_bias_grad_i16(const int16_t *dy, ft_map_t dym, float scale, ft_sink_t to, int c0, int c1) {
+    for (int c = c0; c < c1; c += FT_LANES) {
+        const int count = c1 - c < FT_LANES ? c1 - c : FT_LANES;
         float sums[FT_LANES] = {0};
         for (int k = 0; k < count; k++) {
             int64_t sum = 0;

@@ -1,0 +1,108 @@
+"""What the cores of GAP9's cluster do together, played by threads: the bits of `native`, without a race."""
+
+import dataclasses
+from pathlib import Path
+
+import mixed_networks
+import pytest
+from cluster_boards import assert_same, cluster_board, worked
+from qdq_models import Scale
+from qdq_networks import Join, Layer, QdqNetwork
+from quick_board import quick_board
+from test_cluster import side_by_side
+
+import boards
+from firmware_gen.backward import LossSpec, training_graph
+from firmware_gen.graph import Graph
+from firmware_gen.passes import lighten
+from firmware_gen.plan import make_plan
+from firmware_gen.project import write_project
+from firmware_gen.update import UpdatePlan
+from ondevice.device import Device
+
+LEARNS = ("*head", "*thin", "*up", "*mix", "*split", "*y")
+UPDATES = {
+    "at once": UpdatePlan(LEARNS, weights="int8", momentum=True),
+    "clipped as one": UpdatePlan(LEARNS, weights="int8", clip_norm=True, momentum=True, state="bf16"),
+    "kept gradients": UpdatePlan(LEARNS, weights="int8", keep_gradients=True),
+    "Adam, to the nearest": UpdatePlan(LEARNS, weights="int8", optimizer="adam", rounding="nearest"),
+}
+CORES = ((8, None), (3, 12_000), (2, 8_000))
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    """Layers of every kind in int8; maps of 196 pixels are gathered in several parts."""
+    parts = (
+        Layer("low", "x", (6, 3, 3, 3), Scale(0.03, 2)),
+        Layer("head", "low", (12, 6, 3, 3), Scale(0.02, -90), "LeakyRelu"),
+        Layer("thin", "head", (12, 1, 3, 3), Scale(0.03, -128), "Relu", stride=2, groups=12),
+        Layer("up", "thin", (12, 9, 2, 2), Scale(0.02, 5), up=True),
+        Join("joined", ("low", "up"), Scale(0.03, 2)),
+        Layer("mix", "joined", (9, 5, 3, 3), Scale(0.02, -90), "LeakyRelu", groups=3),
+        Layer("split", "mix", (5, 9, 3, 3), Scale(0.02, -90), "Relu"),
+        Layer("y", "split", (2, 5, 1, 1), Scale(0.02, 0)),
+    )
+    return QdqNetwork(parts, size=14, seed=11).graph(tmp_path_factory.mktemp("network"))
+
+
+def _learning(graph: Graph, update: UpdatePlan) -> Graph:
+    losses = tuple(LossSpec(name, "mse") for name in graph.outputs)
+    return lighten(training_graph(graph, losses, update))
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_int8_weights(update: str, network: Graph, tmp_path: Path) -> None:
+    graph = _learning(network, UPDATES[update])
+    expected = worked(graph, quick_board("native"), tmp_path)
+    for cores, room in CORES:
+        assert_same(expected, worked(graph, cluster_board(cores, room), tmp_path / f"{cores}"))
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.long) for k in range(1, 40))])
+def test_int8_weights_of_random_networks(seed: int, tmp_path: Path) -> None:
+    graph = _random(range(6 * seed, 6 * seed + 6))
+    expected = worked(graph, quick_board("native"), tmp_path)
+    for cores, room in ((8, None), ((1, 2, 3, 4)[seed % 4], 12_000)):
+        assert_same(expected, worked(graph, cluster_board(cores, room), tmp_path / f"{cores}"))
+
+
+def _random(seeds: range) -> Graph:
+    """Return random networks with int8 weights that learn; turned groups have one scale, as in files."""
+    graph = side_by_side([mixed_networks.Net(seed).graph() for seed in seeds])
+    constants = {
+        name: dataclasses.replace(known, scales=known.scales[: len(known.scales) and 1])
+        if len(known.scales) not in (0, known.value.shape[-1])
+        else known
+        for name, known in graph.constants.items()
+    }
+    update = UpdatePlan(("*.a", "*.beside"), weights="int8", momentum=True)
+    return _learning(dataclasses.replace(graph, constants=constants), update)
+
+
+@pytest.mark.parametrize("update", ["at once", "clipped as one"])
+def test_int8_weights_without_a_race(update: str, network: Graph, tmp_path: Path) -> None:
+    graph = _learning(network, UPDATES[update])
+    expected = worked(graph, quick_board("native"), tmp_path)
+    assert_same(expected, worked(graph, cluster_board(4), tmp_path / "cluster", "thread"))
+
+
+MEETINGS = {"grad_w_dots_i8.h": 4}
+EACH_MEETING = [(name, k) for name, count in MEETINGS.items() for k in range(count)]
+
+
+@pytest.mark.parametrize(("kernel", "k"), EACH_MEETING)
+def test_a_meeting_that_is_missing_is_found(kernel: str, k: int, network: Graph, tmp_path: Path) -> None:
+    """So every one is needed."""
+    plan = make_plan(_learning(network, UPDATES["at once"]), cluster_board(4))
+    write_project(plan, tmp_path / "project")
+    source = tmp_path / "project/runtime/kernels" / kernel
+    pieces = source.read_text().split("ft_meet(cores);")
+    assert len(pieces) == MEETINGS[kernel] + 1
+    source.write_text("ft_meet(cores);".join(pieces[: k + 1]) + ";" + "ft_meet(cores);".join(pieces[k + 1 :]))
+    firmware = boards.build(tmp_path / "project", plan.board, sanitize="thread")
+    with boards.start(firmware.elf, plan.board) as running:
+        with pytest.raises(Exception), Device.open(running.url) as device:  # noqa: B017, PT011
+            device.step(0)
+        running.process.wait(20)
+        assert "data race" in running.last_words()
