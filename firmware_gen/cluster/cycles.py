@@ -78,6 +78,12 @@ KERNELS: Mapping[str, Kernel] = {
     "linear_grad_w_f32": Kernel("float", 8.6, 0, 0.3, _QEMU + ", with the update"),
     "elementwise_f32": Kernel("float", 0, _RV32.other, 0.5, _QEMU),
     "bias_grad": Kernel("integer", 0, 4.1, 0.3, _QEMU),
+    "square_sum": Kernel("float", 0, 4, 0.3, _QEMU),
+    **{
+        f"{optimizer}_{dtype}": Kernel("float", 0, count, 0.3, _QEMU + ": updates that waited")
+        for optimizer, counts in {"sgd": (11, 26, 53), "adam": (66, 91, 134)}.items()
+        for dtype, count in zip(("f32", "bf16", "i8"), counts, strict=True)
+    },
     "quantize": Kernel("float", 0, _RV32.quantize, 0.3, _QEMU),
     "conv_f16": Kernel("float", 0.92, 45, 0.15, _ISS + ", rounding of maps included"),
     "conv_grad_w_f16": Kernel("float", 1.26, 0, 0.15, _ISS + ", rounding of maps included"),

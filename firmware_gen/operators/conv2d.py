@@ -374,8 +374,9 @@ class RoundGradient(Operator):
     """The gradient of a weight in bf16, in which it waits for the norm of all."""
 
     kind = "round_gradient"
+    together = True
 
     def emit(self, step: Step, c: Emitter) -> str:
         total, rounded = step.op.inputs[0], step.op.outputs[0]
         count = step.graph.tensors[total].count
-        return f"ft_round_bf16({c.pointer(total)}, {c.pointer(rounded)}, {count});"
+        return f"ft_round_bf16({c.pointer(total)}, {c.pointer(rounded)}, {count}, {c.cores(count)});"

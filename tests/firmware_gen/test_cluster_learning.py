@@ -10,14 +10,17 @@ from qdq_models import Scale
 from qdq_networks import Join, Layer, QdqNetwork
 from quick_board import quick_board
 from test_cluster import side_by_side
+from tiny import write_tiny
 
 import boards
+from boards import load_board
 from firmware_gen.backward import LossSpec, training_graph
+from firmware_gen.cluster.summary import summarize
 from firmware_gen.graph import Graph
 from firmware_gen.passes import lighten
 from firmware_gen.plan import make_plan
-from firmware_gen.project import write_project
-from firmware_gen.update import UpdatePlan
+from firmware_gen.project import load_network, plan_network, write_project
+from firmware_gen.update import UpdatePlan, parse_update
 from ondevice.device import Device
 
 LEARNS = ("*head", "*thin", "*up", "*mix", "*split", "*y")
@@ -106,3 +109,25 @@ def test_a_meeting_that_is_missing_is_found(kernel: str, k: int, network: Graph,
             device.step(0)
         running.process.wait(20)
         assert "data race" in running.last_words()
+
+
+def test_floats_whose_gradients_wait_without_a_race(tmp_path: Path) -> None:
+    network = load_network(write_tiny(tmp_path / "tiny.onnx", ("depth", "kind")))
+    update = parse_update("*", weights="bf16", state="bf16", momentum=True, clip_norm=True)
+    graph = plan_network(network, quick_board("native"), update).graph
+    expected = worked(graph, quick_board("native"), tmp_path)
+    assert_same(expected, worked(graph, cluster_board(8, 20_000), tmp_path / "cluster", "thread"))
+
+
+def test_an_estimate_has_updates_that_waited(network: Graph) -> None:
+    """They are what a step with a norm takes longer, and another optimizer takes longer still."""
+    board, cycles = load_board("gap9_evk"), []
+    for update in ("kept gradients", "Adam, to the nearest"):
+        kept = dataclasses.replace(UPDATES[update], keep_gradients=True)
+        found = {layer.name: layer for layer in summarize(make_plan(_learning(network, kept), board)).layers}
+        applied = found["apply"].tiling.cycles
+        assert applied is not None
+        cycles.append(applied.value)
+    assert 0 < cycles[0] < cycles[1]
+    at_once = summarize(make_plan(_learning(network, UPDATES["at once"]), board))
+    assert "apply" not in {layer.name for layer in at_once.layers}

@@ -66,6 +66,13 @@ typedef struct {
     uint8_t cores, constant_count, read, made;
 } ft_layer_t;
 
+/* What every core knows of an update that waited for all gradients. keys: one for each tensor that draws. */
+typedef struct {
+    const ft_hyper_t *hyper;
+    float factor;
+    const uint32_t *keys;
+} ft_update_t;
+
 /* On the fabric controller: has the cluster's master run `work(argument)`, and waits for it. The first call
  * opens the cluster. */
 void ft_team_run(void (*work)(void *argument), void *argument);
