@@ -84,6 +84,7 @@ KERNELS: Mapping[str, Kernel] = {
         for optimizer, counts in {"sgd": (11, 26, 53), "adam": (66, 91, 134)}.items()
         for dtype, count in zip(("f32", "bf16", "i8"), counts, strict=True)
     },
+    "loss": Kernel("float", 0, 50, 0.3, _QEMU + ": berHu 45, cross-entropy 56 a class"),
     "quantize": Kernel("float", 0, _RV32.quantize, 0.3, _QEMU),
     "conv_f16": Kernel("float", 0.92, 45, 0.15, _ISS + ", rounding of maps included"),
     "conv_grad_w_f16": Kernel("float", 1.26, 0, 0.15, _ISS + ", rounding of maps included"),
@@ -91,6 +92,8 @@ KERNELS: Mapping[str, Kernel] = {
 }
 # Gathering a byte of a window, with the padding looked after: counted, see above.
 GATHER_INSTRUCTIONS = 1.0
+# Adding up a value in order: a load, the addition, the loop.
+ADD_INSTRUCTIONS = 4.0
 # Rounding a value to binary16, with its share of finding the power of two: 8 to 11 by tools/xpulp_iss.
 ROUND_INSTRUCTIONS = 10.0
 LOADS = 6 / 14  # share of a kernel's instructions that load: as in the inner loop of 4 x 2
@@ -128,7 +131,8 @@ class Work:
     copied together before they are multiplied (im2col). `once`: weights and tables that come to L1 before the
     first tile; `read`, `written`: rows of all tiles together. `forks`, `barriers`: of all tiles together.
     `balance`: the busiest core's share of the work over the mean share. `rounded`: values that are rounded to
-    binary16, those of each map once left out, in all tiles and by all cores. `in_l2`: the layer has no tiles
+    binary16, those of each map once left out, in all tiles and by all cores. `alone`: values that the first
+    core adds up besides. `in_l2`: the layer has no tiles
     and works on L2. `l3_bytes`: those that come from beyond L2, before the layer begins.
     """
 
@@ -145,6 +149,7 @@ class Work:
     cores: int = CORES
     balance: float = 1.0
     rounded: int = 0
+    alone: int = 0
     in_l2: bool = False
     l3_bytes: int = 0
 
@@ -307,7 +312,7 @@ def _compute_cycles(work: Work, rates: Rates) -> float:
     each = rates.instruction[kernel.arithmetic]
     if work.in_l2:
         each += LOADS * rates.l2_load
-    return counted * each * work.balance / work.cores
+    return (counted * work.balance / work.cores + ADD_INSTRUCTIONS * work.alone) * each
 
 
 def _instructions(product: Product) -> tuple[float]:

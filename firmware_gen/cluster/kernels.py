@@ -14,6 +14,8 @@ from firmware_gen.operators.conv2d import ConvAttrs, ConvGradAttrs
 from firmware_gen.operators.conv2d_f16 import rounded_before
 from firmware_gen.operators.conv2d_i8 import ConvI8Attrs
 from firmware_gen.operators.learning_i8 import ConvUpdateI8, find_dots
+from firmware_gen.operators.loss import Loss, shared_terms
+from firmware_gen.operators.moving_values import QuantizeGradient
 from firmware_gen.step_time import FREE, HALF_KINDS, QUANTIZERS
 
 
@@ -22,7 +24,7 @@ class Amount:
     """What a layer is to its kernel: the class, multiply-accumulates, values made, bytes gathered before.
 
     For every tile anew, cores round `packed` weights, each those of its channels, and `repeated` values each.
-    `meetings`: how often the cores meet.
+    `meetings`: how often the cores meet. `alone`: values that the first one adds up besides.
     """
 
     kernel: str
@@ -32,6 +34,7 @@ class Amount:
     packed: int = 0
     repeated: int = 0
     meetings: int = 0
+    alone: int = 0
 
 
 def amount(op: Op, graph: Graph, isa: Isa) -> Amount | None:
@@ -53,8 +56,12 @@ def amount(op: Op, graph: Graph, isa: Isa) -> Amount | None:
             return amount
         packed = weights if op.constants[0] in graph.trained else 0
         return dataclasses.replace(amount, packed=packed, repeated=rounded_before(op, graph))
+    if op.kind == Loss.kind:
+        return _loss(op, graph)
     values = max((made, *(tensors[name].count for name in op.inputs)))
     kernel = _plain(op, graph)
+    if op.kind == QuantizeGradient.kind:
+        return Amount(kernel, 0, values, meetings=1)
     return Amount(kernel, values, made) if kernel == "pool_i8" else Amount(kernel, 0, values)
 
 
@@ -64,6 +71,14 @@ def _weight_gradient(op: Op, macs: int, graph: Graph, isa: Isa) -> Amount:
     if dots is None:
         return Amount("few_grad_w_i8", macs, weights)
     return Amount("conv_grad_w_i8", macs, weights, meetings=dots.meetings)
+
+
+def _loss(op: Op, graph: Graph) -> Amount:
+    height, width, channels = graph.shape(op.inputs[0])
+    some, positions = shared_terms(op, graph)
+    pixels = height * width
+    meetings = 1 + -(-pixels // some)
+    return Amount("loss", 0, pixels * channels, meetings=meetings, alone=pixels * positions)
 
 
 def _weighted(op: Op, graph: Graph, isa: Isa) -> tuple[str, int]:

@@ -249,6 +249,7 @@ class Task:
             cores=share.cores,
             balance=max(1.0, slowest * share.cores),
             rounded=(self.amount.packed * share.rows + self.amount.repeated * share.cores) * len(tiles),
+            alone=self.amount.alone,
             in_l2=not self.maps.inputs and self.maps.output is None,
         )
 

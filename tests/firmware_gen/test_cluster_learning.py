@@ -6,9 +6,11 @@ from pathlib import Path
 import mixed_networks
 import pytest
 from cluster_boards import assert_same, cluster_board, worked
+from networks import Net
 from qdq_models import Scale
 from qdq_networks import Join, Layer, QdqNetwork
 from quick_board import quick_board
+from references import LOSSES
 from test_cluster import side_by_side
 from tiny import write_tiny
 
@@ -30,6 +32,7 @@ UPDATES = {
     "kept gradients": UpdatePlan(LEARNS, weights="int8", keep_gradients=True),
     "Adam, to the nearest": UpdatePlan(LEARNS, weights="int8", optimizer="adam", rounding="nearest"),
 }
+ALL = UpdatePlan(("*",))
 CORES = ((8, None), (3, 12_000), (2, 8_000))
 
 
@@ -83,6 +86,28 @@ def _random(seeds: range) -> Graph:
     return _learning(dataclasses.replace(graph, constants=constants), update)
 
 
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    """All losses: of a value a pixel and of several, more terms than are added up at once, of one pixel."""
+    net = Net(seed=5)
+    x = net.conv(net.input(2, 23, 25), 3)
+    for kind in (*sorted(LOSSES), "mse"):
+        net.loss(net.conv(x, 3 if kind in ("cross_entropy", "mse") else 1), kind, weight=0.7)
+    net.loss(net.linear(net.flatten(net.input(1, 2, 3)), 600, "gemm"), "l1")
+    return lighten(training_graph(net.graph(tmp_path_factory.mktemp("losses")), tuple(net.losses), ALL))
+
+
+@pytest.mark.parametrize(("cores", "room"), [(1, 40_000), (2, None), (3, 6_000), (4, 20_000), (8, None)])
+def test_losses(cores: int, room: int | None, losses: Graph, tmp_path: Path) -> None:
+    expected = worked(losses, quick_board("native"), tmp_path)
+    assert_same(expected, worked(losses, cluster_board(cores, room), tmp_path / "cluster"))
+
+
+def test_losses_without_a_race(losses: Graph, tmp_path: Path) -> None:
+    expected = worked(losses, quick_board("native"), tmp_path)
+    assert_same(expected, worked(losses, cluster_board(8), tmp_path / "cluster", "thread"))
+
+
 @pytest.mark.parametrize("update", ["at once", "clipped as one"])
 def test_int8_weights_without_a_race(update: str, network: Graph, tmp_path: Path) -> None:
     graph = _learning(network, UPDATES[update])
@@ -90,7 +115,7 @@ def test_int8_weights_without_a_race(update: str, network: Graph, tmp_path: Path
     assert_same(expected, worked(graph, cluster_board(4), tmp_path / "cluster", "thread"))
 
 
-MEETINGS = {"grad_w_dots_i8.h": 4}
+MEETINGS = {"grad_w_dots_i8.h": 4, "loss.h": 2, "moving.h": 1}
 EACH_MEETING = [(name, k) for name, count in MEETINGS.items() for k in range(count)]
 
 

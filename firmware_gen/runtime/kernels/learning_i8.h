@@ -7,7 +7,6 @@
 #ifndef FT_LEARNING_I8_H
 #define FT_LEARNING_I8_H
 
-#include "cores.h"
 #include "moving.h"
 #include <string.h>
 

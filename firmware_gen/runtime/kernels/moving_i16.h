@@ -28,9 +28,11 @@ FT_INLINE void ft_range_observe_i16(ft_moving_range_t *range, const int16_t *y, 
 
 /* ft_quantize_gradient_i8 */
 FT_INLINE void ft_quantize_gradient_i16(const float *dy, ft_map_t dym, int16_t *q, ft_map_t qm,
-                                        ft_moving_range_t *range) {
-    const ft_grid_t grid = ft_range_hold(range, ft_largest_f32(dy, dym), FT_MOST_I16);
-    for (int row = 0; row < qm.h; row++)
+                                        ft_moving_range_t *range, int8_t *scratch, ft_cores_t cores) {
+    const ft_range_t rows = ft_part(cores, dym.h);
+    const float most = ft_largest_of_all_f32(dy, dym, rows, (float *)(void *)scratch, cores);
+    const ft_grid_t grid = ft_range_hold(range, most, FT_MOST_I16);
+    for (int row = rows.from; row < rows.to; row++)
         for (int col = 0; col < qm.w; col++)
             for (int c = 0; c < qm.c; c++) {
                 const float steps = dy[row * dym.row + col * dym.pixel + c] / grid.scale;
