@@ -41,8 +41,14 @@ def write_component(plan: Plan, task: Task | None, layout: str, out: Path) -> No
     """Write a component for `plan` to the folder `out`; an older one there is replaced as a whole.
 
     Raises:
-        UserError: there is no such layout, or `out` is something else than a project or cannot be written.
+        UserError: there is no such layout or none for the board, or `out` is something else than a project or
+            cannot be written.
     """
+    if plan.board.cluster is not None:
+        raise UserError(
+            f"there is no component for {plan.board.id}: its layers run on a cluster, through calls of the "
+            "vendor's kit; leave out --layout, and take from the project what your firmware needs"
+        )
     if layout not in LAYOUTS:
         raise UserError(f"there is no layout '{layout}'; the layouts are {', '.join(LAYOUTS)}")
     replace_project(out, lambda folder: _write(plan, task, layout, folder))
