@@ -132,8 +132,8 @@ class Work:
     first tile; `read`, `written`: rows of all tiles together. `forks`, `barriers`: of all tiles together.
     `balance`: the busiest core's share of the work over the mean share. `rounded`: values that are rounded to
     binary16, those of each map once left out, in all tiles and by all cores. `alone`: values that the first
-    core adds up besides. `in_l2`: the layer has no tiles
-    and works on L2. `l3_bytes`: those that come from beyond L2, before the layer begins.
+    core adds up besides. `waits`: values that are loaded from L2. `in_l2`: all loads are, as the layer has no
+    tiles. `l3_bytes`: those that come from beyond L2, before the layer begins.
     """
 
     kernel: str | Kernel
@@ -150,6 +150,7 @@ class Work:
     balance: float = 1.0
     rounded: int = 0
     alone: int = 0
+    waits: int = 0
     in_l2: bool = False
     l3_bytes: int = 0
 
@@ -312,7 +313,8 @@ def _compute_cycles(work: Work, rates: Rates) -> float:
     each = rates.instruction[kernel.arithmetic]
     if work.in_l2:
         each += LOADS * rates.l2_load
-    return (counted * work.balance / work.cores + ADD_INSTRUCTIONS * work.alone) * each
+    shared = counted * each + work.waits * rates.l2_load
+    return shared * work.balance / work.cores + ADD_INSTRUCTIONS * work.alone * each
 
 
 def _instructions(product: Product) -> tuple[float]:

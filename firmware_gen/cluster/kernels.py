@@ -24,7 +24,8 @@ class Amount:
     """What a layer is to its kernel: the class, multiply-accumulates, values made, bytes gathered before.
 
     For every tile anew, cores round `packed` weights, each those of its channels, and `repeated` values each.
-    `meetings`: how often the cores meet. `alone`: values that the first one adds up besides.
+    `meetings`: how often the cores meet. `alone`: values that the first one adds up besides. `fetched`: what
+    the kernel loads from its maps, where all else that it loads lies in scratch; None: not known.
     """
 
     kernel: str
@@ -35,6 +36,7 @@ class Amount:
     repeated: int = 0
     meetings: int = 0
     alone: int = 0
+    fetched: int | None = None
 
 
 def amount(op: Op, graph: Graph, isa: Isa) -> Amount | None:
@@ -51,7 +53,9 @@ def amount(op: Op, graph: Graph, isa: Isa) -> Amount | None:
         pixels = made // max(1, graph.shape(op.outputs[0])[2]) if op.outputs else 0
         gathered = pixels * taps if kernel in ("conv_i8", "moving_conv_i8") else 0
         weights = graph.constants[op.constants[0]].value.size
-        amount = Amount(kernel, macs, made or weights, gathered)
+        learns = kernel in ("conv_i8", "moving_conv_i8") and op.constants[0] in graph.trained
+        fetched = gathered if learns else None
+        amount = Amount(kernel, macs, made or weights, gathered, fetched=fetched)
         if kernel != "conv_f16":
             return amount
         packed = weights if op.constants[0] in graph.trained else 0
@@ -70,7 +74,10 @@ def _weight_gradient(op: Op, macs: int, graph: Graph, isa: Isa) -> Amount:
     weights, dots = graph.constants[op.constants[0]].value.size, find_dots(op, graph, isa)
     if dots is None:
         return Amount("few_grad_w_i8", macs, weights)
-    return Amount("conv_grad_w_i8", macs, weights, meetings=dots.meetings)
+    conv = _conv(op)
+    assert conv is not None
+    values = sum(graph.tensors[name].count for name in op.inputs)
+    return Amount("conv_grad_w_i8", macs, weights, meetings=dots.meetings, fetched=conv.window.taps * values)
 
 
 def _loss(op: Op, graph: Graph) -> Amount:

@@ -235,6 +235,7 @@ class Task:
             _height(tile) / rows * share.slowest(-(-_height(tile) // unit), self.blocks) for tile in tiles
         )
         read, written = self.maps.traffic(tiles)
+        in_l2, fetched = not self.maps.inputs and self.maps.output is None, self.amount.fetched
         return Work(
             self.amount.kernel,
             round(self.amount.macs * part),
@@ -250,7 +251,8 @@ class Task:
             balance=max(1.0, slowest * share.cores),
             rounded=(self.amount.packed * share.rows + self.amount.repeated * share.cores) * len(tiles),
             alone=self.amount.alone,
-            in_l2=not self.maps.inputs and self.maps.output is None,
+            waits=round(fetched * part) if in_l2 and fetched is not None else 0,
+            in_l2=in_l2 and fetched is None,
         )
 
 
