@@ -96,6 +96,10 @@ GATHER_INSTRUCTIONS = 1.0
 ADD_INSTRUCTIONS = 4.0
 # Rounding a value to binary16, with its share of finding the power of two: 8 to 11 by tools/xpulp_iss.
 ROUND_INSTRUCTIONS = 10.0
+# Weights that learn in int8, when the layer runs: packing and summing one, by tools/xpulp_iss; turning it
+# for the gradient besides, by QEMU.
+PACK_INSTRUCTIONS = 16.0
+TURN_INSTRUCTIONS = 30.0
 LOADS = 6 / 14  # share of a kernel's instructions that load: as in the inner loop of 4 x 2
 
 
@@ -132,8 +136,9 @@ class Work:
     first tile; `read`, `written`: rows of all tiles together. `forks`, `barriers`: of all tiles together.
     `balance`: the busiest core's share of the work over the mean share. `rounded`: values that are rounded to
     binary16, those of each map once left out, in all tiles and by all cores. `alone`: values that the first
-    core adds up besides. `waits`: values that are loaded from L2. `in_l2`: all loads are, as the layer has no
-    tiles. `l3_bytes`: those that come from beyond L2, before the layer begins.
+    core adds up besides. `prepared`: instructions of all cores before the first tile. `waits`: values that
+    are loaded from L2. `in_l2`: all loads are, as the layer has no tiles. `l3_bytes`: those that come from
+    beyond L2, before the layer begins.
     """
 
     kernel: str | Kernel
@@ -150,6 +155,7 @@ class Work:
     balance: float = 1.0
     rounded: int = 0
     alone: int = 0
+    prepared: float = 0.0
     waits: int = 0
     in_l2: bool = False
     l3_bytes: int = 0
@@ -314,7 +320,8 @@ def _compute_cycles(work: Work, rates: Rates) -> float:
     if work.in_l2:
         each += LOADS * rates.l2_load
     shared = counted * each + work.waits * rates.l2_load
-    return shared * work.balance / work.cores + ADD_INSTRUCTIONS * work.alone * each
+    besides = ADD_INSTRUCTIONS * work.alone + work.prepared / work.cores
+    return shared * work.balance / work.cores + besides * each
 
 
 def _instructions(product: Product) -> tuple[float]:

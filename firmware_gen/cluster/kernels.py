@@ -8,15 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from boards import Isa
+from firmware_gen.cluster.cycles import PACK_INSTRUCTIONS, TURN_INSTRUCTIONS
 from firmware_gen.graph import Graph, Op
 from firmware_gen.operators import OPERATORS
 from firmware_gen.operators.conv2d import ConvAttrs, ConvGradAttrs
 from firmware_gen.operators.conv2d_f16 import rounded_before
 from firmware_gen.operators.conv2d_i8 import ConvI8Attrs
-from firmware_gen.operators.learning_i8 import ConvUpdateI8, find_dots
+from firmware_gen.operators.learning_i8 import ConvUpdateI8, LearningConv2d, TurningConv2d, find_dots
 from firmware_gen.operators.loss import Loss, shared_terms
 from firmware_gen.operators.moving_values import QuantizeGradient
 from firmware_gen.step_time import FREE, HALF_KINDS, QUANTIZERS
+
+# Instructions for each weight that learns in int8, before the layer can run.
+PREPARED = {
+    LearningConv2d.kind: PACK_INSTRUCTIONS,
+    TurningConv2d.kind: TURN_INSTRUCTIONS + PACK_INSTRUCTIONS,
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,8 @@ class Amount:
 
     For every tile anew, cores round `packed` weights, each those of its channels, and `repeated` values each.
     `meetings`: how often the cores meet. `alone`: values that the first one adds up besides. `fetched`: what
-    the kernel loads from its maps, where all else that it loads lies in scratch; None: not known.
+    the kernel loads from its maps, where all else that it loads lies in scratch; None: not known. `prepared`:
+    instructions before the first tile.
     """
 
     kernel: str
@@ -37,6 +45,7 @@ class Amount:
     meetings: int = 0
     alone: int = 0
     fetched: int | None = None
+    prepared: float = 0.0
 
 
 def amount(op: Op, graph: Graph, isa: Isa) -> Amount | None:
@@ -55,7 +64,8 @@ def amount(op: Op, graph: Graph, isa: Isa) -> Amount | None:
         weights = graph.constants[op.constants[0]].value.size
         learns = kernel in ("conv_i8", "moving_conv_i8") and op.constants[0] in graph.trained
         fetched = gathered if learns else None
-        amount = Amount(kernel, macs, made or weights, gathered, fetched=fetched)
+        prepared = weights * PREPARED.get(op.kind, 0.0) if op.constants[0] in graph.trained else 0.0
+        amount = Amount(kernel, macs, made or weights, gathered, fetched=fetched, prepared=prepared)
         if kernel != "conv_f16":
             return amount
         packed = weights if op.constants[0] in graph.trained else 0

@@ -49,7 +49,8 @@ class _Local:
     `maps`: tensors in tiles, in the order of their operands; `constants`: C arrays and their bytes, behind
     them; `ranges`: moving ranges of which each core keeps a copy. `channels`: how many the layer makes and
     how many of them stay together, where cores may divide them. `scratch`: bytes a core; `shared`: those that
-    all of them work in. `before`: C statements that the master runs before the cores.
+    all of them work in. `before`: C statements that the master runs before the cores; `prepared`: those that
+    all cores run before any makes rows.
     """
 
     maps: dict[str, Lines]
@@ -60,6 +61,7 @@ class _Local:
     scratch: int = 0
     shared: int = 0
     before: str = ""
+    prepared: str = ""
 
     def operand(self, name: str) -> int:
         """Return the operand's number."""
@@ -99,9 +101,14 @@ class ClusterLayers(Layers):
         self._local.channels = count, multiple
         return "o0, o1"
 
-    def cores(self, parts: int) -> str:
-        self._local.channels = parts, 1  # divided by the kernel, and as channels in the plan
+    def cores(self, parts: int = 0) -> str:
+        if parts:
+            self._local.channels = parts, 1  # divided by the kernel, and as channels in the plan
         return "(ft_cores_t){core, cores, ft_team_meet}"
+
+    def prepare(self, statements: str) -> str:
+        self._local.prepared += statements + "\n"
+        return ""
 
     def pointer(self, tensor: str) -> str:
         if tensor not in self._local.maps:
@@ -129,14 +136,18 @@ class ClusterLayers(Layers):
         return described.shape[2] * element_bytes(described) % bytes_ == 0
 
     def scratch(self, op: Op) -> str:
-        size = OPERATORS[op.kind].scratch_bytes(op, self._memory.graph, self.isa)
+        operator, graph = OPERATORS[op.kind], self._memory.graph
+        size = operator.scratch_bytes(op, graph, self.isa)
         if not size:
             return "NULL"
-        if OPERATORS[op.kind].together:
-            self._local.shared = _up(size)
-            return "((int8_t *)tile->scratch)"
         self._local.scratch = _up(size)
-        return f"((int8_t *)tile->scratch + core * {self._local.scratch})"
+        shared = _up(operator.shared_bytes(op, graph, self.isa))
+        return f"((int8_t *)tile->scratch + {shared} + core * {self._local.scratch})"
+
+    def shared(self, op: Op) -> str:
+        size = OPERATORS[op.kind].shared_bytes(op, self._memory.graph, self.isa)
+        self._local.shared = _up(size)
+        return "((int8_t *)tile->scratch)" if size else "NULL"
 
     def grid(self, tensor: str) -> str:
         name = self._memory.graph.tensors[tensor].range
@@ -274,6 +285,13 @@ class ClusterLayers(Layers):
         yield from _indented(self._head(step, share, body))
         yield from _indented(body.split("\n"))
         yield "}\n\n"
+        if local.prepared:
+            yield f"static void prepare_{self.name(index)}(void *argument) {{\n"
+            yield "    const ft_tile_t *const tile = argument;\n"
+            yield f"    enum {{ cores = {share.cores} }};\n"
+            yield "    const int core = (int)pi_core_id();\n"
+            yield from _indented(local.prepared.rstrip("\n").split("\n"))
+            yield "}\n\n"
         if local.before:
             yield f"static void before_{self.name(index)}(ft_tile_t *tile) {{\n"
             if "tile->" not in local.before:
@@ -365,6 +383,8 @@ class ClusterLayers(Layers):
         yield "};\n"
         yield f"static const ft_layer_t layer_{name} = {{\n"
         yield f"    .work = {self._part(index)}, .cores = {tiling.share.cores}, .tiles = tiles_{name},\n"
+        if local.prepared:
+            yield f"    .prepare = prepare_{name},\n"
         if local.before:
             yield f"    .before = before_{name},\n"
         if local.ranges:

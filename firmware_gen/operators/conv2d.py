@@ -374,7 +374,6 @@ class RoundGradient(Operator):
     """The gradient of a weight in bf16, in which it waits for the norm of all."""
 
     kind = "round_gradient"
-    together = True
 
     def emit(self, step: Step, c: Emitter) -> str:
         total, rounded = step.op.inputs[0], step.op.outputs[0]

@@ -32,12 +32,11 @@ class Loss(Operator):
     """dp = dLoss/dprediction; inputs prediction, label, mask."""
 
     kind = "loss"
-    together = True
 
     def overwrites(self, op: Op) -> tuple[int, ...]:
         return (0,)
 
-    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+    def shared_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
         if isa != "xpulp":  # one core: it adds up what it makes
             return 0
         pixels, positions = shared_terms(op, graph)
@@ -55,7 +54,7 @@ class Loss(Operator):
             f"    {c.pointer(prediction)}, {c.map(prediction)},\n"
             f"    {c.pointer(label)}, {ITEM_BITS[graph.tensors[label].dtype] // 8}, {c.pointer(mask)},\n"
             f"    {c.pointer(dp)}, {c.map(dp)}}};\n"
-            f"ft_loss_f32(loss, &losses[{attrs.index}], {c.scratch(op)}, {pixels}, {c.cores(pixels)});"
+            f"ft_loss_f32(loss, &losses[{attrs.index}], {c.shared(op)}, {pixels}, {c.cores(pixels)});"
         )
 
 

@@ -39,9 +39,8 @@ class QuantizeGradient(Operator):
     """An integer gradient from float32, on the grid that just holds it."""
 
     kind = "quantize_gradient"
-    together = True
 
-    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+    def shared_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
         return 4 * MOST_CORES if isa == "xpulp" else 0
 
     def emit(self, step: Step, c: Emitter) -> str:
@@ -49,7 +48,7 @@ class QuantizeGradient(Operator):
         dtype = step.graph.tensors[q].dtype
         return (
             f"ft_quantize_gradient_{dtype}({c.pointer(dy)}, {c.map(dy)}, {c.pointer(q)}, {c.map(q)},\n"
-            f"    {c.range(q)}, {c.scratch(step.op)}, {c.cores(step.graph.shape(dy)[0])});"
+            f"    {c.range(q)}, {c.shared(step.op)}, {c.cores(step.graph.shape(dy)[0])});"
         )
 
 

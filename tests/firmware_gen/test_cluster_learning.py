@@ -17,7 +17,9 @@ from tiny import write_tiny
 import boards
 from boards import load_board
 from firmware_gen.backward import LossSpec, training_graph
+from firmware_gen.cluster.layers import ClusterLayers
 from firmware_gen.cluster.summary import summarize
+from firmware_gen.emit.memory import Memory
 from firmware_gen.graph import Graph
 from firmware_gen.passes import lighten
 from firmware_gen.plan import make_plan
@@ -115,19 +117,37 @@ def test_int8_weights_without_a_race(update: str, network: Graph, tmp_path: Path
     assert_same(expected, worked(graph, cluster_board(4), tmp_path / "cluster", "thread"))
 
 
-MEETINGS = {"grad_w_dots_i8.h": 4, "loss.h": 2, "moving.h": 1}
-EACH_MEETING = [(name, k) for name, count in MEETINGS.items() for k in range(count)]
+def test_weights_that_were_turned_stay_between_tiles(network: Graph, tmp_path: Path) -> None:
+    graph, board = _learning(network, UPDATES["at once"]), cluster_board(3, 5_000)
+    plan = make_plan(graph, board)
+    tilings = ClusterLayers(Memory(plan)).tilings.items()
+    tiles = [len(tiling.tiles[0]) for k, tiling in tilings if plan.steps[k].op.kind == "turning_conv2d"]
+    assert max(tiles) > 2
+    expected = worked(graph, quick_board("native"), tmp_path)
+    assert_same(expected, worked(graph, board, tmp_path / "cluster", "thread"))
 
 
-@pytest.mark.parametrize(("kernel", "k"), EACH_MEETING)
-def test_a_meeting_that_is_missing_is_found(kernel: str, k: int, network: Graph, tmp_path: Path) -> None:
+MEETING = "ft_meet(cores);"
+TURNED = "ft_meet((ft_cores_t){core, cores, ft_team_meet});"  # before what was turned is packed
+MEETINGS = {
+    "runtime/kernels/grad_w_dots_i8.h": (MEETING, 4),
+    "runtime/kernels/loss.h": (MEETING, 2),
+    "runtime/kernels/moving.h": (MEETING, 1),
+    "model.c": (TURNED, 3),
+}
+EACH_MEETING = [(name, k) for name, (_, count) in MEETINGS.items() for k in range(count)]
+
+
+@pytest.mark.parametrize(("file", "k"), EACH_MEETING)
+def test_a_meeting_that_is_missing_is_found(file: str, k: int, network: Graph, tmp_path: Path) -> None:
     """So every one is needed."""
     plan = make_plan(_learning(network, UPDATES["at once"]), cluster_board(4))
     write_project(plan, tmp_path / "project")
-    source = tmp_path / "project/runtime/kernels" / kernel
-    pieces = source.read_text().split("ft_meet(cores);")
-    assert len(pieces) == MEETINGS[kernel] + 1
-    source.write_text("ft_meet(cores);".join(pieces[: k + 1]) + ";" + "ft_meet(cores);".join(pieces[k + 1 :]))
+    source = tmp_path / "project" / file
+    text, count = MEETINGS[file]
+    pieces = source.read_text().split(text)
+    assert len(pieces) == count + 1
+    source.write_text(text.join(pieces[: k + 1]) + ";" + text.join(pieces[k + 1 :]))
     firmware = boards.build(tmp_path / "project", plan.board, sanitize="thread")
     with boards.start(firmware.elf, plan.board) as running:
         with pytest.raises(Exception), Device.open(running.url) as device:  # noqa: B017, PT011

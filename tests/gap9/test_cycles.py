@@ -158,6 +158,7 @@ def test_more_bytes_or_commands_are_never_faster(which: str, tiles: int) -> None
         {"barriers": 1},
         {"balance": 1.2},
         {"alone": 1_000},
+        {"prepared": 1_000.0},
         {"waits": 1_000},
         {"in_l2": True},
     ],

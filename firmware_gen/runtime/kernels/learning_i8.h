@@ -250,14 +250,15 @@ typedef struct {
     int row_step, column_step, in_step, out_step;
 } ft_weights_from_t;
 
-/* sums[o] = the sum of the weights of output o. */
-FT_INLINE void ft_weight_sums_i8(ft_weights_from_t w, int32_t *sums) {
-    memset(sums, 0, (size_t)w.out * sizeof *sums);
+/* sums[o] = the sum of the weights of output o. Cores divide the outputs. */
+FT_INLINE void ft_weight_sums_i8(ft_weights_from_t w, int32_t *sums, ft_cores_t cores) {
+    const ft_range_t mine = ft_part(cores, w.out);
+    memset(sums + mine.from, 0, (size_t)(mine.to - mine.from) * sizeof *sums);
     for (int row = 0; row < w.rows; row++)
         for (int column = 0; column < w.columns; column++)
             for (int i = 0; i < w.in; i++) {
                 const int8_t *from = w.at + row * w.row_step + column * w.column_step + i * w.in_step;
-                for (int o = 0; o < w.out; o++)
+                for (int o = mine.from; o < mine.to; o++)
                     sums[o] += from[o * w.out_step];
             }
 }
@@ -265,15 +266,18 @@ FT_INLINE void ft_weight_sums_i8(ft_weights_from_t w, int32_t *sums) {
 /* The weights w, [taps][in][out], with which the opposite window carries a gradient back to the inputs first
  * <= i < end: turned is [taps][out][end - first]. So that its sums need one factor an output, the values get
  * scales for these, scales[n * (end - first) + i], from those of w: to be multiplied out by `channels`.
- * given: outputs of a group; a transposed layer's groups lie in `in`, and it has given = out. */
+ * given: outputs of a group; a transposed layer's groups lie in `in`, and it has given = out. Cores divide
+ * the inputs. */
 FT_INLINE void ft_turn_weights_i8(ft_steps_t w, int taps, int in, int given, int first, int end,
-                                  int8_t *turned, float *scales) {
+                                  int8_t *turned, float *scales, ft_cores_t cores) {
     const int out = w.out, count = end - first;
-    for (int k = 0; k < out / given * count; k++)
-        scales[k] = 0.0f;
+    const ft_range_t mine = ft_part(cores, count);
+    for (int n = 0; n < out / given; n++)
+        for (int k = mine.from; k < mine.to; k++)
+            scales[n * count + k] = 0.0f;
     for (int pass = 0; pass < 2; pass++) {
         for (int t = 0; t < taps; t++)
-            for (int i = first; i < end; i++)
+            for (int i = first + mine.from; i < first + mine.to; i++)
                 for (int o = 0; o < out; o++) {
                     const int at = (t * in + i) * out + o;
                     float *scale = scales + o / given * count + i - first;
@@ -285,8 +289,11 @@ FT_INLINE void ft_turn_weights_i8(ft_steps_t w, int taps, int in, int given, int
                         turned[(t * out + o) * count + i - first] =
                             (int8_t)ft_nearest_i32(value / *scale, 127);
                 }
-        for (int k = 0; pass == 0 && k < out / given * count; k++)
-            scales[k] = scales[k] > 127.0f * FT_RANGE_SMALLEST ? scales[k] / 127.0f : FT_RANGE_SMALLEST;
+        for (int n = 0; pass == 0 && n < out / given; n++)
+            for (int k = mine.from; k < mine.to; k++) {
+                float *scale = scales + n * count + k;
+                *scale = *scale > 127.0f * FT_RANGE_SMALLEST ? *scale / 127.0f : FT_RANGE_SMALLEST;
+            }
     }
 }
 
