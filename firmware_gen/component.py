@@ -9,7 +9,7 @@ from pathlib import Path
 
 from boards.building import CODE, FLOATS
 from boards.description import PORTS
-from fieldtune.errors import DoesNotFitError, UserError
+from fieldtune.errors import UserError
 from firmware_gen.c_text import c_name
 from firmware_gen.component_header import CORE, component_header, needs_soft_float
 from firmware_gen.emit.model import model_c
@@ -41,13 +41,13 @@ def write_component(plan: Plan, task: Task | None, layout: str, out: Path) -> No
     """Write a component for `plan` to the folder `out`; an older one there is replaced as a whole.
 
     Raises:
-        UserError: there is no such layout, or `out` is something else than a project or cannot be written.
-        DoesNotFitError: a part of the constants would have to lie in L3.
+        UserError: there is no such layout or none for the board, or `out` is something else than a project or
+            cannot be written.
     """
-    if plan.l3 is not None:
-        raise DoesNotFitError(
-            f"{plan.graph.name} fits into {plan.board.id} only with constants in L3, which a component does "
-            "not bring there; build the whole firmware (without --layout), or take a smaller network"
+    if plan.board.cluster is not None:
+        raise UserError(
+            f"there is no component for {plan.board.id}: its layers run on a cluster, through calls of the "
+            "vendor's kit; leave out --layout, and take from the project what your firmware needs"
         )
     if layout not in LAYOUTS:
         raise UserError(f"there is no layout '{layout}'; the layouts are {', '.join(LAYOUTS)}")

@@ -87,10 +87,19 @@ class _Constants:
     def channels(self, count: int, multiple: int) -> str:
         return f"0, {count}"
 
+    def cores(self, parts: int = 0) -> str:
+        return "FT_ALONE"
+
+    def prepare(self, statements: str) -> str:
+        return statements
+
     def pointer(self, tensor: str) -> str:
         return tensor
 
     def scratch(self, op: Op) -> str:
+        return op.name
+
+    def shared(self, op: Op) -> str:
         return op.name
 
     def map(self, tensor: str) -> str:

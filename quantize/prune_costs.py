@@ -31,6 +31,9 @@ ENDLESS = 1 << 40  # bytes
 METRICS = ("ram", "flash", "instructions")
 """What goals can be set for, in the order in which they are told."""
 
+BANDED = ("ram", "memory")
+"""What bands of rows may lessen."""
+
 _INFERENCE = parse_update(None)
 _Key = tuple[tuple[Shape, ...], frozenset[str]]
 
@@ -44,12 +47,15 @@ class Costs:
         flash: bytes: constants, and the code by estimate.
         instructions: of an inference, by estimate.
         backward_ram: bytes of static RAM of the firmware that also learns; None where nothing does.
+        memory: bytes of RAM, stack and flash together, of the firmware that has more of them; None where the
+            board has a memory for each.
     """
 
     ram: int
     flash: int
     instructions: float
     backward_ram: int | None = None
+    memory: int | None = None
 
     def of(self, metric: str) -> float:
         """Return what counts for a goal: of RAM, that of the firmware that learns if there is one."""
@@ -72,7 +78,7 @@ class CostModel:
             ram_limit: bytes of static RAM that the firmware may take, where that is less than the board has.
         """
         self._task, self._update = task, update
-        self._limit = allowed_ram(board, ram_limit)
+        self._given, self._limit = board, ram_limit
         regions = tuple(dataclasses.replace(region, bytes=ENDLESS) for region in board.regions)
         self._board = dataclasses.replace(board, regions=regions)
         self._whole: dict[_Key, Costs] = {}
@@ -112,22 +118,24 @@ class CostModel:
         return self._narrowed(*plans) if self._is_beyond(costs) else costs
 
     def _is_beyond(self, costs: Costs) -> bool:
-        return max(costs.ram, costs.backward_ram or 0) > self._limit
+        """Tell whether a firmware needs bands of rows."""
+        ram, memory = max(costs.ram, costs.backward_ram or 0), costs.memory or 0
+        return ram > allowed_ram(self._given, self._limit) or memory > self._given.main_ram.bytes
 
     def _narrowed(self, inference: Plan, training: Plan | None) -> Costs:
-        backward = None if training is None else self._fitted(training)
+        costs = _costs(inference, training)
+        banded = _costs(self._fitted(inference), None if training is None else self._fitted(training))
         return dataclasses.replace(
-            _costs(inference, training), ram=self._fitted(inference), backward_ram=backward
+            costs, ram=banded.ram, backward_ram=banded.backward_ram, memory=banded.memory
         )
 
     def _plans(self, network: Network) -> tuple[Plan, Plan | None]:
         inference = plan_network(network, self._board, _INFERENCE)
         return inference, plan_network(network, self._board, self._update) if self._update.patterns else None
 
-    def _fitted(self, plan: Plan) -> int:
-        if plan.ram_bytes <= self._limit:
-            return plan.ram_bytes
-        return find_plan(plan.graph, self._board, self._limit).ram_bytes
+    def _fitted(self, plan: Plan) -> Plan:
+        limit = allowed_ram(self._given, self._limit, sum(plan.flash.values()))
+        return plan if plan.ram_bytes <= limit else find_plan(plan.graph, self._board, limit)
 
 
 def _key(graph: Graph, float_layers: Collection[str]) -> _Key:
@@ -136,7 +144,11 @@ def _key(graph: Graph, float_layers: Collection[str]) -> _Key:
 
 def _costs(inference: Plan, training: Plan | None) -> Costs:
     backward = None if training is None else training.ram_bytes
-    return Costs(inference.ram_bytes, sum(inference.flash.values()), inference.instructions, backward)
+    memory = None
+    if inference.board.unified:
+        memory = max(plan.sum_bytes for plan in (inference, training) if plan is not None)
+    flash = sum(inference.flash.values())
+    return Costs(inference.ram_bytes, flash, inference.instructions, backward, memory)
 
 
 def int8_network(graph: Graph, task: Task, float_layers: Collection[str] = ()) -> Network:

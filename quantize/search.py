@@ -150,6 +150,8 @@ def _goals(network: FloatNetwork, options: Options) -> Goals:
     """Return what is asked for, and what the board has."""
     board = options.board
     limits = {"ram": float(allowed_ram(board, None)), "flash": float(board.flash.bytes)}
+    if board.unified:
+        limits["memory"] = float(board.main_ram.bytes)
     if options.keep:
         costs = CostModel(network.task, board, options.update).planned(network.graph)
         for name, limit in parse_goals(options.keep, costs).limits.items():

@@ -27,7 +27,7 @@ from quantize.onnx_writer import float_model, quantized_model
 from quantize.onnxruntime_backend import calibrate
 from quantize.parameters import QuantizedGraph, input_types
 from quantize.pipeline import ROUNDING_FRAMES, equalized, layers_alone, thinned
-from quantize.prune_costs import CostModel, Costs
+from quantize.prune_costs import BANDED, CostModel, Costs
 from quantize.prune_goals import Goals
 from quantize.reconstruct import Moments, second_moments
 from quantize.round_weights import round_weights
@@ -125,9 +125,8 @@ class Evaluator:
             candidate = self._space.random(rng)
             excess = goals.excess(self.costs(candidate))
             # Bands of rows may still bring the RAM within its limit, nothing else the rest.
-            if not any(share for metric, share in excess.items() if metric != "ram") and (
-                not excess.get("ram") or goals.hold(self.planned(candidate))
-            ):
+            banded = [excess.pop(metric, 0.0) for metric in BANDED]
+            if not any(excess.values()) and (not any(banded) or goals.hold(self.planned(candidate))):
                 break
         return candidate
 

@@ -13,7 +13,7 @@ import optuna
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 
-from quantize.prune_costs import METRICS, Costs
+from quantize.prune_costs import BANDED, METRICS, Costs
 from quantize.prune_goals import Goals
 from quantize.search_predictor import Growths
 from quantize.search_space import Candidate, Space
@@ -71,8 +71,8 @@ def best_predicted(
 def _excess(growths: Growths, costs: Costs, goals: Goals, most: NDArray[np.float64]) -> float:
     """Return by how much a candidate is above limits, the sum of shares."""
     beyond = goals.excess(costs)
-    beyond.pop("ram", None)
-    return sum(beyond.values()) + float(np.maximum(growths - most, 0).sum())
+    rest = [share for metric, share in beyond.items() if metric not in BANDED]
+    return sum(rest) + float(np.maximum(growths - most, 0).sum())
 
 
 def _spread(candidates: Sequence[Candidate], objectives: NDArray[np.float64]) -> list[Candidate]:

@@ -20,6 +20,7 @@ from ondevice.device import Device, Hyper
 Found = Mapping[str, NDArray[Any]]
 
 STEPS = 2
+KNOWN = 0.8  # share of the labels
 
 
 def cluster_board(
@@ -76,7 +77,7 @@ def worked_as(
         losses = []
         for step in range(STEPS):
             sample = {name: _drawn(graph, name, random) for name in (*graph.inputs, *graph.labels)}
-            device.put_sample(sample | {name: np.ones(graph.shape(name), np.uint8) for name in graph.masks})
+            device.put_sample(sample | {name: _mask(graph, name, random) for name in graph.masks})
             losses += device.step(step).losses
         assert device.memory().arena_intact
         return {**found, **device.read_role("weight", "state", "range"), "losses": np.array(losses)}
@@ -86,6 +87,10 @@ def _drawn(graph: Graph, name: str, random: np.random.Generator) -> NDArray[Any]
     if graph.tensors[name].dtype == "f32":
         return random.standard_normal(graph.shape(name)).astype(np.float32)
     return random.integers(0, 3, graph.shape(name)).astype(np.uint8)
+
+
+def _mask(graph: Graph, name: str, random: np.random.Generator) -> NDArray[np.uint8]:
+    return (random.random(graph.shape(name)) < KNOWN).astype(np.uint8)
 
 
 def assert_same(expected: Found, found: Found) -> None:

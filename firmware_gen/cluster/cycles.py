@@ -64,6 +64,8 @@ KERNELS: Mapping[str, Kernel] = {
     "portable_i8": Kernel("integer", _RV32.int8.mac, _RV32.int8.value, 0.3, _QEMU),
     "depthwise_i8": Kernel("integer", 1.5, 12, 0.15, _COUNTED),
     "moving_i8": Kernel("integer", _RV32.moving.mac, _RV32.moving.value, 0.3, _QEMU),
+    "conv_grad_w_i8": Kernel("integer", 0.91, 41, 0.15, _COUNTED + "; of the update: " + _QEMU),
+    "few_grad_w_i8": Kernel("integer", 4.8, 41, 0.3, _QEMU + ": layers of 1 and 3 channels"),
     "gradient_i16": Kernel("integer", _RV32.wide.mac, _RV32.wide.value, 0.3, _QEMU),
     "add_i8": Kernel("integer", 0, 23, 0.15, _COUNTED),
     "rounded_i8": Kernel("integer", 0, 24, 0.5, _COUNTED + ": masks of gradients, other grids"),
@@ -76,6 +78,14 @@ KERNELS: Mapping[str, Kernel] = {
     "linear_f32": Kernel("float", 2.6, _RV32.float32.value, 0.3, _QEMU),
     "linear_grad_w_f32": Kernel("float", 8.6, 0, 0.3, _QEMU + ", with the update"),
     "elementwise_f32": Kernel("float", 0, _RV32.other, 0.5, _QEMU),
+    "bias_grad": Kernel("integer", 0, 4.1, 0.3, _QEMU),
+    "square_sum": Kernel("float", 0, 4, 0.3, _QEMU),
+    **{
+        f"{optimizer}_{dtype}": Kernel("float", 0, count, 0.3, _QEMU + ": updates that waited")
+        for optimizer, counts in {"sgd": (11, 26, 53), "adam": (66, 91, 134)}.items()
+        for dtype, count in zip(("f32", "bf16", "i8"), counts, strict=True)
+    },
+    "loss": Kernel("float", 0, 50, 0.3, _QEMU + ": berHu 45, cross-entropy 56 a class"),
     "quantize": Kernel("float", 0, _RV32.quantize, 0.3, _QEMU),
     "conv_f16": Kernel("float", 0.92, 45, 0.15, _ISS + ", rounding of maps included"),
     "conv_grad_w_f16": Kernel("float", 1.26, 0, 0.15, _ISS + ", rounding of maps included"),
@@ -83,8 +93,14 @@ KERNELS: Mapping[str, Kernel] = {
 }
 # Gathering a byte of a window, with the padding looked after: counted, see above.
 GATHER_INSTRUCTIONS = 1.0
+# Adding up a value in order: a load, the addition, the loop.
+ADD_INSTRUCTIONS = 4.0
 # Rounding a value to binary16, with its share of finding the power of two: 8 to 11 by tools/xpulp_iss.
 ROUND_INSTRUCTIONS = 10.0
+# Weights that learn in int8, when the layer runs: packing and summing one, by tools/xpulp_iss; turning it
+# for the gradient besides, by QEMU.
+PACK_INSTRUCTIONS = 16.0
+TURN_INSTRUCTIONS = 30.0
 LOADS = 6 / 14  # share of a kernel's instructions that load: as in the inner loop of 4 x 2
 
 
@@ -120,8 +136,9 @@ class Work:
     copied together before they are multiplied (im2col). `once`: weights and tables that come to L1 before the
     first tile; `read`, `written`: rows of all tiles together. `forks`, `barriers`: of all tiles together.
     `balance`: the busiest core's share of the work over the mean share. `rounded`: values that are rounded to
-    binary16, those of each map once left out, in all tiles and by all cores. `in_l2`: the layer has no tiles
-    and works on L2.
+    binary16, those of each map once left out, in all tiles and by all cores. `alone`: values that the first
+    core adds up besides. `prepared`: instructions of all cores before the first tile. `waits`: values that
+    are loaded from L2. `in_l2`: all loads are, as the layer has no tiles.
     """
 
     kernel: str | Kernel
@@ -137,6 +154,9 @@ class Work:
     cores: int = CORES
     balance: float = 1.0
     rounded: int = 0
+    alone: int = 0
+    prepared: float = 0.0
+    waits: int = 0
     in_l2: bool = False
 
 
@@ -289,7 +309,9 @@ def _compute_cycles(work: Work, rates: Rates) -> float:
     each = rates.instruction[kernel.arithmetic]
     if work.in_l2:
         each += LOADS * rates.l2_load
-    return counted * each * work.balance / work.cores
+    shared = counted * each + work.waits * rates.l2_load
+    besides = ADD_INSTRUCTIONS * work.alone + work.prepared / work.cores
+    return shared * work.balance / work.cores + besides * each
 
 
 def _instructions(product: Product) -> tuple[float]:

@@ -51,8 +51,9 @@ class _Local:
 
     `maps`: tensors in tiles, in the order of their operands; `constants`: C arrays and their bytes, behind
     them; `ranges`: moving ranges of which each core keeps a copy. `channels`: how many the layer makes and
-    how many of them stay together, where cores may divide them. `scratch`: bytes a core. `before`: C
-    statements that the master runs before the cores.
+    how many of them stay together, where cores may divide them. `scratch`: bytes a core; `shared`: those that
+    all of them work in. `before`: C statements that the master runs before the cores; `prepared`: those that
+    all cores run before any makes rows.
     """
 
     maps: dict[str, Lines]
@@ -61,7 +62,9 @@ class _Local:
     ranges: list[str] = field(default_factory=list)
     channels: tuple[int, int] = (1, 1)
     scratch: int = 0
+    shared: int = 0
     before: str = ""
+    prepared: str = ""
 
     def operand(self, name: str) -> int:
         """Return the operand's number."""
@@ -102,6 +105,15 @@ class ClusterLayers(Layers):
         self._local.channels = count, multiple
         return "o0, o1"
 
+    def cores(self, parts: int = 0) -> str:
+        if parts:
+            self._local.channels = parts, 1  # divided by the kernel, and as channels in the plan
+        return "(ft_cores_t){core, cores, ft_team_meet}"
+
+    def prepare(self, statements: str) -> str:
+        self._local.prepared += statements + "\n"
+        return ""
+
     def pointer(self, tensor: str) -> str:
         if tensor not in self._local.maps:
             return super().pointer(tensor)
@@ -128,11 +140,18 @@ class ClusterLayers(Layers):
         return described.shape[2] * element_bytes(described) % bytes_ == 0
 
     def scratch(self, op: Op) -> str:
-        size = OPERATORS[op.kind].scratch_bytes(op, self._memory.graph, self.isa)
+        operator, graph = OPERATORS[op.kind], self._memory.graph
+        size = operator.scratch_bytes(op, graph, self.isa)
         if not size:
             return "NULL"
-        self._local.scratch = -(-size // ALIGNMENT) * ALIGNMENT
-        return f"((int8_t *)tile->scratch + core * {self._local.scratch})"
+        self._local.scratch = _up(size)
+        shared = _up(operator.shared_bytes(op, graph, self.isa))
+        return f"((int8_t *)tile->scratch + {shared} + core * {self._local.scratch})"
+
+    def shared(self, op: Op) -> str:
+        size = OPERATORS[op.kind].shared_bytes(op, self._memory.graph, self.isa)
+        self._local.shared = _up(size)
+        return "((int8_t *)tile->scratch)" if size else "NULL"
 
     def grid(self, tensor: str) -> str:
         name = self._memory.graph.tensors[tensor].range
@@ -212,9 +231,10 @@ class ClusterLayers(Layers):
             (*self._share(index, step, tiling, layout, body), *self._layer(index, bands, tiling, layout))
         )
         self.functions[index] = text
+        self._local = _Local({}, False)  # what is printed between layers has nothing in L1
 
     def _does_not_fit(self, step: Step) -> DoesNotFitError:
-        needed = TEAM_BYTES + self._local.scratch
+        needed = TEAM_BYTES + self._local.shared + self._local.scratch
         board = self._memory.plan.board.id
         room = format_size(self._cluster.l1_data_bytes)
         return DoesNotFitError(
@@ -257,7 +277,7 @@ class ClusterLayers(Layers):
             -(-local.channels[0] // local.channels[1]),
             has_rows(op, graph) and not operator.accumulates,
             local.scratch,
-            self._cluster.l1_data_bytes - at,
+            self._cluster.l1_data_bytes - at - local.shared,
             amount(op, graph, self.isa),
             tuple(local.constants.values()),
         ).best()
@@ -267,7 +287,7 @@ class ClusterLayers(Layers):
         for size in tiling.buffers:
             starts.append(at)
             at += size * (2 if tiling.double else 1)
-        end = at + local.scratch * tiling.share.cores
+        end = at + local.shared + local.scratch * tiling.share.cores
         return tiling, Layout(constants, tuple(starts), at, seen, end)
 
     def _share(self, index: int, step: Step, tiling: Tiling, layout: Layout, body: str) -> Iterator[str]:
@@ -277,6 +297,13 @@ class ClusterLayers(Layers):
         yield from _indented(self._head(step, share, body))
         yield from _indented(body.split("\n"))
         yield "}\n\n"
+        if local.prepared:
+            yield f"static void prepare_{self.name(index)}(void *argument) {{\n"
+            yield "    const ft_tile_t *const tile = argument;\n"
+            yield f"    enum {{ cores = {share.cores} }};\n"
+            yield "    const int core = (int)pi_core_id();\n"
+            yield from _indented(local.prepared.rstrip("\n").split("\n"))
+            yield "}\n\n"
         if local.before:
             yield f"static void before_{self.name(index)}(ft_tile_t *tile) {{\n"
             if "tile->" not in local.before:
@@ -304,6 +331,8 @@ class ClusterLayers(Layers):
         by_rows, by_channels = share.rows > 1, share.channels > 1
         if by_rows or by_channels or copies or "core" in used:
             yield "const int core = (int)pi_core_id();"
+        if "cores" in used:
+            yield f"enum {{ cores = {share.cores} }};"
         if step.chain is not None and "band" in used:
             c_type = self._memory.band_table(step.chain).c_type
             yield f"const {c_type} *const band = tile->band;"
@@ -366,6 +395,8 @@ class ClusterLayers(Layers):
         yield "};\n"
         yield f"static const ft_layer_t layer_{name} = {{\n"
         yield f"    .work = {self._part(index)}, .cores = {tiling.share.cores}, .tiles = tiles_{name},\n"
+        if local.prepared:
+            yield f"    .prepare = prepare_{name},\n"
         if local.before:
             yield f"    .before = before_{name},\n"
         if local.ranges:

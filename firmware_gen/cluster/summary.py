@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from firmware_gen.cluster.cycles import milliseconds
+from firmware_gen.cluster.cycles import Work, milliseconds
 from firmware_gen.cluster.energy import OperatingPoint, estimate_microjoules
 from firmware_gen.cluster.estimate import Estimate
 from firmware_gen.cluster.l3 import External, first_steps
 from firmware_gen.cluster.layers import ClusterLayers
-from firmware_gen.cluster.tiling import Tiling
+from firmware_gen.cluster.tiling import Share, Tiling
 from firmware_gen.emit.memory import Memory
-from firmware_gen.plan import Plan
+from firmware_gen.plan import Plan, updates_late
 
 VOLTS = 0.8  # at the clock that the port sets: boards/ports/gap9
 
@@ -151,6 +151,21 @@ def _layers(plan: Plan, printed: ClusterLayers) -> Iterator[Layer]:
         op = plan.steps[index].op
         if index not in plan.left_out:
             yield Layer(op.name, op.kind, tiling)
+    if plan.graph.trained and updates_late(plan.graph):
+        yield Layer("apply", "state", _applied(plan))
+
+
+def _applied(plan: Plan) -> Tiling:
+    """Return the end of a step in which gradients waited: the master's sum of squares, then all updates."""
+    graph, cluster = plan.graph, plan.board.cluster
+    assert cluster is not None
+    optimizer = "sgd" if graph.optimizer == "sgd" else "adam"
+    counts = {name: graph.constants[name].value.size for name in graph.trained}
+    works = [Work("square_sum", 0, sum(counts.values()), cores=1, in_l2=True)]
+    for name, count in counts.items():
+        kernel = f"{optimizer}_{graph.learned(name).dtype}"
+        works.append(Work(kernel, 0, count, forks=0, cores=cluster.cores, in_l2=True))
+    return Tiling(Share(1, cluster.cores), 0, (), (), False, tuple(works))
 
 
 def _described(estimate: Estimate) -> dict[str, Any]:

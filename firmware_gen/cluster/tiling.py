@@ -69,14 +69,14 @@ def has_rows(op: Op, graph: Graph) -> bool:
     """Tell whether the operator makes any rows of its output that it is asked for."""
     if not op.inputs:
         return False
-    return all(OPERATORS[op.kind].reach(op, graph, k, 0) is not None for k in range(len(op.inputs)))
+    return all(OPERATORS[op.kind].tile_reach(op, graph, k, 0) is not None for k in range(len(op.inputs)))
 
 
 def rows_read(op: Op, graph: Graph, k: int, rows: Rows) -> Rows:
     """Return which rows of input `k` are read for `rows` of the first output; all where it is made whole."""
     if not has_rows(op, graph):
         return 0, graph.shape(op.inputs[k])[0]
-    reads = [OPERATORS[op.kind].reach(op, graph, k, row) for row in range(*rows)]
+    reads = [OPERATORS[op.kind].tile_reach(op, graph, k, row) for row in range(*rows)]
     known = [each for each in reads if each is not None and each[0] < each[1]]
     return (min(low for low, _ in known), max(end for _, end in known)) if known else (0, 0)
 
@@ -235,6 +235,7 @@ class Task:
             _height(tile) / rows * share.slowest(-(-_height(tile) // unit), self.blocks) for tile in tiles
         )
         read, written = self.maps.traffic(tiles)
+        in_l2, fetched = not self.maps.inputs and self.maps.output is None, self.amount.fetched
         return Work(
             self.amount.kernel,
             round(self.amount.macs * part),
@@ -244,11 +245,15 @@ class Task:
             read,
             written,
             round(self.amount.gathered * part),
-            len(tiles),
+            len(tiles) + bool(self.amount.prepared),
+            self.amount.meetings,
             cores=share.cores,
             balance=max(1.0, slowest * share.cores),
             rounded=(self.amount.packed * share.rows + self.amount.repeated * share.cores) * len(tiles),
-            in_l2=not self.maps.inputs and self.maps.output is None,
+            alone=self.amount.alone,
+            prepared=self.amount.prepared,
+            waits=round(fetched * part) if in_l2 and fetched is not None else 0,
+            in_l2=in_l2 and fetched is None,
         )
 
 

@@ -69,10 +69,20 @@ class Layers:
     def channels(self, count: int, multiple: int) -> str:
         return f"0, {count}"
 
+    def cores(self, parts: int = 0) -> str:
+        return "FT_ALONE"
+
+    def prepare(self, statements: str) -> str:
+        return statements
+
     def pointer(self, tensor: str) -> str:
         return self._memory.pointer(tensor)
 
     def scratch(self, op: Op) -> str:
+        shared = OPERATORS[op.kind].shared_bytes(op, self._memory.graph, self.isa)
+        return f"({self.shared(op)} + {shared})" if shared else self.shared(op)
+
+    def shared(self, op: Op) -> str:
         if op.stack:
             return "scratch"
         return self._memory.pointer(op.scratch[-1]) if op.scratch else "NULL"

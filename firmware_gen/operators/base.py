@@ -81,11 +81,26 @@ class Emitter(Protocol):
         to make.
         """
 
+    def cores(self, parts: int = 0) -> str:
+        """Return the ft_cores_t of those that make a call together, which has so many parts for them.
+
+        0: they divide rows and channels, too (`rows`, `channels`).
+        """
+
+    def prepare(self, statements: str) -> str:
+        """Return what runs `statements` before any core makes rows; it may be printed where they are used.
+
+        They fill what `shared` returns, for all rows that are made, and name no variable of their own.
+        """
+
     def pointer(self, tensor: str) -> str:
         """Return the typed C pointer to logical row 0 of `tensor`."""
 
     def scratch(self, op: Op) -> str:
         """Return the C pointer to the operator's scratch bytes, aligned to 8; NULL when it asked for none."""
+
+    def shared(self, op: Op) -> str:
+        """Return the same of the scratch that all cores have in common."""
 
     def map(self, tensor: str) -> str:
         """Return the ft_map_t literal of `tensor`."""
@@ -155,12 +170,20 @@ class Operator:
             return None
         return (row, row + 1) if graph.shape(op.inputs[k])[0] > 1 else (0, 1)
 
+    def tile_reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        """Return what :meth:`reach` does for tiles, between which what was prepared stays where it is."""
+        return self.reach(op, graph, k, row)
+
     def overwrites(self, op: Op) -> tuple[int, ...]:
         """Return which inputs the first output may be stored over, value by value."""
         return ()
 
     def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
         """Return the bytes that the kernel works in; `Emitter.scratch` tells where they lie."""
+        return 0
+
+    def shared_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        """Return the bytes besides these that all cores have in common; `Emitter.shared` tells where."""
         return 0
 
     def view(self, op: Op, graph: Graph, base: View) -> View | None:

@@ -378,4 +378,4 @@ class RoundGradient(Operator):
     def emit(self, step: Step, c: Emitter) -> str:
         total, rounded = step.op.inputs[0], step.op.outputs[0]
         count = step.graph.tensors[total].count
-        return f"ft_round_bf16({c.pointer(total)}, {c.pointer(rounded)}, {count});"
+        return f"ft_round_bf16({c.pointer(total)}, {c.pointer(rounded)}, {count}, {c.cores(count)});"

@@ -17,7 +17,7 @@ from boards import Isa
 from fieldtune.errors import ModelError
 from firmware_gen.fixed_point import activation_range, quantize_multiplier, single_ratio
 from firmware_gen.graph import Constant, Graph, Op, Quantization, Tensor
-from firmware_gen.operators import elementwise_i8_dsp, elementwise_i8_mve, elementwise_i8_xpulp
+from firmware_gen.operators import elementwise_i8_mve, elementwise_i8_simd
 from firmware_gen.operators.base import Emitter, Lowered
 from firmware_gen.operators.binary import Binary, BinaryAttrs, operands
 from firmware_gen.operators.variants import Variant, VariedOperator
@@ -79,9 +79,9 @@ class BinaryI8(VariedOperator, Binary):
     """y = a (kind) b, int8."""
 
     variants: ClassVar[Mapping[Isa, tuple[Variant[BinaryAttrsI8], ...]]] = {
-        "dsp": (elementwise_i8_dsp,),
+        "dsp": (elementwise_i8_simd,),
         "mve": (elementwise_i8_mve,),
-        "xpulp": (elementwise_i8_xpulp,),
+        "xpulp": (elementwise_i8_simd,),
     }
     function: ClassVar[str]
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from boards import Isa
 from firmware_gen.graph import Graph, Op
+from firmware_gen.operators import conv2d_i8_xpulp
 from firmware_gen.operators.base import Channels, Emitter, Rows, Tape
 from firmware_gen.operators.conv2d import (
     BiasUpdate,
@@ -25,6 +26,7 @@ from firmware_gen.operators.conv2d import (
     ConvGradAttrs,
     ConvGradInput,
     ConvUpdate,
+    conv_reach,
     forward_literal,
 )
 from firmware_gen.operators.moving import (
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 # gathered at once; the fewest channels for which that pays.
 DOT_TYPES: dict[Isa, tuple[int, int]] = {"dsp": (2, 2), "mve": (16, 1), "xpulp": (4, 1)}
 DOT_PIXELS, DOT_CHANNELS = 96, 4
+ROWS = 4  # of weights, that the portable kernel sums at once: FT_ROWS_INT on the cores of a cluster
 MOST_PIXELS = 65_535  # of a map: a sum of so many products of int8 values stays within 32 bits
 
 
@@ -73,7 +76,13 @@ class LearningConv2d(MovingConv2d):
         if op.constants[0] not in graph.trained:
             return super().scratch_bytes(op, graph, isa)
         shape = graph.constants[op.constants[0]].value.shape
-        return table_bytes(op, graph) + _run_bytes(_attrs(op), shape, op, graph, isa)
+        return table_bytes(op, graph) + _own_bytes(_attrs(op), shape, op, graph, isa)
+
+    def shared_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        if op.constants[0] not in graph.trained:
+            return 0
+        shape = graph.constants[op.constants[0]].value.shape
+        return _prepared_bytes(_attrs(op), shape, op, graph, isa)
 
     def backward(self, op: Op, tape: Tape) -> None:
         attrs, x = _attrs(op), op.inputs[0]
@@ -102,9 +111,8 @@ class LearningConv2d(MovingConv2d):
         def tables(sums: str) -> str:
             return tables_call(scales, sums, reals, attrs.activation, step, c)
 
-        start = table_bytes(op, graph)
         shape = weight.value.shape
-        calls = _run(attrs, shape, c.weight(name), tables, start, step, c)
+        calls = _run(attrs, shape, c.weight(name), tables, 0, step, c)
         return moving_layer(calls, _kernel(attrs, shape, op, graph, c.isa), weight, step, c)
 
 
@@ -116,9 +124,15 @@ class TurningConv2d(ConvGradInput):
     def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
         return None  # the weights would be turned for each band
 
+    def tile_reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
+        return conv_reach(_opposite(op), row, graph.shape(op.inputs[k])[0])
+
     def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        return table_bytes(op, graph) + _own_bytes(_opposite(op), _turned_shape(op, graph), op, graph, isa)
+
+    def shared_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
         shape = _turned_shape(op, graph)
-        return self._start(op, graph) + _run_bytes(_opposite(op), shape, op, graph, isa)
+        return self._turned_bytes(op, graph) + _prepared_bytes(_opposite(op), shape, op, graph, isa)
 
     def emit(self, step: Step, c: Emitter) -> str:
         op, graph = step.op, step.graph
@@ -130,27 +144,32 @@ class TurningConv2d(ConvGradInput):
         taken = weight.value.shape[2]
         given = outer if attrs.conv.transposed else outer // attrs.conv.groups
         first = attrs.channels.first
-        scales = table_bytes(op, graph)
+        scales = f"((float *)(void *){c.shared(op)})"
+        at = f"({c.shared(op)} + {_up(4 * graph.shape(op.outputs[0])[2])})"
         turn = (
-            f"float *const scales = (float *)(void *)(scratch_ + {scales});\n"
-            f"int8_t *const turned = scratch_ + {scales + _up(4 * graph.shape(op.outputs[0])[2])};\n"
-            f"const ft_steps_t weights = {{{learning_weight(weight.name, graph, c)}, 0, 0}};\n"
-            f"ft_turn_weights_i8(weights, {rows * columns}, {taken}, {given}, {first}, {first + inner},\n"
-            "    turned, scales);"
+            f"ft_turn_weights_i8((ft_steps_t){{{learning_weight(weight.name, graph, c)}, 0, 0}},\n"
+            f"    {rows * columns}, {taken}, {given}, {first}, {first + inner},\n"
+            f"    {at}, {scales}, {c.cores()});"
         )
+        opposite = _opposite(op)
+        kernel = _kernel(opposite, shape, op, graph, c.isa)
+        if kernel is not None or not opposite.transposed:  # what the cores have turned is packed, or summed
+            turn += f"\nft_meet({c.cores()});"
 
         def tables(sums: str) -> str:
-            return tables_call("scales", sums, "NULL", LINEAR, step, c)
+            return tables_call(scales, sums, "NULL", LINEAR, step, c)
 
-        calls = _run(_opposite(op), shape, "turned", tables, self._start(op, graph), step, c)
+        calls = [
+            c.prepare(turn),
+            *_run(_opposite(op), shape, at, tables, self._turned_bytes(op, graph), step, c),
+        ]
         kernel = _kernel(_opposite(op), shape, op, graph, c.isa)
-        return moving_layer([turn, *calls], kernel, turned(weight, attrs.conv), step, c)
+        return moving_layer(calls, kernel, turned(weight, attrs.conv), step, c)
 
     @staticmethod
-    def _start(op: Op, graph: Graph) -> int:
-        """Return the bytes of tables, scales and turned weights."""
-        scales = _up(4 * graph.shape(op.outputs[0])[2])
-        return table_bytes(op, graph) + scales + _up(math.prod(_turned_shape(op, graph)))
+    def _turned_bytes(op: Op, graph: Graph) -> int:
+        """Return the bytes of scales and turned weights."""
+        return _up(4 * graph.shape(op.outputs[0])[2]) + _up(math.prod(_turned_shape(op, graph)))
 
 
 def _attrs(op: Op) -> ConvAttrs:
@@ -180,17 +199,27 @@ def _kernel(attrs: ConvAttrs, shape: tuple[int, ...], op: Op, graph: Graph, isa:
     return find_kernel(attrs, np.arange(math.prod(shape)).reshape(shape), op, graph, isa)
 
 
-def _run_bytes(attrs: ConvAttrs, shape: tuple[int, ...], op: Op, graph: Graph, isa: Isa) -> int:
-    """Return the scratch of `_run`: sums, weights as the kernel reads them, its own."""
+def _own_bytes(attrs: ConvAttrs, shape: tuple[int, ...], op: Op, graph: Graph, isa: Isa) -> int:
+    """Return what the kernel of `_run` works in, or a pixel of padding for the portable one."""
     kernel = _kernel(attrs, shape, op, graph, isa)
+    return graph.shape(op.inputs[0])[2] if kernel is None else kernel.scratch
+
+
+def _prepared_bytes(attrs: ConvAttrs, shape: tuple[int, ...], op: Op, graph: Graph, isa: Isa) -> int:
+    """Return what `_run` prepares: of each part sums and weights as the kernel reads them."""
+    return sum(_prepared(_kernel(attrs, shape, op, graph, isa), op, graph))
+
+
+def _prepared(kernel: Kernel | None, op: Op, graph: Graph) -> list[int]:
+    """Return the bytes that each part takes, or one that all parts take in turn.
+
+    What cores have in common has to be there as a whole, before any of them begins.
+    """
     sums = _up(4 * graph.shape(op.outputs[0])[2])
     if kernel is None:
-        return sums + graph.shape(op.inputs[0])[2]  # a pixel of padding
-    return sums + _packed_bytes(kernel) + kernel.scratch
-
-
-def _packed_bytes(kernel: Kernel) -> int:
-    return _up(max(kernel.variant.packed_bytes(part) for part in kernel.parts))
+        return [sums]
+    sizes = [sums + _up(kernel.variant.packed_bytes(part)) for part in kernel.parts]
+    return sizes if kernel.variant is conv2d_i8_xpulp else [max(sizes)]
 
 
 def _run(
@@ -202,31 +231,41 @@ def _run(
     step: Step,
     c: Emitter,
 ) -> list[str]:
-    """Return the statements that run a layer with `weights` in RAM; scratch is free from `start` on.
+    """Return the statements that run a layer with `weights` in RAM; what is shared is free from `start` on.
 
     tables: returns the statement that makes the tables from the C array of the weights' sums.
     """
     op, graph = step.op, step.graph
     kernel = _kernel(attrs, shape, op, graph, c.isa)
-    packed = start + _up(4 * graph.shape(op.outputs[0])[2])
-    calls = [f"int32_t *const sums = (int32_t *)(void *)(scratch_ + {start});"]
+    scratch = f"scratch_ + {table_bytes(op, graph)}"
+    sums = f"((int32_t *)(void *)({c.shared(op)} + {start}))"
     if kernel is None:
-        if attrs.transposed:  # meets fewer taps at the border
-            calls = [tables("NULL")]
-        else:
+        calls = [tables("NULL")]  # transposed: meets fewer taps at the border
+        if not attrs.transposed:
             indices = np.arange(math.prod(shape)).reshape(shape)
-            calls += [f"ft_weight_sums_i8({_from(indices, attrs.groups, weights)}, sums);", tables("sums")]
-        return [*calls, portable_call(attrs, shape, weights, step, c, f"scratch_ + {packed}")]
-    scratch = f"scratch_ + {packed + _packed_bytes(kernel)}"
-    for part in kernel.parts:
+            calls = [c.prepare(_sums_call(indices, attrs.groups, weights, sums, c)), tables(sums)]
+        return [*calls, portable_call(attrs, shape, weights, step, c, scratch)]
+    calls, sizes = [], _prepared(kernel, op, graph)
+    for k, part in enumerate(kernel.parts):
+        at = start + (sum(sizes[:k]) if len(sizes) > 1 else 0)
+        sums = f"((int32_t *)(void *)({c.shared(op)} + {at}))"
+        packed = f"({c.shared(op)} + {at + _up(4 * graph.shape(op.outputs[0])[2])})"
         from_ram = _from(part.weight, part.conv.groups, weights)
+        cores = f", {c.cores()}" if kernel.variant is conv2d_i8_xpulp else ""
+        prepared = (
+            f"ft_pack_i8_{c.isa}({from_ram}, {packed}{cores});\n"
+            f"{_sums_call(part.weight, part.conv.groups, weights, sums, c)}"
+        )
         calls += [
-            f"ft_pack_i8_{c.isa}({from_ram}, scratch_ + {packed});",
-            f"ft_weight_sums_i8({from_ram}, sums);",
-            tables("sums"),
-            kernel.variant.moving_call(part, step, c, scratch, f"scratch_ + {packed}"),
+            c.prepare(prepared),
+            tables(sums),
+            kernel.variant.moving_call(part, step, c, scratch, packed),
         ]
     return calls
+
+
+def _sums_call(indices: NDArray[Any], groups: int, weights: str, sums: str, c: Emitter) -> str:
+    return f"ft_weight_sums_i8({_from(indices, groups, weights)}, {sums}, {c.cores()});"
 
 
 def _from(indices: NDArray[Any], groups: int, weights: str) -> str:
@@ -247,8 +286,8 @@ class ConvUpdateI8(ConvUpdate):
     def reach(self, op: Op, graph: Graph, k: int, row: int) -> Rows | None:
         return None
 
-    def scratch_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
-        dots = _dots(op, graph, isa)
+    def shared_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        dots = find_dots(op, graph, isa)
         return 0 if dots is None else dots.scratch
 
     def emit(self, step: Step, c: Emitter) -> str:
@@ -258,11 +297,13 @@ class ConvUpdateI8(ConvUpdate):
         x, dy = op.inputs
         name = op.constants[0]
         declaration, sink = c.sink(name, step)
-        literal = forward_literal(attrs, graph.constants[name].value.shape)
-        dots = _dots(op, graph, c.isa)
-        kernel, rest = "ft_conv2d_grad_w_i8", ""
+        shape = graph.constants[name].value.shape
+        literal = forward_literal(attrs, shape)
+        dots = find_dots(op, graph, c.isa)
+        kernel, rest = "ft_conv2d_grad_w_i8", f", {c.cores(_parts(attrs, shape))}"
         if dots is not None:
-            kernel, rest = "ft_conv2d_grad_w_dots_i8", f", {dots.height}, {dots.length}, {c.scratch(op)}"
+            kernel = "ft_conv2d_grad_w_dots_i8"
+            rest = f", {dots.height}, {dots.length}, {c.shared(op)}, {c.cores(dots.blocks)}"
         return (
             f"{declaration}{kernel}({c.pointer(x)}, {c.map(x)}, {c.grid(x)},\n"
             f"    {c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)}.scale, {sink},\n"
@@ -271,20 +312,24 @@ class ConvUpdateI8(ConvUpdate):
 
 
 @dataclass(frozen=True)
-class _Dots:
-    """How the scalar products go over a map: rows at once, values of a gathered row, bytes of scratch."""
+class Dots:
+    """How the scalar products go over a map.
+
+    `height`: rows at once; `length`: values of a gathered row; `scratch`: bytes; `blocks`: of 2 x 2 sums,
+    which cores divide; `meetings`: how often these meet.
+    """
 
     height: int
     length: int
     scratch: int
+    blocks: int
+    meetings: int
 
 
-def _dots(op: Op, graph: Graph, isa: Isa) -> _Dots | None:
+def find_dots(op: Op, graph: Graph, isa: Isa) -> Dots | None:
     """Return None where the portable kernel runs: without instructions for it, or with too few channels."""
     attrs = _attrs(op)
-    _, _, inner, outer = graph.constants[op.constants[0]].value.shape
-    taken = inner // attrs.groups if attrs.transposed else inner
-    given = outer if attrs.transposed else outer // attrs.groups
+    taken, given = _group(attrs, graph.constants[op.constants[0]].value.shape)
     if isa not in DOT_TYPES or min(taken, given) < DOT_CHANNELS:
         return None
     step, item = DOT_TYPES[isa]
@@ -292,7 +337,23 @@ def _dots(op: Op, graph: Graph, isa: Isa) -> _Dots | None:
     height = -(-rows // -(-rows * columns // DOT_PIXELS))
     length = -(-height * columns // step) * step
     sums = taken * given + -(-given // 2) * 2
-    return _Dots(height, length, 4 * sums + item * (taken + given) * length)
+    blocks = -(-taken // 2) * -(-given // 2)
+    meetings = attrs.window.taps * attrs.groups * 2 * (1 + -(-rows // height))
+    return Dots(height, length, 4 * sums + item * (taken + given) * length, blocks, meetings)
+
+
+def _group(attrs: ConvAttrs, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the channels that a group takes and gives."""
+    _, _, inner, outer = shape
+    return (inner // attrs.groups, outer) if attrs.transposed else (inner, outer // attrs.groups)
+
+
+def _parts(attrs: ConvAttrs, shape: tuple[int, ...]) -> int:
+    """Return the parts of the portable kernel that cores divide."""
+    taken, given = _group(attrs, shape)
+    if attrs.groups > 1 and taken == given == 1:
+        return attrs.groups
+    return attrs.window.taps * attrs.groups * (taken // ROWS + taken % ROWS)
 
 
 class BiasUpdateI8(BiasUpdate):
@@ -307,4 +368,7 @@ class BiasUpdateI8(BiasUpdate):
         dy, name = step.op.inputs[0], step.op.constants[0]
         declaration, sink = c.sink(name, step)
         kernel = f"ft_bias_grad_{step.graph.tensors[dy].dtype}"
-        return f"{declaration}{kernel}({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)}.scale,\n    {sink});"
+        return (
+            f"{declaration}{kernel}({c.pointer(dy)}, {c.map(dy)}, {c.grid(dy)}.scale,\n"
+            f"    {sink}, {c.channels(step.graph.shape(dy)[2], 1)});"
+        )

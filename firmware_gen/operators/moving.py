@@ -142,7 +142,7 @@ def moving_layer(
         f"int8_t *const scratch_ = {c.scratch(op)};\n"
         "int32_t *const bias = (int32_t *)(void *)scratch_;\n"
         "ft_requantize_t to;\n"
-        f"{guess}" + "\n".join(calls) + "\n"
+        f"{guess}" + "\n".join(filter(None, calls)) + "\n"
         f"{observe}({c.range(y)}, {c.pointer(y)}, {c.map(y)}, {channels}, {c.rows(step)});"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from boards import Isa
+from boards.tables import MOST_CORES
 from firmware_gen.c_text import c_float
 from firmware_gen.graph import Graph, Op
 from firmware_gen.operators.activation import bits_reach
@@ -39,12 +40,15 @@ class QuantizeGradient(Operator):
 
     kind = "quantize_gradient"
 
+    def shared_bytes(self, op: Op, graph: Graph, isa: Isa) -> int:
+        return 4 * MOST_CORES if isa == "xpulp" else 0
+
     def emit(self, step: Step, c: Emitter) -> str:
         dy, q = step.op.inputs[0], step.op.outputs[0]
         dtype = step.graph.tensors[q].dtype
         return (
             f"ft_quantize_gradient_{dtype}({c.pointer(dy)}, {c.map(dy)}, {c.pointer(q)}, {c.map(q)},\n"
-            f"    {c.range(q)});"
+            f"    {c.range(q)}, {c.shared(step.op)}, {c.cores(step.graph.shape(dy)[0])});"
         )
 
 

@@ -175,8 +175,15 @@ def observable(graph: Graph) -> Graph:
 
 def trained_side_by_side(seeds: Sequence[int]) -> Graph:
     """Return random networks as one graph, in which what stands below the int8 layers learns."""
-    graphs = [_prefixed(Net(seed).graph(), f"n{seed}") for seed in seeds]
-    whole = Graph(
+    whole = side_by_side([Net(seed).graph() for seed in seeds])
+    losses = tuple(LossSpec(name, "mse") for name in whole.outputs)
+    return lighten(training_graph(whole, losses, parse_update("*head")))
+
+
+def side_by_side(networks: Sequence[Graph]) -> Graph:
+    """Return networks as one graph, in which the names of the k-th begin with `nk.`."""
+    graphs = [_prefixed(graph, f"n{k}") for k, graph in enumerate(networks)]
+    return Graph(
         "side by side",
         tuple(op for graph in graphs for op in graph.ops),
         {name: tensor for graph in graphs for name, tensor in graph.tensors.items()},
@@ -184,8 +191,6 @@ def trained_side_by_side(seeds: Sequence[int]) -> Graph:
         tuple(name for graph in graphs for name in graph.inputs),
         tuple(name for graph in graphs for name in graph.outputs),
     )
-    losses = tuple(LossSpec(name, "mse") for name in whole.outputs)
-    return lighten(training_graph(whole, losses, parse_update("*head")))
 
 
 def _prefixed(graph: Graph, prefix: str) -> Graph:

@@ -417,7 +417,14 @@ def test_a_component_is_written_anew_and_nothing_else_is_touched(
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
 
-@pytest.mark.parametrize(("more", "said"), [(["--layout", "keil"], "no layout 'keil'"), ([], "--layout")])
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--layout", "keil"], "no layout 'keil'"),
+        ([], "--layout"),
+        (["--layout", "cmake", "--board", "gap9_evk"], "no component for gap9_evk"),
+    ],
+)
 def test_what_cannot_be_written_is_one_sentence(
     more: list[str], said: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

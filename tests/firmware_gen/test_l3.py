@@ -28,7 +28,6 @@ from firmware_gen.cluster.estimate import Estimate
 from firmware_gen.cluster.l3 import Choice, External, Piece
 from firmware_gen.cluster.layers import ClusterLayers
 from firmware_gen.cluster.summary import summarize
-from firmware_gen.component import write_component
 from firmware_gen.emit.memory import Memory
 from firmware_gen.emit.model import model_c
 from firmware_gen.graph import Graph
@@ -390,20 +389,6 @@ def test_what_does_not_fit_with_l3_says_so(graph: Graph) -> None:
         make_plan(trained, short_board(trained, 250_000))
 
 
-def test_a_component_has_no_l3(graph: Graph, tmp_path: Path) -> None:
-    plan = make_plan(graph, short_board(graph, 40_000))
-    with pytest.raises(DoesNotFitError, match="a component does not bring there"):
-        write_component(plan, None, "cmake", tmp_path / "component")
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("bytes_per_cycle = 0", r"'cluster\.l3\.bytes_per_cycle' must be a number above 0"),
-        ("bytes = 0", r"'cluster\.l3\.bytes' must be a whole number, 1 or more"),
-        ("size = 1", r"'cluster\.l3\.size' is not a key"),
-    ],
-)
 def test_a_wrong_description_is_refused(text: str, problem: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(f'extends = "gap9_host"\n[cluster.l3]\n{text}\n')

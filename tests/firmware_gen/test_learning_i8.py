@@ -206,7 +206,8 @@ int main(void) {
     while (fread(g, 1, sizeof g, stdin) == sizeof g) {
         const ft_weights_t w = {.steps = {q, scales, CHANNELS, STOCHASTIC,
                                           ft_next_key(&generator)}};
-        ft_apply_f32((ft_sink_t){.sgd = ft_sgd(&hyper, w, (ft_reals_t){NULL, NULL})}, g, COUNT, 1.0f);
+        ft_apply_f32((ft_sink_t){.sgd = ft_sgd(&hyper, w, (ft_reals_t){NULL, NULL})}, g, COUNT, 1.0f,
+                     FT_ALONE);
         fwrite(q, 1, sizeof q, stdout);
     }
     return 0;

@@ -17,11 +17,12 @@ from scipy.stats import spearmanr
 
 from boards import load_board
 from firmware_gen.limits import allowed_ram
+from firmware_gen.project import plan_network
 from firmware_gen.update import UpdatePlan, parse_update
 from quantize import search_generations
 from quantize.float_network import FloatNetwork, read_network
 from quantize.onnx_writer import float_model
-from quantize.prune_costs import CostModel, Costs
+from quantize.prune_costs import CostModel, Costs, int8_network
 from quantize.prune_goals import Drop, Goals
 from quantize.scheme import division
 from quantize.search import Options, Result, _goals, search_network
@@ -263,6 +264,18 @@ def test_limits_are_the_boards_or_less(network: FloatNetwork) -> None:
     instructions = CostModel(network.task, BOARD, parse_update(None)).planned(network.graph).instructions
     half = _goals(network, Options(BOARD, {"instructions": "50%"}, drops)).limits
     assert half == {**have, "instructions": pytest.approx(instructions / 2)}
+
+
+def test_where_all_lies_in_one_memory_the_sum_is_limited(tmp_path: Path) -> None:
+    network = read_network(write_tiny(tmp_path / "tiny.onnx", size=48))
+    board, update = load_board("gap9_evk"), parse_update("depth")
+    whole = CostModel(network.task, board, update).whole(network.graph)
+    assert whole.memory == plan_network(int8_network(network.graph, network.task), board, update).sum_bytes
+    small = replace(board, regions=(replace(board.regions[0], bytes=whole.memory - 4000),))
+    goals = _goals(network, Options(small, {}, dict.fromkeys(_given(network), Drop(10.0))))
+    assert {name for name, share in goals.excess(whole).items() if share} == {"memory"}
+    assert not goals.hold(whole)
+    assert goals.hold(CostModel(network.task, small, update).planned(network.graph)), "in bands of rows"
 
 
 def _search(network: FloatNetwork, out: Path, **changes: object) -> Result:

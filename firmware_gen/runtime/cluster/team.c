@@ -168,6 +168,9 @@ void ft_team_layer(const ft_layer_t *layer, int first, int end, const void *band
         if (layer->before != NULL && tile == first) {
             layer->before(known);
         }
+        if (layer->prepare != NULL && tile == first) {
+            pi_cl_team_fork(layer->cores, layer->prepare, known);
+        }
         pi_cl_team_fork(layer->cores, layer->work, known);
         if (layer->after != NULL) {
             layer->after(known);

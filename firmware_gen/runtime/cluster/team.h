@@ -22,7 +22,7 @@ typedef struct {
 /* What the cores know of the tile that they work on. Lies in L1. */
 typedef struct {
     uint8_t *at[FT_OPERANDS]; /* each map's row 0, wherever its first row is; each constant */
-    uint8_t *scratch;         /* of core 0; the others' follow */
+    uint8_t *scratch;         /* what all have in common, then that of core 0; the others' follow */
     uint8_t *seen;            /* the cores' copies of moving ranges */
     const void *band;         /* of the chain; NULL in a whole layer */
     const ft_hyper_t *hyper;  /* in updates */
@@ -51,11 +51,13 @@ typedef struct {
     int16_t first, rows;
 } ft_piece_t;
 
-/* One layer. work: what each of `cores` cores runs, with an ft_tile_t. before: what the master runs before
- * the first tile; after: after each one; or NULL. buffers: `read` maps that are read, then `made` (0 or 1)
- * that is made; pieces: of each tile, one of each of these. scratch, seen: offsets in L1. */
+/* One layer. work: what each of `cores` cores runs, with an ft_tile_t; prepare: the same, once before the
+ * first tile. before: what the master runs before that; after: after each tile. All but work may be NULL.
+ * buffers: `read` maps that are read, then `made` (0 or 1) that is made; pieces: of each tile, one of each of
+ * these. scratch, seen: offsets in L1. */
 typedef struct {
     void (*work)(void *tile);
+    void (*prepare)(void *tile);
     void (*before)(ft_tile_t *tile);
     void (*after)(const ft_tile_t *tile);
     const ft_constant_t *constants;
@@ -66,6 +68,13 @@ typedef struct {
     uint8_t cores, constant_count, read, made;
 } ft_layer_t;
 
+/* What every core knows of an update that waited for all gradients. keys: one for each tensor that draws. */
+typedef struct {
+    const ft_hyper_t *hyper;
+    float factor;
+    const uint32_t *keys;
+} ft_update_t;
+
 /* On the fabric controller: has the cluster's master run `work(argument)`, and waits for it. The first call
  * opens the cluster. */
 void ft_team_run(void (*work)(void *argument), void *argument);
@@ -73,6 +82,11 @@ void ft_team_run(void (*work)(void *argument), void *argument);
 /* On the master: the tiles `first` to before `end` of a layer. Returns when all that was made lies in L2. */
 void ft_team_layer(const ft_layer_t *layer, int first, int end, const void *band, const ft_hyper_t *hyper,
                    float *losses);
+
+/* On a core of a layer: returns when all that work on it have called it. */
+static inline void ft_team_meet(void) {
+    pi_cl_team_barrier();
+}
 
 /* The k-th of `parts` shares of [first, end), which begin at multiples of `unit`. The first one is empty only
  * if all are: core 0 knows what every layer has found out. */

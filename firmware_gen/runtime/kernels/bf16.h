@@ -3,6 +3,7 @@
 #ifndef FT_BF16_H
 #define FT_BF16_H
 
+#include "cores.h"
 #include "ft_math.h"
 
 FT_INLINE float ft_bf16_to_float(uint16_t bits) {
@@ -46,9 +47,10 @@ FT_INLINE void ft_reals_store(ft_reals_t to, int at, ft_vec v, int count) {
         to.bf16[at + k] = ft_float_to_bf16(lane[k]);
 }
 
-/* y = x, rounded; they do not overlap. */
-FT_INLINE void ft_round_bf16(const float *x, uint16_t *y, int count) {
-    for (int k = 0; k < count; k++)
+/* y = x, rounded; they do not overlap. Cores divide them. */
+FT_INLINE void ft_round_bf16(const float *x, uint16_t *y, int count, ft_cores_t cores) {
+    const ft_range_t mine = ft_part(cores, count);
+    for (int k = mine.from; k < mine.to; k++)
         y[k] = ft_float_to_bf16(x[k]);
 }
 

@@ -145,12 +145,12 @@ FT_INLINE void ft_grad_w_block_i8(ft_steps_over_t x, int32_t zero, ft_steps_over
             ft_ints_finish(to, at + r * pitch + v * FT_LANES, acc[r * vectors + v], unit, count);
 }
 
-/* All `out` outputs of `rows` neighbouring weight rows. Constant rows, depthwise. */
+/* `outs` of the outputs of `rows` neighbouring weight rows. Constant rows, depthwise. */
 FT_INLINE void ft_grad_w_rows_i8(ft_steps_over_t x, int32_t zero, ft_steps_over_t dy, float unit,
-                                 ft_sink_t to, int at, int pitch, int out, ft_range_t ys, ft_range_t xs,
-                                 int rows, int depthwise) {
-    for (int o = 0; o < out;) {
-        const int left = out - o;
+                                 ft_sink_t to, int at, int pitch, ft_range_t outs, ft_range_t ys,
+                                 ft_range_t xs, int rows, int depthwise) {
+    for (int o = outs.from; o < outs.to;) {
+        const int left = outs.to - o;
         const ft_steps_over_t from = {x.at + (depthwise ? o : 0), x.row, x.pixel};
         const ft_steps_over_t gradient = {dy.at + o, dy.row, dy.pixel};
         if (left >= FT_VECTORS_INT * FT_LANES) {
@@ -186,48 +186,54 @@ FT_INLINE ft_tap_i8_t ft_tap_i8(const int8_t *x, ft_map_t xm, const int8_t *dy, 
     return tap;
 }
 
-/* The weight gradients of one tap, which go to the place `at` of the sink: as ft_conv_tap_grad_w_f32. */
-FT_INLINE void ft_tap_grad_w_i8(ft_tap_i8_t tap, int32_t zero, float unit, ft_sink_t to, int at,
-                                ft_conv_t conv, int transposed) {
-    if (ft_is_depthwise(conv)) {
-        ft_grad_w_rows_i8(tap.x, zero, tap.dy, unit, to, at, 0, conv.groups, tap.ys, tap.xs, 1, 1);
-        return;
-    }
-    const int pitch = transposed ? conv.out : conv.groups * conv.out;
-    for (int n = 0; n < conv.groups; n++) {
-        const int first = at + (transposed ? n * conv.in * pitch : n * conv.out);
-        const ft_steps_over_t group = {tap.dy.at + n * conv.out, tap.dy.row, tap.dy.pixel};
-        int c = 0;
-        for (; c + FT_ROWS_INT <= conv.in; c += FT_ROWS_INT) {
-            const ft_steps_over_t rows = {tap.x.at + n * conv.in + c, tap.x.row, tap.x.pixel};
-            ft_grad_w_rows_i8(rows, zero, group, unit, to, first + c * pitch, pitch, conv.out, tap.ys, tap.xs,
-                              FT_ROWS_INT, 0);
-        }
-        for (; c < conv.in; c++) {
-            const ft_steps_over_t one = {tap.x.at + n * conv.in + c, tap.x.row, tap.x.pixel};
-            ft_grad_w_rows_i8(one, zero, group, unit, to, first + c * pitch, pitch, conv.out, tap.ys, tap.xs,
-                              1, 0);
-        }
-    }
+/* The weight gradients of row c of a group's inputs, or of FT_ROWS_INT rows from there on where `more`, in
+ * one tap; `at` is the place of row 0 in the sink. Not depthwise. */
+FT_INLINE void ft_tap_grad_w_i8(ft_tap_i8_t tap, int n, int c, int more, int32_t zero, float unit,
+                                ft_sink_t to, int at, int pitch, ft_conv_t conv) {
+    const ft_steps_over_t x = {tap.x.at + n * conv.in + c, tap.x.row, tap.x.pixel};
+    const ft_steps_over_t dy = {tap.dy.at + n * conv.out, tap.dy.row, tap.dy.pixel};
+    const ft_range_t outs = {0, conv.out};
+    at += c * pitch;
+    if (more)
+        ft_grad_w_rows_i8(x, zero, dy, unit, to, at, pitch, outs, tap.ys, tap.xs, FT_ROWS_INT, 0);
+    else
+        ft_grad_w_rows_i8(x, zero, dy, unit, to, at, pitch, outs, tap.ys, tap.xs, 1, 0);
 }
 
 /* The weight gradients of a convolution with input x on the grid `from` and output gradient dy in units of
  * `scale` go to the sink. At most 65535 pixels of the map that the window steps over: so no sum of products
- * up to 255 * 127 overflows. No scratch. */
+ * up to 255 * 127 overflows. Cores divide the channels of a depthwise layer, else some rows of each tap. No
+ * scratch. */
 FT_INLINE void ft_conv2d_grad_w_i8(const int8_t *x, ft_map_t xm, ft_grid_t from, const int8_t *dy,
-                                   ft_map_t dym, float scale, ft_sink_t to, ft_conv_t conv, int transposed) {
+                                   ft_map_t dym, float scale, ft_sink_t to, ft_conv_t conv, int transposed,
+                                   ft_cores_t cores) {
     const float unit = from.scale * scale;
-    const int width = conv.window.kernel_x;
-    _Pragma("GCC unroll 1") for (int ky = 0; ky < conv.window.kernel_y; ky++)
-        _Pragma("GCC unroll 1") for (int kx = 0; kx < width; kx++)
-            ft_tap_grad_w_i8(ft_tap_i8(x, xm, dy, dym, conv.window, ky, kx, transposed), from.zero, unit, to,
-                             (ky * width + kx) * conv.w_tap, conv, transposed);
+    const int width = conv.window.kernel_x, taps = conv.window.kernel_y * width;
+    if (ft_is_depthwise(conv)) {
+        const ft_range_t channels = ft_part(cores, conv.groups);
+        _Pragma("GCC unroll 1") for (int t = 0; t < taps; t++) {
+            const ft_tap_i8_t tap = ft_tap_i8(x, xm, dy, dym, conv.window, t / width, t % width, transposed);
+            ft_grad_w_rows_i8(tap.x, from.zero, tap.dy, unit, to, t * conv.w_tap, 0, channels, tap.ys, tap.xs,
+                              1, 1);
+        }
+        return;
+    }
+    const int pitch = transposed ? conv.out : conv.groups * conv.out;
+    const int full = conv.in / FT_ROWS_INT, blocks = full + conv.in % FT_ROWS_INT; /* of rows of a group */
+    const ft_range_t mine = ft_part(cores, taps * conv.groups * blocks);
+    _Pragma("GCC unroll 1") for (int k = mine.from; k < mine.to; k++) {
+        const int t = k / (conv.groups * blocks), n = k / blocks % conv.groups, block = k % blocks;
+        const ft_tap_i8_t tap = ft_tap_i8(x, xm, dy, dym, conv.window, t / width, t % width, transposed);
+        const int c = block < full ? block * FT_ROWS_INT : block + full * (FT_ROWS_INT - 1);
+        const int at = t * conv.w_tap + (transposed ? n * conv.in * pitch : n * conv.out);
+        ft_tap_grad_w_i8(tap, n, c, block < full, from.zero, unit, to, at, pitch, conv);
+    }
 }
 
-/* The bias gradients, sums of dy in units of `scale`, go to the sink. No scratch. */
-FT_INLINE void ft_bias_grad_i8(const int8_t *dy, ft_map_t dym, float scale, ft_sink_t to) {
-    for (int c = 0; c < dym.c; c += FT_LANES) {
-        const int count = dym.c - c < FT_LANES ? dym.c - c : FT_LANES;
+/* The bias gradients of channels c0..c1, sums of dy in units of `scale`, go to the sink. No scratch. */
+FT_INLINE void ft_bias_grad_i8(const int8_t *dy, ft_map_t dym, float scale, ft_sink_t to, int c0, int c1) {
+    for (int c = c0; c < c1; c += FT_LANES) {
+        const int count = c1 - c < FT_LANES ? c1 - c : FT_LANES;
         ft_ints sums = ft_ints_splat(0);
         for (int row = 0; row < dym.h; row++)
             for (int col = 0; col < dym.w; col++)
@@ -244,14 +250,15 @@ typedef struct {
     int row_step, column_step, in_step, out_step;
 } ft_weights_from_t;
 
-/* sums[o] = the sum of the weights of output o. */
-FT_INLINE void ft_weight_sums_i8(ft_weights_from_t w, int32_t *sums) {
-    memset(sums, 0, (size_t)w.out * sizeof *sums);
+/* sums[o] = the sum of the weights of output o. Cores divide the outputs. */
+FT_INLINE void ft_weight_sums_i8(ft_weights_from_t w, int32_t *sums, ft_cores_t cores) {
+    const ft_range_t mine = ft_part(cores, w.out);
+    memset(sums + mine.from, 0, (size_t)(mine.to - mine.from) * sizeof *sums);
     for (int row = 0; row < w.rows; row++)
         for (int column = 0; column < w.columns; column++)
             for (int i = 0; i < w.in; i++) {
                 const int8_t *from = w.at + row * w.row_step + column * w.column_step + i * w.in_step;
-                for (int o = 0; o < w.out; o++)
+                for (int o = mine.from; o < mine.to; o++)
                     sums[o] += from[o * w.out_step];
             }
 }
@@ -259,15 +266,18 @@ FT_INLINE void ft_weight_sums_i8(ft_weights_from_t w, int32_t *sums) {
 /* The weights w, [taps][in][out], with which the opposite window carries a gradient back to the inputs first
  * <= i < end: turned is [taps][out][end - first]. So that its sums need one factor an output, the values get
  * scales for these, scales[n * (end - first) + i], from those of w: to be multiplied out by `channels`.
- * given: outputs of a group; a transposed layer's groups lie in `in`, and it has given = out. */
+ * given: outputs of a group; a transposed layer's groups lie in `in`, and it has given = out. Cores divide
+ * the inputs. */
 FT_INLINE void ft_turn_weights_i8(ft_steps_t w, int taps, int in, int given, int first, int end,
-                                  int8_t *turned, float *scales) {
+                                  int8_t *turned, float *scales, ft_cores_t cores) {
     const int out = w.out, count = end - first;
-    for (int k = 0; k < out / given * count; k++)
-        scales[k] = 0.0f;
+    const ft_range_t mine = ft_part(cores, count);
+    for (int n = 0; n < out / given; n++)
+        for (int k = mine.from; k < mine.to; k++)
+            scales[n * count + k] = 0.0f;
     for (int pass = 0; pass < 2; pass++) {
         for (int t = 0; t < taps; t++)
-            for (int i = first; i < end; i++)
+            for (int i = first + mine.from; i < first + mine.to; i++)
                 for (int o = 0; o < out; o++) {
                     const int at = (t * in + i) * out + o;
                     float *scale = scales + o / given * count + i - first;
@@ -279,8 +289,11 @@ FT_INLINE void ft_turn_weights_i8(ft_steps_t w, int taps, int in, int given, int
                         turned[(t * out + o) * count + i - first] =
                             (int8_t)ft_nearest_i32(value / *scale, 127);
                 }
-        for (int k = 0; pass == 0 && k < out / given * count; k++)
-            scales[k] = scales[k] > 127.0f * FT_RANGE_SMALLEST ? scales[k] / 127.0f : FT_RANGE_SMALLEST;
+        for (int n = 0; pass == 0 && n < out / given; n++)
+            for (int k = mine.from; k < mine.to; k++) {
+                float *scale = scales + n * count + k;
+                *scale = *scale > 127.0f * FT_RANGE_SMALLEST ? *scale / 127.0f : FT_RANGE_SMALLEST;
+            }
     }
 }
 

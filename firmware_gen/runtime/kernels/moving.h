@@ -10,6 +10,7 @@
 #define FT_MOVING_H
 
 #include "conv2d_i8.h"
+#include "cores.h"
 #include "lookup.h"
 #include "quantize.h"
 
@@ -197,10 +198,10 @@ FT_INLINE ft_grid_t ft_range_hold(ft_moving_range_t *range, float most, int32_t 
     return range->grid;
 }
 
-/* The size of the largest value; what is no number counts as 0. */
-FT_INLINE float ft_largest_f32(const float *x, ft_map_t xm) {
+/* The size of the largest value of rows y0..y1; what is no number counts as 0. */
+FT_INLINE float ft_largest_f32(const float *x, ft_map_t xm, int y0, int y1) {
     float most = 0.0f;
-    for (int row = 0; row < xm.h; row++)
+    for (int row = y0; row < y1; row++)
         for (int col = 0; col < xm.w; col++)
             for (int c = 0; c < xm.c; c++) {
                 const float value = x[row * xm.row + col * xm.pixel + c];
@@ -210,11 +211,28 @@ FT_INLINE float ft_largest_f32(const float *x, ft_map_t xm) {
     return most;
 }
 
-/* A gradient from floats, all rows, on the grid that just holds it: from floats it is cheap to know. */
+/* The same of all rows. Each of the cores looks at `rows` of its own and leaves what it found in `each`,
+ * which has room for one float a core; these have met then. */
+FT_INLINE float ft_largest_of_all_f32(const float *x, ft_map_t xm, ft_range_t rows, float *each,
+                                      ft_cores_t cores) {
+    float most = ft_largest_f32(x, xm, rows.from, rows.to);
+    if (cores.count == 1)
+        return most;
+    each[cores.own] = most;
+    ft_meet(cores);
+    for (int k = 0; k < cores.count; k++)
+        most = each[k] > most ? each[k] : most;
+    return most;
+}
+
+/* A gradient from floats, all rows, on the grid that just holds it: from floats it is cheap to know. Cores
+ * divide the rows, each with a range of its own. scratch: NULL for one that is alone, else 8 floats. */
 FT_INLINE void ft_quantize_gradient_i8(const float *dy, ft_map_t dym, int8_t *q, ft_map_t qm,
-                                       ft_moving_range_t *range) {
-    const ft_grid_t grid = ft_range_hold(range, ft_largest_f32(dy, dym), FT_MOST_I8);
-    ft_quantize_f32_i8(dy, dym, q, qm, grid, FT_HALF_EVEN, 0, dym.h);
+                                       ft_moving_range_t *range, int8_t *scratch, ft_cores_t cores) {
+    const ft_range_t rows = ft_part(cores, dym.h);
+    const float most = ft_largest_of_all_f32(dy, dym, rows, (float *)(void *)scratch, cores);
+    const ft_grid_t grid = ft_range_hold(range, most, FT_MOST_I8);
+    ft_quantize_f32_i8(dy, dym, q, qm, grid, FT_HALF_EVEN, rows.from, rows.to);
 }
 
 /* x rounded up or down, over the indices i as often up as what is over is large. |x| < most, up to 2^15. */

@@ -28,9 +28,11 @@ FT_INLINE void ft_range_observe_i16(ft_moving_range_t *range, const int16_t *y, 
 
 /* ft_quantize_gradient_i8 */
 FT_INLINE void ft_quantize_gradient_i16(const float *dy, ft_map_t dym, int16_t *q, ft_map_t qm,
-                                        ft_moving_range_t *range) {
-    const ft_grid_t grid = ft_range_hold(range, ft_largest_f32(dy, dym), FT_MOST_I16);
-    for (int row = 0; row < qm.h; row++)
+                                        ft_moving_range_t *range, int8_t *scratch, ft_cores_t cores) {
+    const ft_range_t rows = ft_part(cores, dym.h);
+    const float most = ft_largest_of_all_f32(dy, dym, rows, (float *)(void *)scratch, cores);
+    const ft_grid_t grid = ft_range_hold(range, most, FT_MOST_I16);
+    for (int row = rows.from; row < rows.to; row++)
         for (int col = 0; col < qm.w; col++)
             for (int c = 0; c < qm.c; c++) {
                 const float steps = dy[row * dym.row + col * dym.pixel + c] / grid.scale;
@@ -184,9 +186,9 @@ FT_INLINE void ft_mean_gradient_i16(const int16_t *dy, ft_map_t dym, ft_grid_t f
 }
 
 /* ft_bias_grad_i8; the sum of integers is exact, up to 2^24 pixels, and is rounded once to a float. */
-FT_INLINE void ft_bias_grad_i16(const int16_t *dy, ft_map_t dym, float scale, ft_sink_t to) {
-    for (int c = 0; c < dym.c; c += FT_LANES) {
-        const int count = dym.c - c < FT_LANES ? dym.c - c : FT_LANES;
+FT_INLINE void ft_bias_grad_i16(const int16_t *dy, ft_map_t dym, float scale, ft_sink_t to, int c0, int c1) {
+    for (int c = c0; c < c1; c += FT_LANES) {
+        const int count = c1 - c < FT_LANES ? c1 - c : FT_LANES;
         float sums[FT_LANES] = {0};
         for (int k = 0; k < count; k++) {
             int64_t sum = 0;

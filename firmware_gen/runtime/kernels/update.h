@@ -198,18 +198,21 @@ FT_INLINE void ft_sink_finish(ft_sink_t to, int at, ft_vec gradient, int count) 
         ft_sgd_vec(to.sgd, at, gradient, count);
 }
 
-/* Kept gradients, which `factor` scales first (mean over accumulated samples, clipping), into an update. */
-FT_INLINE void ft_apply_f32(ft_sink_t to, const float *g, int count, float factor) {
-    for (int k = 0; k < count; k += FT_LANES) {
-        const int lanes = count - k < FT_LANES ? count - k : FT_LANES;
+/* Kept gradients, which `factor` scales first (mean over accumulated samples, clipping), into an update. Each
+ * of the cores moves weights of its own. */
+FT_INLINE void ft_apply_f32(ft_sink_t to, const float *g, int count, float factor, ft_cores_t cores) {
+    const ft_range_t mine = ft_part(cores, count);
+    for (int k = mine.from; k < mine.to; k += FT_LANES) {
+        const int lanes = mine.to - k < FT_LANES ? mine.to - k : FT_LANES;
         ft_sink_finish(to, k, ft_mul(ft_splat(factor), ft_gather(g + k, 1, lanes)), lanes);
     }
 }
 
 /* The same of gradients that wait in bf16. */
-FT_INLINE void ft_apply_bf16(ft_sink_t to, const uint16_t *g, int count, float factor) {
-    for (int k = 0; k < count; k += FT_LANES) {
-        const int lanes = count - k < FT_LANES ? count - k : FT_LANES;
+FT_INLINE void ft_apply_bf16(ft_sink_t to, const uint16_t *g, int count, float factor, ft_cores_t cores) {
+    const ft_range_t mine = ft_part(cores, count);
+    for (int k = mine.from; k < mine.to; k += FT_LANES) {
+        const int lanes = mine.to - k < FT_LANES ? mine.to - k : FT_LANES;
         float lane[FT_LANES] = {0};
         for (int i = 0; i < lanes; i++)
             lane[i] = ft_bf16_to_float(g[k + i]);

@@ -6,7 +6,7 @@
 #include "../elementwise_i8.h"
 #include "depthwise_i8.h"
 
-typedef enum { FT_DSP_ADD, FT_DSP_MUL } ft_dsp_kind_t;
+typedef enum { FT_ADD_DSP, FT_MUL_DSP } ft_binary_dsp_t;
 
 /* (x - zero_point) * 2^shift in one instruction: GCC would take two for a constant that it sees. */
 FT_INLINE int32_t ft_offset_dsp(int8_t x, int32_t zero_point, int shift) {
@@ -43,8 +43,8 @@ FT_INLINE int32_t ft_shifted_dsp(int32_t x, int shift, int32_t low, int32_t high
 }
 
 /* One output. Constant kind, p. */
-FT_INLINE int32_t ft_binary_dsp(ft_dsp_kind_t kind, int8_t a, int8_t b, ft_binary_i8_t p) {
-    const int32_t twice = kind == FT_DSP_ADD ? (ft_addend_dsp(a, p.a) + ft_addend_dsp(b, p.b)) * 2
+FT_INLINE int32_t ft_binary_dsp(ft_binary_dsp_t kind, int8_t a, int8_t b, ft_binary_i8_t p) {
+    const int32_t twice = kind == FT_ADD_DSP ? (ft_addend_dsp(a, p.a) + ft_addend_dsp(b, p.b)) * 2
                                              : (a - p.a.zero_point) * ft_offset_dsp(b, p.b.zero_point, 1);
     const int32_t zero = p.y.zero_point * (1 << -p.y.shift);
     const int32_t scaled = ft_scaled_dsp(twice, p.y.multiplier, p.y.shift, zero);
@@ -52,7 +52,7 @@ FT_INLINE int32_t ft_binary_dsp(ft_dsp_kind_t kind, int8_t a, int8_t b, ft_binar
 }
 
 /* `count` outputs side by side. Constant kind, p, runs, count. */
-FT_INLINE void ft_binary_block_dsp(ft_dsp_kind_t kind, const int8_t *a, const int8_t *b, int8_t *y,
+FT_INLINE void ft_binary_block_dsp(ft_binary_dsp_t kind, const int8_t *a, const int8_t *b, int8_t *y,
                                    ft_binary_i8_t p, ft_runs_t runs, int count) {
     int32_t out[4];
     FT_EACH(k, count)
@@ -61,7 +61,7 @@ FT_INLINE void ft_binary_block_dsp(ft_dsp_kind_t kind, const int8_t *a, const in
         y[k] = (int8_t)out[k];
 }
 
-FT_INLINE void ft_binary_run_dsp(ft_dsp_kind_t kind, const int8_t *a, const int8_t *b, int8_t *y,
+FT_INLINE void ft_binary_run_dsp(ft_binary_dsp_t kind, const int8_t *a, const int8_t *b, int8_t *y,
                                  ft_binary_i8_t p, ft_runs_t runs) {
     const int a_step = !runs.a_repeated, b_step = !runs.b_repeated;
     int i = 0;
@@ -73,7 +73,7 @@ FT_INLINE void ft_binary_run_dsp(ft_dsp_kind_t kind, const int8_t *a, const int8
 
 /* Rows y0 <= row < y1; as ft_add_i8 and ft_mul_i8, for -23 <= p.y.shift <= -1 and, of sums, p.a.shift and
  * p.b.shift from -31 to 0. Constant kind, maps, p. */
-FT_INLINE void ft_binary_i8_dsp(ft_dsp_kind_t kind, const int8_t *a, ft_map_t am, const int8_t *b,
+FT_INLINE void ft_binary_i8_dsp(ft_binary_dsp_t kind, const int8_t *a, ft_map_t am, const int8_t *b,
                                 ft_map_t bm, int8_t *y, ft_map_t ym, ft_binary_i8_t p, int y0, int y1) {
     const ft_strides_t as = ft_broadcast(am), bs = ft_broadcast(bm);
     const ft_runs_t runs = ft_runs(am, bm, ym, y0, y1);

@@ -5,21 +5,25 @@
 
 #include "../learning_i8.h"
 
-/* packed: [groups][blocks of 4 outputs][words][4 outputs][4 bytes]. */
-FT_INLINE void ft_pack_i8_xpulp(ft_weights_from_t w, int8_t *packed) {
-    const int words = (w.rows * w.columns * w.in + 3) / 4, out = w.out / w.groups;
-    const int block = words * 16, group = (out + 3) / 4 * block;
-    memset(packed, 0, (size_t)(w.groups * group));
-    for (int tap = 0; tap < w.rows * w.columns; tap++)
-        for (int i = 0; i < w.in; i++) {
-            const int8_t *from =
-                w.at + tap / w.columns * w.row_step + tap % w.columns * w.column_step + i * w.in_step;
-            const int position = tap * w.in + i;
-            int8_t *to = packed + position / 4 * 16 + position % 4;
-            for (int n = 0; n < w.groups; n++)
-                for (int o = 0; o < out; o++)
-                    to[n * group + o / 4 * block + o % 4 * 4] = from[(n * out + o) * w.out_step];
+/* packed: [groups][blocks of 4 outputs][words][4 outputs][4 bytes]. Cores divide the blocks. */
+FT_INLINE void ft_pack_i8_xpulp(ft_weights_from_t w, int8_t *packed, ft_cores_t cores) {
+    const int words = (w.rows * w.columns * w.in + 3) / 4, out = w.out / w.groups, blocks = (out + 3) / 4;
+    const ft_range_t mine = ft_part(cores, w.groups * blocks);
+    for (int b = mine.from; b < mine.to; b++) {
+        const int first = b % blocks * 4, count = out - first < 4 ? out - first : 4;
+        const int8_t *at = w.at + (b / blocks * out + first) * w.out_step;
+        int8_t *const block = packed + b * words * 16;
+        memset(block, 0, (size_t)(words * 16));
+        for (int tap = 0; tap < w.rows * w.columns; tap++) {
+            const int8_t *from = at + tap / w.columns * w.row_step + tap % w.columns * w.column_step;
+            for (int i = 0; i < w.in; i++, from += w.in_step) {
+                const int position = tap * w.in + i;
+                int8_t *to = block + position / 4 * 16 + position % 4;
+                for (int o = 0; o < count; o++)
+                    to[o * 4] = from[o * w.out_step];
+            }
         }
+    }
 }
 
 #endif

@@ -1,4 +1,4 @@
-"""Sums and products of two int8 values with Cortex-M's SIMD (C: kernels/dsp/elementwise_i8.h)."""
+"""Sums and products of two int8 values on Cortex-M's and GAP9's SIMD (C: kernels/ISA/elementwise_i8.h)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from firmware_gen.operators.elementwise_i8 import BinaryAttrsI8
     from firmware_gen.schedule import Step
 
-# ft_dsp_kind_t; a difference is a sum whose second multiplier is negative.
-KINDS = {"add_i8": "FT_DSP_ADD", "sub_i8": "FT_DSP_ADD", "mul_i8": "FT_DSP_MUL"}
+# What the kernel does; a difference is a sum whose second multiplier is negative.
+KINDS = {"add_i8": "ADD", "sub_i8": "ADD", "mul_i8": "MUL"}
 # To the right, the zero point of y is added before the shift: further, it overflows.
 LARGEST_SHIFT = 23
 
@@ -32,6 +32,6 @@ def emit(step: Step, attrs: BinaryAttrsI8, c: Emitter) -> str:
     """Return the kernel's call."""
     y = step.op.outputs[0]
     return (
-        f"ft_binary_i8_dsp({KINDS[step.op.kind]}, {operands(step, c)},\n"
+        f"ft_binary_i8_{c.isa}(FT_{KINDS[step.op.kind]}_{c.isa.upper()}, {operands(step, c)},\n"
         f"    {c.pointer(y)}, {c.map(y)}, {attrs.c()}, {c.rows(step)});"
     )
