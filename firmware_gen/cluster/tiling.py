@@ -244,7 +244,7 @@ class Task:
             Transfer(sum(self.constants), len(self.constants)),
             read,
             written,
-            round(self.amount.gathered * part),
+            round(self.amount.gathered * part) * share.channels,  # each core its own windows
             len(tiles) + bool(self.amount.prepared),
             self.amount.meetings,
             cores=share.cores,
