@@ -296,9 +296,11 @@ def _lacks(plan: Plan, ram_limit: int | None) -> int:
 
 def _with_l3(plan: Plan, ram_limit: int | None) -> Plan:
     """Return `plan` with as many constants in L3 as it takes to fit."""
+    needed = plan.sum_bytes - plan.board.main_ram.bytes
+    if needed <= 0:
+        return plan
     most = math.inf if ram_limit is None else ram_limit - plan.ram_bytes
-    choice = Choice(plan.graph, plan.steps, plan.board.isa, plan.prefer)
-    l3 = choice.best(plan.sum_bytes - plan.board.main_ram.bytes, most)
+    l3 = Choice(plan.graph, plan.steps, plan.board.isa, plan.prefer).best(needed, most)
     return plan if l3 is None else in_l3(plan, l3)
 
 

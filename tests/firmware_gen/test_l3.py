@@ -430,6 +430,18 @@ def test_a_project_can_be_moved(project: tuple[Plan, Path], inferred: Found, tmp
             assert np.array_equal(device.infer({"x": x})[OUTPUT], inferred[f"inferred.{OUTPUT}"])
 
 
+def test_verify_needs_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = network()
+    board = short_board(net.graph(tmp_path), 40_000)
+    own = tmp_path / "small.toml"
+    own.write_text(f'extends = "gap9_host"\n[regions.l2]\nbytes = {board.main_ram.bytes}\n')
+    model = net.file(tmp_path)
+    assert main(["plan", str(model), "--board", str(own), "--json"]) == 0
+    assert "l3" in json.loads(capsys.readouterr().out)
+    assert main(["verify", str(model), "--board", str(own), "--count", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["max_abs_diff"] <= 1
+
+
 @pytest.mark.parametrize(
     ("damage", "code"),
     [
