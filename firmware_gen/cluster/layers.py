@@ -91,6 +91,7 @@ class ClusterLayers(Layers):
         self.tilings: dict[int, Tiling] = {}
         self.l1_bytes = TEAM_BYTES
         super().__init__(memory)
+        self._local = _Local({}, False)  # what is printed behind the layers has nothing in L1
 
     # What operators ask for: see firmware_gen.operators.base.Emitter.
 
@@ -219,7 +220,6 @@ class ClusterLayers(Layers):
             (*self._share(index, step, tiling, layout, body), *self._layer(index, bands, tiling, layout))
         )
         self.functions[index] = text
-        self._local = _Local({}, False)  # what is printed between layers has nothing in L1
 
     def _does_not_fit(self, step: Step) -> DoesNotFitError:
         needed = TEAM_BYTES + self._local.shared + self._local.scratch
