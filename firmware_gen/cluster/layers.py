@@ -9,77 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 
-from fieldtune.errors import DoesNotFitError
-from fieldtune.sizes import format_size
 from firmware_gen.c_text import C_TYPES
-from firmware_gen.cluster.kernels import amount
 from firmware_gen.cluster.l3 import Piece
-from firmware_gen.cluster.tiling import (
-    ALIGNMENT,
-    TEAM_BYTES,
-    Lines,
-    Maps,
-    Share,
-    Task,
-    Tiling,
-    has_rows,
-    lines,
-    row_unit,
-    rows_read,
-)
+from firmware_gen.cluster.local import Layout, Local, aligned, choices, does_not_fit, fitted
+from firmware_gen.cluster.tiling import TEAM_BYTES, Share, Tiling, row_unit, rows_read
 from firmware_gen.emit.l3 import in_buffer
 from firmware_gen.emit.layers import Layers
 from firmware_gen.emit.memory import Memory
 from firmware_gen.flash import weight_key
 from firmware_gen.graph import Op
 from firmware_gen.operators import OPERATORS
-from firmware_gen.plan import RANGE_BYTES
 from firmware_gen.schedule import Step
 from firmware_gen.storage import element_bytes
-
-MOST_OPERANDS = 16  # FT_OPERANDS in cluster/team.h
-
-
-@dataclass
-class _Local:
-    """What one layer has in L1, gathered while its operator prints C.
-
-    `maps`: tensors in tiles, in the order of their operands; `constants`: C arrays and their bytes, behind
-    them; `ranges`: moving ranges of which each core keeps a copy. `channels`: how many the layer makes and
-    how many of them stay together, where cores may divide them. `scratch`: bytes a core; `shared`: those that
-    all of them work in. `before`: C statements that the master runs before the cores; `prepared`: those that
-    all cores run before any makes rows.
-    """
-
-    maps: dict[str, Lines]
-    fetches_constants: bool
-    constants: dict[str, int] = field(default_factory=dict)
-    ranges: list[str] = field(default_factory=list)
-    channels: tuple[int, int] = (1, 1)
-    scratch: int = 0
-    shared: int = 0
-    before: str = ""
-    prepared: str = ""
-
-    def operand(self, name: str) -> int:
-        """Return the operand's number."""
-        return [*self.maps, *self.constants].index(name)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where things lie in L1 while a layer runs: offsets, and all bytes up to the end of the last one."""
-
-    constants: dict[str, int]
-    maps: tuple[int, ...]
-    scratch: int
-    seen: int
-    bytes: int
 
 
 class ClusterLayers(Layers):
@@ -90,11 +35,12 @@ class ClusterLayers(Layers):
         cluster = memory.plan.board.cluster
         assert cluster is not None
         self._cluster = cluster
-        self._local = _Local({}, False)
+        self._local = Local({}, False)
         self._piece: Piece | None = None  # of the layer that is being printed
         self.tilings: dict[int, Tiling] = {}
         self.l1_bytes = TEAM_BYTES
         super().__init__(memory)
+        self._local = Local({}, False)  # what is printed behind the layers has nothing in L1
 
     # What operators ask for: see firmware_gen.operators.base.Emitter.
 
@@ -144,13 +90,13 @@ class ClusterLayers(Layers):
         size = operator.scratch_bytes(op, graph, self.isa)
         if not size:
             return "NULL"
-        self._local.scratch = _up(size)
-        shared = _up(operator.shared_bytes(op, graph, self.isa))
+        self._local.scratch = aligned(size)
+        shared = aligned(operator.shared_bytes(op, graph, self.isa))
         return f"((int8_t *)tile->scratch + {shared} + core * {self._local.scratch})"
 
     def shared(self, op: Op) -> str:
         size = OPERATORS[op.kind].shared_bytes(op, self._memory.graph, self.isa)
-        self._local.shared = _up(size)
+        self._local.shared = aligned(size)
         return "((int8_t *)tile->scratch)" if size else "NULL"
 
     def grid(self, tensor: str) -> str:
@@ -181,7 +127,7 @@ class ClusterLayers(Layers):
         return self._constant(array, c_types.get(values.dtype.name, "int8_t"), values.nbytes)
 
     def sink(self, constant: str, step: Step) -> tuple[str, str]:
-        local, self._local = self._local, _Local({}, False)  # what is moved is the weight in RAM itself
+        local, self._local = self._local, Local({}, False)  # what is moved is the weight in RAM itself
         declaration, sink = super().sink(constant, step)
         self._local = local
         if self.updates.late:
@@ -214,16 +160,16 @@ class ClusterLayers(Layers):
 
     def _define_tiled(self, index: int, step: Step) -> None:
         bands = [other for other in self._memory.plan.steps if other.op is step.op]
-        for local in self._choices(step):
+        for local in choices(step, self._memory.plan):
             self._local = local
             body = OPERATORS[step.op.kind].emit(step, self)
             if not body and step.chain is None:
                 return
-            found = self._fitted(step, bands)
+            found = fitted(step, bands, local, self._cluster, self.isa)
             if found is not None:
                 break
         else:
-            raise self._does_not_fit(step)
+            raise does_not_fit(step, self._local, self._memory.plan.board)
         tiling, layout = found
         self.tilings[index] = tiling
         self.l1_bytes = max(self.l1_bytes, layout.bytes)
@@ -231,64 +177,6 @@ class ClusterLayers(Layers):
             (*self._share(index, step, tiling, layout, body), *self._layer(index, bands, tiling, layout))
         )
         self.functions[index] = text
-        self._local = _Local({}, False)  # what is printed between layers has nothing in L1
-
-    def _does_not_fit(self, step: Step) -> DoesNotFitError:
-        needed = TEAM_BYTES + self._local.shared + self._local.scratch
-        board = self._memory.plan.board.id
-        room = format_size(self._cluster.l1_data_bytes)
-        return DoesNotFitError(
-            f"layer '{step.op.name}' ({step.op.kind}) needs {format_size(needed)} of L1 for one core to work "
-            f"in, but {board} has {room} beside the stacks; take a smaller layer"
-        )
-
-    def _choices(self, step: Step) -> Iterator[_Local]:
-        """Yield what may lie in L1, from everything to nothing."""
-        op, graph = step.op, step.graph
-        operator, maps = OPERATORS[op.kind], {}
-        moved = () if operator.leaves_parts else op.inputs  # what is only copied is copied once
-        made = () if operator.leaves_parts or operator.accumulates else op.outputs[:1]
-        for name in (*moved, *made):
-            found = lines(graph.tensors[name], self._memory.plan.views[name])
-            if found is not None and op.inputs.count(name) <= 1:
-                maps[name] = found
-        yield _Local(dict(maps), True)
-        yield _Local(dict(maps), False)
-        yield _Local({}, True)
-        yield _Local({}, False)
-
-    def _fitted(self, step: Step, bands: Sequence[Step]) -> tuple[Tiling, Layout] | None:
-        op, graph, local = step.op, step.graph, self._local
-        if len(local.maps) + len(local.constants) > MOST_OPERANDS:
-            return None
-        operator, at = OPERATORS[op.kind], TEAM_BYTES
-        constants = {}
-        for name, size in local.constants.items():
-            constants[name] = at
-            at += _up(size)
-        seen = at
-        at += _up(RANGE_BYTES * len(local.ranges) * self._cluster.cores)
-        inputs = tuple((k, local.maps[x]) for k, x in enumerate(op.inputs) if x in local.maps)
-        outputs = [local.maps[y] for y in op.outputs[:1] if y in local.maps]
-        tiling = Task(
-            Maps(op, graph, inputs, outputs[0] if outputs else None),
-            tuple(band.rows for band in bands) or ((0, 1),),
-            self._cluster.cores,
-            -(-local.channels[0] // local.channels[1]),
-            has_rows(op, graph) and not operator.accumulates,
-            local.scratch,
-            self._cluster.l1_data_bytes - at - local.shared,
-            amount(op, graph, self.isa),
-            tuple(local.constants.values()),
-        ).best()
-        if tiling is None:
-            return None
-        starts = []
-        for size in tiling.buffers:
-            starts.append(at)
-            at += size * (2 if tiling.double else 1)
-        end = at + local.shared + local.scratch * tiling.share.cores
-        return tiling, Layout(constants, tuple(starts), at, seen, end)
 
     def _share(self, index: int, step: Step, tiling: Tiling, layout: Layout, body: str) -> Iterator[str]:
         """Yield the function that every core runs, and those that the master runs before and after it."""
@@ -450,7 +338,3 @@ _SEEN = "(ft_moving_range_t *)(void *)tile->seen"
 def _indented(lines_of_c: Iterable[str]) -> Iterator[str]:
     for line in lines_of_c:
         yield "    " + line.replace("\n", "\n    ") + "\n"
-
-
-def _up(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
