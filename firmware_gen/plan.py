@@ -14,6 +14,7 @@ from boards import Board, Store
 from firmware_gen.arena import Buffer, alive_bytes, extent, place
 from firmware_gen.band_table import band_tables
 from firmware_gen.choose_chains import narrow, peak_in_chains
+from firmware_gen.cluster.config import TEAM_RAM_BYTES
 from firmware_gen.cluster.l3 import Choice, External, first_steps
 from firmware_gen.field import CODE_BYTES as FIELD_CODE_BYTES
 from firmware_gen.field import Field
@@ -424,6 +425,7 @@ def _static_ram(
         "state": state,
         "link": link,
         "port": board.port_ram_bytes,
+        **({} if board.cluster is None else {"team": TEAM_RAM_BYTES}),
         **({} if field is None else field.ram(graph)),
     }
 

@@ -389,6 +389,14 @@ def test_what_does_not_fit_with_l3_says_so(graph: Graph) -> None:
         make_plan(trained, short_board(trained, 250_000))
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("bytes_per_cycle = 0", r"'cluster\.l3\.bytes_per_cycle' must be a number above 0"),
+        ("bytes = 0", r"'cluster\.l3\.bytes' must be a whole number, 1 or more"),
+        ("size = 1", r"'cluster\.l3\.size' is not a key"),
+    ],
+)
 def test_a_wrong_description_is_refused(text: str, problem: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(f'extends = "gap9_host"\n[cluster.l3]\n{text}\n')

@@ -18,6 +18,7 @@ from boards.building import CODE, INCLUDE_FOLDERS, L3_FILE
 from boards.description import PORTS
 from fieldtune.__main__ import main
 from fieldtune.errors import BoardError
+from firmware_gen.cluster.config import TEAM_RAM_BYTES
 from firmware_gen.cluster.l3 import CODE_BYTES
 from firmware_gen.plan import Plan
 from firmware_gen.project import Network, load_network, plan_network, write_project
@@ -121,10 +122,18 @@ def test_all_of_it_compiles_for_rv32_without_a_warning(project: Path, tmp_path: 
     assert not [name for name in needed if name.startswith(("__atomic", "__sync"))]  # which the kit has not
 
 
-def test_the_port_takes_the_ram_that_the_board_says(project: Path, tmp_path: Path) -> None:
-    sizes = printed("size", compiled(project, "port/board.c", tmp_path / "object.o"))
+def static_bytes(project: Path, source: str, folder: Path) -> int:
+    sizes = printed("size", compiled(project, source, folder / "object.o"))
     _, data, bss, *_ = sizes.splitlines()[-1].split()
-    assert int(data) + int(bss) == load_board("gap9_evk").port_ram_bytes
+    return int(data) + int(bss)
+
+
+def test_the_port_takes_the_ram_that_the_board_says(project: Path, tmp_path: Path) -> None:
+    assert static_bytes(project, "port/board.c", tmp_path) == load_board("gap9_evk").port_ram_bytes
+
+
+def test_what_runs_the_team_takes_the_ram_that_the_plan_counts(project: Path, tmp_path: Path) -> None:
+    assert 0 <= TEAM_RAM_BYTES - static_bytes(project, "runtime/cluster/team.c", tmp_path) < 8
 
 
 def write_devices(folder: Path) -> None:
