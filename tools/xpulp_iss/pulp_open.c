@@ -27,8 +27,8 @@
 #define CORES   10
 #define WORKERS 8
 #define MASTER  8
-#define FC      9         /* its number here; */
-#define FC_HART (31 << 5) /* cluster 31, core 0 */
+#define FC      9         /* the fabric controller, here */
+#define FC_HART (31 << 5) /* as which it knows itself: cluster 31, core 0 */
 
 #define L1_START 0x10000000u
 #define L1_MOST  0x00040000u
@@ -57,15 +57,15 @@ typedef struct {
     uint64_t lowest_stack; /* address */
 } counts_t;
 
-typedef struct {
-    uint32_t ext, loc, size, length, stride;
-    int to_l1;
-    uint64_t over; /* round */
-    int runs;
-} transfer_t;
-
 #define COUNTERS 16
 #define QUEUE    64
+
+/* A transfer of the DMA: lines of `length` bytes, `stride` apart in L2; it is over in a round. */
+typedef struct {
+    uint32_t ext, loc, size, length, stride, counter;
+    int to_l1;
+    uint64_t over;
+} transfer_t;
 
 static uint8_t l1[L1_MOST], l2[L2_BYTES];
 static uint32_t l1_bytes = 0x10000;
@@ -80,10 +80,7 @@ static counts_t *counts = no_counts;
 static uint32_t taken, counter_of[CORES];
 static uint32_t words[CORES][5];
 static int word_count[CORES];
-static struct {
-    transfer_t transfer;
-    uint32_t counter;
-} queue[QUEUE];
+static transfer_t queue[QUEUE];
 static int queued;
 
 uint8_t *machine_memory(uint32_t address, uint32_t size) {
@@ -129,21 +126,20 @@ static void begin(int core) {
     const uint32_t *const word = words[core];
     const int in_lines = word[0] >> 19 & 1;
     transfer_t transfer = {.loc = word[1], .ext = word[2], .size = word[0] & 0x1ffff};
+    transfer.counter = counter_of[core];
     transfer.to_l1 = word[0] >> 17 & 1;
     transfer.length = in_lines ? word[3] : transfer.size;
     transfer.stride = in_lines ? word[4] : transfer.size;
-    transfer.over = rounds + DMA_ROUNDS + transfer.size / DMA_A_ROUND;
+    /* One after the other. */
+    transfer.over = (queued > 0 ? queue[queued - 1].over : rounds) + DMA_ROUNDS + transfer.size / DMA_A_ROUND;
     if (!(word[0] >> 18 & 1) || transfer.size == 0 || transfer.length == 0)
         core_fail("a DMA command 0x%08x", word[0]);
     if (!is_l1(transfer.loc) || is_l1(transfer.ext))
         core_fail("a DMA command between 0x%08x and 0x%08x", transfer.loc, transfer.ext);
     if (queued == QUEUE)
         core_fail("more DMA commands than can wait");
-    if (queued > 0 && queue[queued - 1].transfer.over > rounds) /* one after the other */
-        transfer.over = queue[queued - 1].transfer.over + DMA_ROUNDS + transfer.size / DMA_A_ROUND;
     lines(&transfer, poison_line);
-    queue[queued].transfer = transfer;
-    queue[queued++].counter = counter_of[core];
+    queue[queued++] = transfer;
     word_count[core] = 0;
 }
 
@@ -154,8 +150,8 @@ static void take_word(int core, uint32_t value) {
 }
 
 static void finish_transfers(void) {
-    while (queued > 0 && queue[0].transfer.over <= rounds) {
-        lines(&queue[0].transfer, copy_line);
+    while (queued > 0 && queue[0].over <= rounds) {
+        lines(&queue[0], copy_line);
         memmove(queue, queue + 1, (size_t)--queued * sizeof *queue);
     }
 }
