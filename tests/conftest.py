@@ -5,9 +5,12 @@ import os
 import shutil
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
-from stand_in import PulpOpen, make_gvsoc
+
+if TYPE_CHECKING:
+    from stand_in import PulpOpen
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -74,13 +77,15 @@ def upydnet_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def gvsoc(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PulpOpen]:
+def gvsoc(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, PulpOpen]":
+    from stand_in import make_gvsoc
+
     folder = tmp_path_factory.mktemp("gvsoc")
     return folder, make_gvsoc(folder)
 
 
 @pytest.fixture
-def pulp_open(gvsoc: tuple[Path, PulpOpen], monkeypatch: pytest.MonkeyPatch) -> PulpOpen:
+def pulp_open(gvsoc: "tuple[Path, PulpOpen]", monkeypatch: pytest.MonkeyPatch) -> "PulpOpen":
     """Board pulp_open, which starts here."""
     folder, found = gvsoc
     if shutil.which(f"{found.board.compiler.prefix}gcc") is None:

@@ -90,9 +90,11 @@ def talkative(main: str) -> str:
         "static void talk(const char *text) {\n    size_t count = 0;\n"
         "    while (count < 1000 && text[count] != 0) {\n        count++;\n    }\n"
         "    ft_port_write((const uint8_t *)text, count);\n}\n\n"
-        f"static const char *const running[] = {{{texts}}};\n\nint main(void) {{\n    uint32_t turn = 0;\n"
+        f"static const char *const running[] = {{{texts}}};\n\n"
     )
-    main = main.replace("int main(void) {\n", talk)
+    runs = "static void __attribute__((noreturn)) run(void) {\n"
+    assert runs in main
+    main = main.replace(runs, f"{talk}{runs}    uint32_t turn = 0;\n")
     main = main.replace("    ft_link_open(", f'    talk("{BOOT}");\n    ft_link_open(')
     fed = "        ft_link_feed(data, count);\n"
     assert fed in main
