@@ -55,7 +55,9 @@ def test_a_master_that_works_as_gap8_s(cores: int, tmp_path: Path) -> None:
     assert_same(expected, worked(graph, cluster_board(cores, chip="gap8_host"), tmp_path / "cluster"))
 
 
-@pytest.mark.parametrize("cores", CORES)
+@pytest.mark.parametrize(
+    "cores", [pytest.param(cores, marks=() if cores in (3, 8) else pytest.mark.long) for cores in CORES]
+)
 @pytest.mark.parametrize("sanitizer", ["thread", "address"])
 def test_no_core_meets_another_or_what_the_dma_has_not_brought(
     cores: int, sanitizer: Sanitizer, tmp_path: Path

@@ -61,7 +61,9 @@ def trained(mixed: Graph, tmp_path_factory: pytest.TempPathFactory) -> Found:
     return worked(mixed, quick_board("native"), tmp_path_factory.mktemp("native"))
 
 
-@pytest.mark.parametrize("cores", CORES)
+@pytest.mark.parametrize(
+    "cores", [pytest.param(cores, marks=() if cores in (1, 8) else pytest.mark.long) for cores in CORES]
+)
 def test_int8_inference(cores: int, int8: Graph, inferred: Found, tmp_path: Path) -> None:
     assert_same(inferred, worked(int8, cluster_board(cores), tmp_path))
 
